@@ -1,0 +1,339 @@
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `predict`, `run`, `report`, `open_zoo`.
+
+Each takes names and paths as a person would type them and gives back data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters_xling import paths
+from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm
+from adapters_xling.zoo import Entry, Zoo
+
+if TYPE_CHECKING:
+    from adapters_xling.grid import Estimate, Outcome, Plan
+    from adapters_xling.report import EntryFacts
+    from adapters_xling.tasks.examples import Example, Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where things are and on what they run; the same for every verb.
+
+    Attributes:
+        runs: trained entries (in `zoo/`), predictions, scores, logs and reports.
+        data: folder of original data files.
+        tasks: private folder of task files.
+        device: `cpu`, `cuda`, or None to choose.
+        workers: runs trained at a time; 0 means one per core.
+    """
+
+    runs: Path | None = None
+    data: Path | None = None
+    tasks: Path | None = None
+    device: str | None = None
+    workers: int = 0
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of everything that is produced."""
+        return self.runs or paths.runs_dir()
+
+    @property
+    def num_workers(self) -> int:
+        """Runs trained at a time."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        return self.workers or cores
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Folder of original data files.
+
+        Raises:
+            DataError: when a folder was named that does not exist.
+        """
+        found = self.data or paths.data_dir()
+        if found is not None and not found.is_dir():
+            raise DataError(f"data folder {found} does not exist: correct --data-dir or XLING_DATA")
+        return found
+
+
+def open_zoo(settings: Settings | None = None) -> Zoo:
+    """Open the zoo of trained entries below the runs folder, with the shipped entries behind it."""
+    return Zoo((settings or Settings()).runs_dir / "zoo")
+
+
+def tasks(settings: Settings | None = None) -> list[TaskSpec]:
+    """Every task there is, shipped and private."""
+    from adapters_xling import tasks as catalog
+
+    extra = (settings or Settings()).tasks
+    return [catalog.get(name, extra=extra) for name in catalog.names(extra=extra)]
+
+
+def task(name: str, settings: Settings | None = None) -> TaskSpec:
+    """One task by name.
+
+    Raises:
+        UnknownName: with the closest names.
+    """
+    from adapters_xling import tasks as catalog
+
+    return catalog.get(name, extra=(settings or Settings()).tasks)
+
+
+def default_recipe(backbone: str) -> str:
+    """Recipe used when none is named: the paper's, unless one was made for that backbone (`xlmr-nano`: `nano`)."""
+    from adapters_xling import grid
+
+    own = backbone.rsplit("-", 1)[-1]
+    return own if own in grid.recipes().recipes else "paper"
+
+
+def train(
+    name: str,
+    *,
+    method: str = "bottleneck",
+    method_settings: Mapping[str, Any] | None = None,
+    backbone: str = "xlmr-nano",
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    warm: str | None = None,
+    stack: str | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    show_progress: bool = True,
+) -> Entry:
+    """Train one task with one method and keep it in the zoo.
+
+    Args:
+        name: task; a target that has no training rows of its own trains on its source (XNLI on MNLI).
+        method: training family.
+        method_settings: differences from the method's default settings.
+        backbone: name of the frozen encoder.
+        recipe: optimisation settings by name.
+        overrides: differences to the recipe.
+        warm: entry (key or unambiguous beginning of one) to start from.
+        stack: entry to stand on; it stays frozen below the new slot.
+        seed: seed of initialisation, order and dropout.
+        settings: folders and device.
+        show_progress: draw a progress bar.
+    """
+    from adapters_xling import grid, methods
+    from adapters_xling import tasks as catalog
+    from adapters_xling.backbones import family
+    from adapters_xling.model import backbone_id
+    from adapters_xling.training import train as train_run
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    if warm and stack:
+        raise ConfigError("give --warm or --stack, not both: a slot starts from an entry or stands on one")
+    init: Init = Warm(entry=zoo.resolve(warm)) if warm else Fresh()
+    route: Route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot())) if stack else Slot()
+    built = methods.resolve(method, method_settings)
+    built.check(family(backbone))
+    run = grid.make_run(
+        catalog.train_task(task(name, settings), extra=settings.tasks),
+        built,
+        backbone=backbone_id(backbone),
+        recipe=recipe or default_recipe(backbone),
+        overrides=overrides,
+        init=init,
+        route=route,
+        seed=seed,
+        data_dir=settings.data_dir,
+    )
+    return train_run(
+        run,
+        zoo=zoo,
+        data_dir=settings.data_dir,
+        log_dir=settings.runs_dir / "logs",
+        device=settings.device,
+        show_progress=show_progress,
+        extra_tasks=settings.tasks,
+    )
+
+
+def evaluate(
+    entry: str,
+    name: str,
+    *,
+    languages: Sequence[str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    on_language: Callable[[str, list[Score]], Any] | None = None,
+) -> list[Score]:
+    """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable."""
+    from adapters_xling.backbones import BACKBONES
+    from adapters_xling.evaluation import evaluate as evaluate_entry
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    return evaluate_entry(
+        entry if entry in BACKBONES else zoo.resolve(entry),
+        task(name, settings),
+        zoo=zoo,
+        runs_dir=settings.runs_dir,
+        languages=languages,
+        split=split,
+        data_dir=settings.data_dir,
+        limit=limit,
+        device=settings.device or "cpu",
+        on_language=on_language,
+    )
+
+
+def predict(
+    entry: str,
+    examples: Sequence[Sequence[str]] | Sequence[Example],
+    *,
+    name: str | None = None,
+    settings: Settings | None = None,
+) -> list[Prediction]:
+    """Predict with an entry's head.
+
+    Args:
+        entry: key, or an unambiguous beginning of one.
+        examples: examples, or the texts of each (one or two sentences; prompt and choices; question and context).
+        name: task whose head answers; needed only when the entry has several.
+        settings: folders and device.
+
+    Raises:
+        DataError: for texts the kind cannot use.
+    """
+    from adapters_xling import inference
+    from adapters_xling.model import open_entry
+    from adapters_xling.tasks import kinds
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    found = zoo.get(zoo.resolve(entry))
+    spec = task(name or found.card.run.tasks[0].name, settings)
+    kind = kinds.get(spec.kind)
+    ready = [
+        kind.from_texts(list(item), id=str(i)) if isinstance(item, (list, tuple)) else item
+        for i, item in enumerate(examples)
+    ]
+    for item in ready:
+        problem = kind.check_example(item, spec, need_gold=False)
+        if problem:
+            raise DataError(f"row {item.id}: {problem}")
+    model = open_entry(found.key, zoo=zoo, device=settings.device or "cpu")
+    return inference.predict(model, spec, ready, max_length=found.card.run.recipe.max_length)
+
+
+def plan(name: str, *, narrow: Mapping[str, Sequence[Any]] | None = None, settings: Settings | None = None) -> Plan:
+    """Expand a grid without training anything."""
+    from adapters_xling import grid
+
+    settings = settings or Settings()
+    spec = grid.load_grid(name, narrow=dict(narrow or {}))
+    return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks)
+
+
+def estimate(planned: Plan, *, settings: Settings | None = None) -> Estimate:
+    """How long the part of a plan that is still missing will take, from what was timed here before."""
+    from adapters_xling import grid
+
+    settings = settings or Settings()
+    return grid.estimate(planned, zoo=open_zoo(settings), workers=settings.num_workers)
+
+
+def run(
+    planned: Plan,
+    *,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    on_event: Callable[[str, str, str], Any] = lambda *_: None,
+) -> Outcome:
+    """Train what a plan still lacks and score all its cells."""
+    from adapters_xling import grid
+
+    settings = settings or Settings()
+    return grid.execute(
+        planned,
+        zoo=open_zoo(settings),
+        runs_dir=settings.runs_dir,
+        data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
+        workers=settings.num_workers,
+        device=settings.device,
+        limit=limit,
+        on_event=on_event,
+    )
+
+
+def write_report(planned: Plan, outcome: Outcome, folder: Path, *, settings: Settings | None = None) -> dict[str, Path]:
+    """Write scores, what the scores do not say, and the report of a grid into `folder`."""
+    from adapters_xling import report
+    from adapters_xling.zoo import provenance
+
+    zoo = open_zoo(settings)
+    origin = provenance()
+    facts = {name: _facts(zoo, name) for name in planned.runs if name in zoo}
+    facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
+    info = report.RunInfo(
+        title=planned.grid.title,
+        commit=(origin.git.commit or "")[:12] + ("+changes" if origin.git.dirty else "") if origin.git else "",
+        machine=f"{origin.gpu or origin.cpu}, {len(os.sched_getaffinity(0))} cores",
+        date=origin.created[:10],
+        seconds=round(outcome.seconds, 1),
+        notes=(planned.grid.warning,) if planned.grid.warning else (),
+        metrics=_main_metrics(planned, settings),
+    )
+    report.write_scores(folder / "scores.jsonl", outcome.scores)
+    paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
+    return render_report(folder)
+
+
+def render_report(folder: Path) -> dict[str, Path]:
+    """Render the report of a finished grid from its folder; needs no model and no torch.
+
+    Raises:
+        MissingData: when the folder holds no scores.
+    """
+    from adapters_xling import report
+
+    scores = report.read_scores(folder / "scores.jsonl")
+    info, facts = report.decode_info(folder / "info.json")
+    return report.write(scores, folder, info=info, facts=facts)
+
+
+def summary(folder: Path) -> str:
+    """The table of a finished grid, as text for a terminal."""
+    from adapters_xling import report
+
+    info, facts = report.decode_info(folder / "info.json")
+    return report.text_table(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+
+
+def _facts(zoo: Zoo, name: str) -> EntryFacts:
+    from adapters_xling.report import EntryFacts
+
+    card = zoo.get(name, verify=False).card
+    trained = card.training
+    return EntryFacts(
+        num_trainable=card.num_trainable,
+        num_bytes=card.num_bytes,
+        seconds=trained.seconds if trained else None,
+        converged=trained.converged if trained else None,
+        dev_score=trained.score if trained else None,
+        chance=trained.chance if trained else None,
+        method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
+    )
+
+
+def _main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
+    from adapters_xling import metrics
+
+    extra = (settings or Settings()).tasks
+    names = dict.fromkeys(cell.target.task for cell in planned.cells)
+    return {name: metrics.main(task(name, Settings(tasks=extra)).metrics[0]) for name in names}

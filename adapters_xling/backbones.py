@@ -1,0 +1,101 @@
+"""Backbones as data: one row each, families by dotted name, so that adding one touches this file alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What all encoders of one architecture share.
+
+    Attributes:
+        name: name of the architecture.
+        encoder_class: dotted name of the bare encoder class (loaded without its pooling layer).
+        tokenizer_class: dotted name of the fast tokenizer.
+        embeddings: attribute path of the embedding block inside the encoder.
+        layers: attribute path of the list of transformer layers.
+        word_embeddings: attribute path of the token vectors.
+        lora_targets: module suffixes LoRA adapts by default (query and value, as Hu et al. 2021).
+        linear_targets: module suffixes of every linear map of a layer.
+        position_offset: tokens that `max_position_embeddings` loses to the padding index.
+        pair_separators: separator tokens between two segments (`</s></s>` is 2).
+    """
+
+    name: str
+    encoder_class: str
+    tokenizer_class: str
+    embeddings: str = "embeddings"
+    layers: str = "encoder.layer"
+    word_embeddings: str = "embeddings.word_embeddings"
+    lora_targets: tuple[str, ...] = ("query", "value")
+    linear_targets: tuple[str, ...] = (
+        "query",
+        "key",
+        "value",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    )
+    position_offset: int = 2
+    pair_separators: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen pretrained encoder at a revision.
+
+    Attributes:
+        name: short name used on the command line.
+        repo: model hub repository, or ``None`` for one that ships in the zoo folder.
+        revision: commit of the hub repository; ``None`` until it was resolved online.
+        family: key of `FAMILIES`.
+        retrieval_layer: hidden state read by retrieval tasks; 0 is the embedding output. For XLM-R Large 14 is
+            the paper's code (protocol: jiant `retrieval_layer`); other rows take the same relative depth.
+        retrieval_pooling: how the hidden states of one sentence become one vector.
+    """
+
+    name: str
+    repo: str | None
+    family: str
+    retrieval_layer: int
+    revision: str | None = None
+    retrieval_pooling: str = "mean"
+
+
+FAMILIES: dict[str, Family] = {
+    "xlm-roberta": Family(
+        name="xlm-roberta",
+        encoder_class="transformers.XLMRobertaModel",
+        tokenizer_class="transformers.XLMRobertaTokenizerFast",
+    ),
+}
+
+BACKBONES: dict[str, Backbone] = {
+    row.name: row
+    for row in (
+        Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2),
+        Backbone(name="xlm-roberta-base", repo="FacebookAI/xlm-roberta-base", family="xlm-roberta", retrieval_layer=7),
+        Backbone(
+            name="xlm-roberta-large", repo="FacebookAI/xlm-roberta-large", family="xlm-roberta", retrieval_layer=14
+        ),
+    )
+}
+
+
+def backbone(name: str) -> Backbone:
+    """Look a backbone up by name.
+
+    Raises:
+        UnknownName: with the closest names.
+    """
+    if name not in BACKBONES:
+        raise unknown("backbone", name, BACKBONES, "adapters_xling/backbones.py")
+    return BACKBONES[name]
+
+
+def family(name: str) -> Family:
+    """The family (architecture) of a backbone by the backbone's name."""
+    return FAMILIES[backbone(name).family]

@@ -1,0 +1,78 @@
+"""The command line, `xling`. Commands are imported when they are used, so that help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from adapters_xling import __version__
+from adapters_xling.errors import XlingError, unknown
+
+# command -> (module, attribute, help); the help stands here too, so that listing it imports nothing
+_COMMANDS = {
+    "tasks": ("tasks", "tasks", "List the tasks, check them, or make one from your own file."),
+    "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
+    "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
+    "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),
+    "run": ("grid", "run", "Run an experiment (a grid): train what is missing, score, report."),
+    "report": ("grid", "report", "Render the report of a grid from its scores."),
+    "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands live in modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of a piece of work."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Import a command.
+
+        Raises:
+            click.UsageError: with the closest command.
+        """
+        if cmd_name not in _COMMANDS:
+            raise click.UsageError(str(unknown("command", cmd_name, _COMMANDS, "xling --help")))
+        module, attribute, _ = _COMMANDS[cmd_name]
+        return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="xling")
+def xling() -> None:
+    """Train on an English intermediate task, then on an English target task; score it zero-shot in many languages.
+
+    Full fine-tuning, bottleneck adapters and LoRA run side by side; what is trained is kept in a zoo and reused.
+    Start with `xling run quickstart`.
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line: a user's error is one message and exit code 2, never a traceback."""
+    try:
+        return xling.main(args=args, standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted; everything that was finished is kept", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted; everything that was finished is kept", err=True)
+        sys.exit(130)
+    except click.ClickException as err:
+        err.show()
+        sys.exit(err.exit_code)
+    except XlingError as err:
+        click.echo(f"error: {err}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

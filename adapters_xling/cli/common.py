@@ -1,0 +1,118 @@
+"""Options and printing that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from adapters_xling.api import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def folders(function: F) -> F:
+    """Add the options that say where things are, gathered into one `settings` argument."""
+    for option in (
+        click.option("--device", default=None, help="cpu or cuda; chosen by itself when left out."),
+        click.option("--tasks", "tasks_dir", type=FOLDER, help="Folder of your own task files (XLING_TASKS)."),
+        click.option("--data-dir", type=FOLDER, help="Folder of original data files (XLING_DATA)."),
+        click.option("--runs", type=FOLDER, help="Folder of everything produced (XLING_RUNS; default ./runs)."),
+    ):
+        function = option(function)
+    return function
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """Take the folder options out of a command's options."""
+    return Settings(
+        runs=options.pop("runs", None),
+        data=options.pop("data_dir", None),
+        tasks=options.pop("tasks_dir", None),
+        device=options.pop("device", None),
+        workers=options.pop("workers", 0) or 0,
+    )
+
+
+def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
+    """Read `name=value` options; values are YAML scalars, so 0.1, true and [a, b] mean what they look like.
+
+    Raises:
+        click.BadParameter: when there is no `=`.
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise click.BadParameter(f"{pair!r} is not of the form name=value", param_hint=option)
+        value = yaml.safe_load(text)
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)  # YAML 1.1 reads 1e-4 as a string
+        found[name] = value
+    return found
+
+
+def print_json(data: Any) -> None:
+    """Print data as JSON, for programs."""
+    click.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print an aligned table; numbers to the right, wide cells cut to the terminal by nobody."""
+    cells = [[_text(value) for value in row] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells), 0) for i, column in enumerate(columns)]
+    right = [
+        bool(rows) and all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
+        for i in range(len(columns))
+    ]
+
+    def line(values: Sequence[str]) -> str:
+        parts = [v.rjust(w) if r else v.ljust(w) for v, w, r in zip(values, widths, right, strict=True)]
+        return "  ".join(parts).rstrip()
+
+    click.echo(click.style(line(columns), bold=True))
+    for row in cells:
+        click.echo(line(row))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "·"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def size(num_bytes: int) -> str:
+    """A size in the unit a person would use.
+
+    >>> size(512), size(3_600_000)
+    ('512 B', '3.6 MB')
+    """
+    value, unit = float(num_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in hours, minutes and seconds as far as each matters.
+
+    >>> duration(42.3), duration(400), duration(7300)
+    ('42 s', '6 min 40 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

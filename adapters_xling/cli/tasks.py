@@ -1,0 +1,104 @@
+"""`xling tasks`: list, show, check, and make one from your own file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapters_xling import api
+from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
+from adapters_xling.errors import XlingError
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@folders
+@click.pass_context
+def tasks(ctx: click.Context, as_json: bool, **options: Any) -> None:
+    """List the tasks, check them, or make one from your own file."""
+    if ctx.invoked_subcommand is not None:
+        return
+    found = api.tasks(settings_from(options))
+    if as_json:
+        from adapters_xling.spec import canonical
+
+        print_json([canonical(task) for task in found])
+        return
+    rows = [
+        (t.name, t.kind, t.role, len(t.languages), t.metrics[0], t.train_on or "", t.licence)
+        for t in sorted(found, key=lambda t: (t.role, t.name))
+    ]
+    print_table(("task", "kind", "role", "languages", "metric", "trained on", "licence"), rows)
+
+
+@tasks.command()
+@click.argument("names", nargs=-1)
+@click.option("--rows", default=200, show_default=True, help="Rows of each split that are pushed through.")
+@folders
+def check(names: tuple[str, ...], rows: int, **options: Any) -> None:
+    """Push rows of each task through reading, encoding, loss and decoding; every gold answer must score 100.
+
+    All tasks are checked when no NAMES are given; tasks whose data is not at hand are named, not failed.
+    """
+    from adapters_xling import tasks as catalog
+    from adapters_xling.errors import MissingData
+    from adapters_xling.model import load_tokenizer
+    from adapters_xling.tasks.check import check_task
+
+    settings = settings_from(options)
+    tokenizer = load_tokenizer("xlmr-nano")
+    failed = 0
+    for spec in [api.task(name, settings) for name in names] or api.tasks(settings):
+        language = (spec.train_languages or spec.languages)[0]
+        for split in ("train", "dev", "test"):
+            try:
+                found = catalog.load(spec, split, language, data_dir=settings.data_dir, limit=rows)
+            except MissingData as err:
+                click.echo(f"{spec.name:<20} {split:<6} no rows at hand: {str(err).splitlines()[0]}")
+                continue
+            except XlingError as err:
+                failed += 1
+                click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
+                continue
+            try:
+                report = check_task(spec, found.examples, tokenizer, language=language)
+            except XlingError as err:
+                failed += 1
+                click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
+                continue
+            dropped = f", dropped {found.dropped}" if found.dropped else ""
+            click.echo(f"{spec.name:<20} {split:<6} ok: {len(found.examples)} rows{dropped}; {report}")
+    if failed:
+        raise XlingError(f"{failed} check(s) failed; the lines above say which rows and why")
+
+
+@tasks.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the new task.")
+@click.option("--kind", required=True, help="sentence, choice, tag, span or retrieve.")
+@click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
+@click.option("--language", default="en", show_default=True, help="Language of the rows.")
+@click.option("--force", is_flag=True, help="Replace a task file of that name.")
+@folders
+def new(
+    source: Path, name: str, kind: str, columns: tuple[str, ...], language: str, force: bool, **options: Any
+) -> None:
+    """Make a task file for your own CSV, TSV or JSONL file SOURCE.
+
+    The file goes to the folder named by --tasks (default: ./tasks); train, dev and test rows are split off by hash.
+    """
+    from adapters_xling.paths import atomic_write
+    from adapters_xling.tasks import private
+
+    settings = settings_from(options)
+    folder = settings.tasks or Path("tasks")
+    target = folder / f"{name}.yaml"
+    if target.exists() and not force:
+        raise XlingError(f"{target} exists; give --force to replace it, or another --name")
+    wanted = {field: str(column) for field, column in assignments(columns, "--columns").items()}
+    text = private.draft_task(source, name=name, kind=kind, columns=wanted or None, language=language)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(target, text)
+    click.echo(f"{target} written. Next: xling tasks check {name} --tasks {folder}")

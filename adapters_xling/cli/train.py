@@ -1,0 +1,163 @@
+"""`xling train`, `xling evaluate`, `xling predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapters_xling import api
+from adapters_xling.cli.common import assignments, duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.errors import DataError
+from adapters_xling.spec import canonical
+
+
+@click.command()
+@click.argument("task")
+@click.option("--method", default="bottleneck", show_default=True, help="full, bottleneck, lora or head.")
+@click.option("--set", "method_sets", multiple=True, metavar="NAME=VALUE", help="A setting of the method, e.g. r=4.")
+@click.option("--backbone", default="xlmr-nano", show_default=True, help="Frozen pretrained encoder.")
+@click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
+@click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
+@click.option("--warm", metavar="ENTRY", help="Start the slot from this entry.")
+@click.option("--stack", metavar="ENTRY", help="Stand on this entry; it stays frozen.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@folders
+def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Train TASK with one method and keep it in the zoo. An entry that exists is not trained again."""
+    settings = settings_from(options)
+    entry = api.train(
+        task,
+        method=method,
+        method_settings=assignments(options["method_sets"], "--set"),
+        backbone=backbone,
+        recipe=options["recipe"],
+        overrides=assignments(options["overrides"], "--with"),
+        warm=options["warm"],
+        stack=options["stack"],
+        seed=seed,
+        settings=settings,
+        show_progress=not quiet and not as_json,
+    )
+    card = entry.card
+    if as_json:
+        print_json({"key": entry.key, "folder": str(entry.folder), "training": canonical(card.training)})
+        return
+    facts = card.training
+    assert facts is not None
+    click.echo(entry.key)
+    click.echo(
+        f"  dev {facts.metric} {facts.score:.1f} (ignoring the input: {facts.chance:.1f}), best at step "
+        f"{facts.best_step} of {facts.num_steps}, {duration(facts.seconds)}"
+    )
+    click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
+    if not facts.converged:
+        click.secho(
+            "  warning: this run stayed at chance. Try another learning rate (--with learning_rate=…), more steps "
+            "(--with max_steps=…), or a warm start.",
+            fg="yellow",
+            err=True,
+        )
+
+
+@click.command()
+@click.argument("entry")
+@click.argument("task")
+@click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
+@click.option("--split", help="Split to score; the task's own choice when left out.")
+@click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@folders
+def evaluate(
+    entry: str, task: str, languages: str | None, split: str | None, limit: int | None, as_json: bool, **options: Any
+) -> None:
+    """Score ENTRY on TASK, language by language. Finished languages are kept and not computed again.
+
+    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training.
+    """
+    settings = settings_from(options)
+    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+
+    def show(language: str, scores: list[Any]) -> None:
+        if not as_json:
+            values = " · ".join(f"{score.metric} {score.value:.1f}" for score in scores)
+            shot = "zero-shot" if scores[0].zero_shot else "trained on"
+            click.echo(f"{language}  {values}  ({scores[0].num_examples} rows, {shot})")
+
+    scores = api.evaluate(entry, task, languages=codes, split=split, limit=limit, settings=settings, on_language=show)
+    if as_json:
+        print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
+        return
+    main = scores[0].metric
+    zero_shot = [score.value for score in scores if score.zero_shot and score.metric == main]
+    if len(zero_shot) > 1:
+        click.echo(f"zero-shot mean over {len(zero_shot)} languages: {main} {sum(zero_shot) / len(zero_shot):.1f}")
+
+
+@click.command()
+@click.argument("entry")
+@click.argument("texts", nargs=-1)
+@click.option("--task", help="Task whose head answers, when the entry has several.")
+@click.option("--input", "source", type=click.Path(path_type=Path), help="CSV, TSV or JSONL file of rows.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSONL file of predictions (standard output else).")
+@click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@folders
+def predict(
+    entry: str,
+    texts: tuple[str, ...],
+    task: str | None,
+    source: Path | None,
+    output: Path | None,
+    columns: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Predict with ENTRY.
+
+    TEXTS are one example: one or two sentences; a prompt and its choices; a sentence to tag; a question and its
+    context. With --input, every row of a file is predicted, probabilities included.
+    """
+    settings = settings_from(options)
+    if bool(texts) == bool(source):
+        raise DataError("give either the texts of one example, or --input FILE")
+    if source is None:
+        examples: Any = [list(texts)]
+    else:
+        from adapters_xling.tasks import private
+
+        spec = api.task(task or api.open_zoo(settings).get(entry).card.run.tasks[0].name, settings)
+        examples = private.read_inputs(
+            source, spec, columns={k: str(v) for k, v in assignments(columns, "--columns").items()}
+        )
+    found = api.predict(entry, examples, name=task, settings=settings)
+    lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
+    if output is not None:
+        from adapters_xling.paths import atomic_write
+
+        atomic_write(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        click.echo(f"{len(lines)} predictions written to {output}")
+    elif source is not None or as_json:
+        for line in lines:
+            click.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        _show(list(texts), found[0])
+
+
+def _show(texts: list[str], prediction: Any) -> None:
+    """Print one prediction for a person."""
+    value = prediction.value
+    if isinstance(value, (tuple, list)):
+        print_table(("word", "tag"), list(zip(texts[0].split(), value, strict=False)))
+        return
+    click.secho(str(value), bold=True)
+    for name, probabilities in prediction.detail.items():
+        if isinstance(probabilities, dict):
+            for label, share in sorted(probabilities.items(), key=lambda item: -item[1]):
+                click.echo(f"  {label:<15} {share:6.1%}  {'█' * round(30 * share)}")
+        else:
+            click.echo(f"  {name}: {probabilities}")

@@ -1,0 +1,141 @@
+"""`xling zoo`: list, show, verify, remove, clean up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from adapters_xling import api
+from adapters_xling.cli.common import duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.errors import ZooError
+from adapters_xling.spec import canonical, describe
+
+
+@click.group()
+def zoo() -> None:
+    """List, show, verify and remove trained entries."""
+
+
+def _modified(git: Any) -> str:
+    return " (with changes)" if git is not None and git.dirty else ""
+
+
+@zoo.command("list")
+@click.option("--task", help="Only entries trained on this task.")
+@click.option("--method", help="Only entries of this method.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@folders
+def list_(task: str | None, method: str | None, as_json: bool, **options: Any) -> None:
+    """List the entries: what was trained, how, from what, with what dev score."""
+    found = api.open_zoo(settings_from(options))
+    wanted = {name: value for name, value in (("task", task), ("method", method)) if value}
+    entries = list(found.find(**wanted))
+    if as_json:
+        print_json([{"key": e.key, "folder": str(e.folder), **canonical(e.card.run)} for e in entries])
+        return
+    if not entries:
+        click.echo(
+            f"no entries in {found.root}" + (f" for {wanted}" if wanted else "") + "; train one: xling train TASK"
+        )
+        return
+    rows = [
+        (
+            e.key,
+            e.card.run.task,
+            e.card.run.method.name,
+            len(e.card.parents),
+            e.card.training.score if e.card.training else None,
+            size(e.card.num_bytes),
+        )
+        for e in entries
+    ]
+    print_table(("key", "task", "method", "parents", "dev", "size"), rows)
+
+
+@zoo.command()
+@click.argument("entry")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+@folders
+def show(entry: str, as_json: bool, **options: Any) -> None:
+    """Show an entry's card: where it comes from, what it scored, what it needs."""
+    found = api.open_zoo(settings_from(options))
+    item = found.get(found.resolve(entry))
+    card, run = item.card, item.card.run
+    if as_json:
+        print_json(canonical(card))
+        return
+    origin = card.provenance
+    settings = ", ".join(f"{name}={value}" for name, value in run.method.settings.items() if value is not None)
+    lines = [
+        ("task", run.task),
+        ("method", f"{run.method.name} ({settings})"),
+        ("backbone", f"{run.backbone.name}, weights sha256 {str(run.backbone.digest)[:16]}…"),
+        ("init, route", f"{run.init.__struct_config__.tag}, {describe(run.route)}"),
+        ("parents", "\n".join(card.parents) or "none"),
+        ("children", "\n".join(found.children(item.key)) or "none"),
+        ("parameters", f"{card.num_trainable:,} trainable of {card.num_parameters:,}"),
+        ("size", size(card.num_bytes)),
+        ("licence", card.licence),
+        ("made", origin.created + (f", commit {origin.git.commit}" if origin.git else "") + _modified(origin.git)),
+        ("by", origin.command),
+        ("folder", str(item.folder)),
+    ]
+    if (facts := card.training) is not None:
+        lines[6:6] = [
+            ("dev", f"{facts.metric} {facts.score:.1f} (ignoring the input {facts.chance:.1f})"),
+            ("converged", "yes" if facts.converged else "no: it stayed at chance"),
+            ("trained", f"{facts.num_steps} steps, best {facts.best_step}, {duration(facts.seconds)}"),
+        ]
+    for name, value in lines:
+        first, *rest = str(value).splitlines() or [""]
+        click.echo(f"  {name:<12} {first}")
+        for line in rest:
+            click.echo(f"  {'':<12} {line}")
+
+
+@zoo.command()
+@click.argument("entry", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every entry.")
+@folders
+def verify(entry: str | None, everything: bool, **options: Any) -> None:
+    """Recompute every digest of an entry (or of all) and name what does not fit its card."""
+    found = api.open_zoo(settings_from(options))
+    if bool(entry) == everything:
+        raise ZooError("give an ENTRY, or --all")
+    names = list(found.keys()) if everything else [found.resolve(str(entry))]
+    broken = 0
+    for name in names:
+        problems = found.verify(name)
+        broken += bool(problems)
+        click.echo(f"{'BROKEN' if problems else 'ok':<7} {name}")
+        for problem in problems:
+            click.echo(f"        {problem}")
+    if broken:
+        raise ZooError(
+            f"{broken} of {len(names)} entries are not what their cards say; remove them (xling zoo rm) and retrain"
+        )
+
+
+@zoo.command()
+@click.argument("entry")
+@click.option("--force", is_flag=True, help="Even when other entries descend from it.")
+@folders
+def rm(entry: str, force: bool, **options: Any) -> None:
+    """Remove an entry; refused while others descend from it."""
+    found = api.open_zoo(settings_from(options))
+    name = found.resolve(entry)
+    found.remove(name, force=force)
+    click.echo(f"removed {name}")
+
+
+@zoo.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@folders
+def gc(dry_run: bool, **options: Any) -> None:
+    """Remove what killed writers left behind."""
+    found = api.open_zoo(settings_from(options))
+    gone = found.gc(dry_run=dry_run)
+    click.echo(
+        f"{'would free' if dry_run else 'freed'} {size(gone.num_bytes)} in {len(gone.folders)} unfinished folders"
+    )

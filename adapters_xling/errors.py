@@ -1,0 +1,52 @@
+"""Errors a user can act on. Each message says what is wrong, where, what is valid and what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class XlingError(Exception):
+    """Root of every error that is the user's to mend; the command line prints it without a traceback."""
+
+
+class UnknownName(XlingError):
+    """A name (task, language, method, setting, field, entry) that nothing here answers to."""
+
+
+class ConfigError(XlingError):
+    """A YAML file, a setting or a combination of settings that cannot be run."""
+
+
+class DataError(XlingError):
+    """Rows that cannot be read: the file, the row and the reason are in the message."""
+
+
+class MissingData(DataError):
+    """A file or folder of data that is not at hand; the message says how to get or point to it."""
+
+
+class ZooError(XlingError):
+    """An entry that is absent, incomplete, altered, or made for something else."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UnknownName:
+    """Build the error for an unknown name, with the closest valid names inside the message.
+
+    Args:
+        kind: what was looked up, e.g. ``"task"``.
+        name: the name as given.
+        known: every valid name.
+        where: a file, folder or place in which the valid names live.
+
+    >>> print(unknown("task", "xnly", ["xnli", "mnli"]))
+    unknown task 'xnly'. Did you mean 'xnli' or 'mnli'? Known (2): mnli, xnli
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    text = f"unknown {kind} {name!r}."
+    if close:
+        text += f" Did you mean {' or '.join(map(repr, close))}?"
+    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    text += f" Known ({len(names)}): {shown or 'none'}"
+    return UnknownName(text + (f" — {where}" if where else ""))

@@ -1,0 +1,209 @@
+"""Zero-shot evaluation: predict, keep the predictions, score, language by language, resumable.
+
+A language is done when its score file exists; the file is written last, so a killed run repeats at most one language.
+Predictions stay on disk, so scores can be recomputed without a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xling import inference, methods, tasks
+from adapters_xling.backbones import BACKBONES
+from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.model import Model, backbone_id, bare, open_entry
+from adapters_xling.paths import atomic_write
+from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
+from adapters_xling.tasks import kinds
+from adapters_xling.zoo import Card, Zoo
+
+DEFAULT_MAX_LENGTH = 512
+"""Sub-word tokens of a sentence in retrieval, which no recipe trained (both public code bases use 512)."""
+
+
+def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str) -> tuple[str, ...]:
+    """Languages to evaluate: all of the task's for that split, or the ones asked for when the task has them.
+
+    Raises:
+        UnknownName: for a language the task does not have in that split.
+    """
+    known = task.languages_by_split.get(split, task.languages)
+    for code in languages or ():
+        if code not in known:
+            raise unknown(f"language of {task.name} ({split})", code, known, f"task file of {task.name}")
+    return tuple(languages or known)
+
+
+def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo) -> dict[str, Any]:
+    """What a Score says about where it comes from: method, init, route, intermediate task and seed.
+
+    The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
+    else the task of the entry it started from or stands on.
+    """
+    if card is None:
+        return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
+    run = card.run
+    trained = {ref.name for ref in run.tasks}
+    own = bool(trained & {task.name, tasks.train_task(task).name}) or task.head_name in card.heads
+    source = zoo.get(run.parents[0]).card.run.task if own and run.parents else (run.task if not own else "none")
+    return {
+        "method": methods.resolve(run.method).label,
+        "init": "warm" if isinstance(run.init, Warm) else "fresh",
+        "route": "stack" if isinstance(run.route, Stack) else "slot",
+        "intermediate": source,
+        "seed": run.seed,
+    }
+
+
+def evaluate(
+    name: str,
+    task: TaskSpec,
+    *,
+    zoo: Zoo,
+    runs_dir: Path,
+    languages: Sequence[str] | None = None,
+    split: str | None = None,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    on_language: Callable[[str, list[Score]], Any] | None = None,
+) -> list[Score]:
+    """Score an entry, or a bare backbone, on a task in several languages.
+
+    Args:
+        name: key of an entry, or name of a backbone (retrieval needs no training).
+        task: what to score it on; its head must be in the entry unless the kind has none.
+        zoo: where the entry is.
+        runs_dir: predictions and scores go to `<runs_dir>/scores/<name>/<task>/`.
+        languages: subset of the task's languages; None means all of them.
+        split: split to score; the task's `eval_split` by default.
+        data_dir: folder of original data files.
+        limit: score only the first rows (the number goes into the file names: such scores never mix with full ones).
+        device: where the model runs.
+        on_language: called with language and scores as each is done.
+
+    Raises:
+        ConfigError: when the entry has no head for the task.
+        DataError: for rows that cannot be scored (blank answers, nothing left).
+    """
+    split = split or task.eval_split
+    codes = check_languages(task, languages, split)
+    card = None if name in BACKBONES else zoo.get(name).card
+    if card is not None and kinds.get(task.kind).trains and task.head_name not in card.heads:
+        raise ConfigError(
+            f"entry {name} has no head for task {task.name!r} (head {task.head_name!r}); it has: "
+            f"{', '.join(card.heads) or 'none'}. Train one with `xling train {task.name}`"
+        )
+    if card is None and kinds.get(task.kind).trains:
+        raise ConfigError(
+            f"backbone {name!r} has no heads, so it can be scored on retrieval only, not on {task.name!r}"
+        )
+    folder = runs_dir / "scores" / name / task.name
+    suffix = f"-first{limit}" if limit else ""
+    labels = labels_of(card, task, zoo=zoo)
+    weights = backbone_id(name).digest if card is None else None
+    max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else None
+    model: Model | None = None
+    scores: list[Score] = []
+    for language in codes:
+        rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
+        identity = digest([task, split, language, limit, rows.identity, weights])
+        path = folder / f"{split}-{language}{suffix}.json"
+        found = read_scores(path, identity)
+        if found is None:
+            if model is None:
+                model = open_entry(name, zoo=zoo, device=device) if card else bare(name, device=device)
+                max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
+            predictions = inference.predict(model, task, rows.examples, max_length=max_length)
+            values = inference.score(task, rows.examples, predictions, language=language)
+            found = [
+                Score(
+                    key=name,
+                    task=task.name,
+                    language=language,
+                    metric=metric,
+                    value=value,
+                    num_examples=len(predictions),
+                    split=split,
+                    zero_shot=language not in task.train_languages or not kinds.get(task.kind).trains,
+                    backbone=card.run.backbone.name if card else name,
+                    **labels,
+                )
+                for metric, value in values.items()
+            ]
+            keep(path, identity, found, predictions, _facts(rows))
+        scores += found
+        if on_language:
+            on_language(language, found)
+    return scores
+
+
+def majority(
+    task: TaskSpec,
+    *,
+    backbone: str,
+    languages: Sequence[str] | None = None,
+    split: str | None = None,
+    data_dir: Path | None = None,
+    train_task: TaskSpec | None = None,
+) -> list[Score]:
+    """Score the prediction that ignores the input: the floor under every table."""
+    split = split or task.eval_split
+    kind = kinds.get(task.kind)
+    source = train_task or tasks.train_task(task)
+    train = tasks.load(source, "train", source.train_languages[0], data_dir=data_dir).examples if kind.trains else []
+    scores = []
+    for language in check_languages(task, languages, split):
+        rows = tasks.load(task, split, language, data_dir=data_dir)
+        predictions = kind.majority(train, rows.examples, task)
+        for metric, value in inference.score(task, rows.examples, predictions, language=language).items():
+            scores.append(
+                Score(
+                    key=f"majority-{task.name}",
+                    task=task.name,
+                    language=language,
+                    metric=metric,
+                    value=value,
+                    num_examples=len(predictions),
+                    split=split,
+                    zero_shot=language not in source.train_languages or not kind.trains,
+                    backbone=backbone,
+                    method="majority",
+                    init="fresh",
+                    route="base",
+                    intermediate="none",
+                    seed=0,
+                )
+            )
+    return scores
+
+
+def keep(path: Path, identity: str, scores: list[Score], predictions: Sequence[Any], facts: dict[str, Any]) -> None:
+    """Write the predictions, then the scores; the score file's existence means that the language is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
+    atomic_write(path.with_suffix(".predictions.jsonl"), "".join(f"{line}\n" for line in lines))
+    body = {"identity": identity, "rows": facts, "scores": [_plain(score) for score in scores]}
+    atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
+
+
+def read_scores(path: Path, identity: str) -> list[Score] | None:
+    """Read kept scores, or None when there are none or they were made from other rows or another task file."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(body, dict) or body.get("identity") != identity:
+        return None
+    return [decode(Score, row, str(path)) for row in body["scores"]]
+
+
+def _facts(rows: tasks.Rows) -> dict[str, Any]:
+    return {"kept": rows.kept, "dropped": rows.dropped, "source": rows.source}
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    return {name: getattr(score, name) for name in score.__struct_fields__}

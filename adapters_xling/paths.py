@@ -1,0 +1,84 @@
+"""Where things lie: what ships with the package, and the folders a user can point elsewhere.
+
+In a checkout the shipped `task_configs/` and `zoo/` stand beside the package; in a wheel they travel inside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from .errors import XlingError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _shipped(name: str) -> Path:
+    inside = _PACKAGE / "_shipped" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def task_configs_dir() -> Path:
+    """Folder of the shipped task, recipe and grid YAML files."""
+    return _shipped("task_configs")
+
+
+def shipped_zoo_dir() -> Path:
+    """Read-only zoo that travels with the package (the nano backbone and a few nano adapters)."""
+    return _shipped("zoo")
+
+
+def private_tasks_dir() -> Path | None:
+    """A user's own folder of task YAML files, from `XLING_TASKS`."""
+    value = os.environ.get("XLING_TASKS")
+    return Path(value).expanduser() if value else None
+
+
+def data_dir() -> Path | None:
+    """Folder of original data files, from `XLING_DATA`; None when none was named."""
+    value = os.environ.get("XLING_DATA")
+    return Path(value).expanduser() if value else None
+
+
+def runs_dir() -> Path:
+    """Where trained entries, predictions and reports go: `XLING_RUNS`, or `runs` in the current folder."""
+    return Path(os.environ.get("XLING_RUNS", "runs")).expanduser()
+
+
+def cache_dir() -> Path:
+    """Cache of tokenised data, safe to delete at any time: `XLING_CACHE`, or `~/.cache/adapters_xling`."""
+    return Path(os.environ.get("XLING_CACHE", "~/.cache/adapters_xling")).expanduser()
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a whole file or nothing: a reader, a kill or a full disk never meets half of it.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and only then take the name. Text is
+    written as UTF-8 with the line ends it has. The folder is created when absent.
+
+    Raises:
+        XlingError: naming file, reason, bytes needed and bytes free; the old file, if any, is untouched.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as err:
+        free = "unknown"
+        with contextlib.suppress(OSError):
+            free = f"{shutil.disk_usage(path.parent).free:,}"
+        raise XlingError(
+            f"{path}: cannot be written: {err.strerror or err} ({len(raw):,} bytes needed, {free} free); "
+            "make room or choose another folder, then repeat"
+        ) from err
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,483 @@
+"""What an experiment is, as frozen data: sources, tasks, recipes, inits, routes, runs, scores, and their keys.
+
+Everything here is read strictly (an unknown field is an error that names file and field) and hashed canonically
+(`key()`), without importing torch or touching a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from .errors import ConfigError, unknown
+
+SCHEMA = 1
+"""Version of the canonical form. A field added later is listed in `LATER_FIELDS` instead of raising this."""
+
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all spec data: immutable, compared by value, strict about fields."""
+
+
+# --- where rows come from ---------------------------------------------------------------------------------------
+
+
+class Partition(Frozen, frozen=True):
+    """Split rows that come in one file into disjoint splits by the hash of their group (premise, title, …).
+
+    `splits` gives each split its buckets: ``{"train": [0, 1, 2], "dev": [3]}`` of `buckets` = 4.
+    """
+
+    buckets: Count
+    splits: dict[str, tuple[int, ...]]
+    salt: str = ""
+
+
+class GeneratorSource(Frozen, frozen=True, tag="generator"):
+    """Rows made by this package (the mini world)."""
+
+    task: str
+    splits: tuple[str, ...] = ("train", "dev", "test")
+
+
+class FileSource(Frozen, frozen=True, tag="files"):
+    """Rows in the original distribution's files below the data folder.
+
+    `splits` maps a split to one path or several, relative to the data folder; ``{language}`` is replaced by the
+    language's code, ``{iso3}`` by its ISO 639-3 code. `options` are passed to the reader.
+    """
+
+    reader: str
+    splits: dict[str, str | tuple[str, ...]]
+    options: dict[str, Any] = {}
+    partition: Partition | None = None
+    languages: tuple[str, ...] | None = None
+
+
+class HubSource(Frozen, frozen=True, tag="hub"):
+    """Rows of a script-free data set on the model hub.
+
+    `revision` stays null and `verified` false until somebody resolved it online: a revision nobody resolved is
+    never written.
+    """
+
+    repo: str
+    reader: str
+    splits: dict[str, str]
+    config: str | None = None
+    revision: str | None = None
+    verified: bool = False
+    options: dict[str, Any] = {}
+    partition: Partition | None = None
+    languages: tuple[str, ...] | None = None
+
+
+Source = GeneratorSource | FileSource | HubSource
+
+KindName = Literal["sentence", "choice", "tag", "span", "retrieve"]
+Role = Literal["intermediate", "target", "training", "mini", "kit", "private"]
+
+
+class TaskSpec(Frozen, frozen=True):
+    """One task: what its rows are, where they lie, how they are scored. One YAML file each.
+
+    Attributes:
+        name: how everybody refers to it.
+        kind: form of the task; one deep module each in `tasks/kinds/`.
+        role: what it serves as in the experiment.
+        languages: languages it is evaluated in.
+        train_languages: languages its train and dev splits are read in; anything else is zero-shot. Empty for a task
+            that nothing is trained for (retrieval).
+        sources: tried in order; the first that is at hand is read.
+        metrics: names in `metrics.py`; the first is the one models are selected by.
+        labels: label or tag set, in the order of the head's outputs; empty for span and retrieve.
+        train_on: name of the task whose train and dev splits this target learns from (XNLI: mnli).
+        head: name of the head; tasks with the same head share it.
+        eval_split: split that is scored by default.
+        languages_by_split: languages a split has where that is fewer than `languages`.
+        options: settings of the kind (truncation side, doc_stride, retrieval mode, …), checked by the kind.
+    """
+
+    name: Name
+    kind: KindName
+    role: Role
+    title: str
+    languages: tuple[str, ...]
+    sources: tuple[Source, ...]
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    train_languages: tuple[str, ...] = ("en",)
+    train_on: str | None = None
+    head: str | None = None
+    eval_split: str = "test"
+    languages_by_split: dict[str, tuple[str, ...]] = {}
+    options: dict[str, Any] = {}
+    licence: str = "unknown"
+    citation: str = ""
+    homepage: str = ""
+
+    @property
+    def head_name(self) -> str:
+        """Name under which the head is kept and shared."""
+        return self.head or self.name
+
+
+# --- how things are trained -------------------------------------------------------------------------------------
+
+
+class Recipe(Frozen, frozen=True):
+    """Optimisation settings, fully resolved before a run is hashed. Defaults: `task_configs/recipes.yaml`.
+
+    Units: `warmup` is a fraction of all steps; `max_length` counts sub-word tokens; `max_steps` of 0 means that
+    `epochs` decides; `patience` counts evaluations without gain (0: never stop early); `dev_examples` is how many
+    of the first dev rows select the best step (0: all). `carry` says what travels from a parent beside the method's own
+    weights: nothing, the pooler, or the pooler and (same head only) the head.
+    """
+
+    learning_rate: Positive
+    batch_size: Count
+    epochs: Positive
+    max_steps: Annotated[int, msgspec.Meta(ge=0)]
+    max_length: Annotated[int, msgspec.Meta(ge=8)]
+    accumulate: Count
+    warmup: Fraction
+    weight_decay: NonNegative
+    adam_epsilon: Positive
+    clip_norm: NonNegative
+    dropout: Fraction
+    precision: Literal["fp32", "bf16"]
+    eval_every_steps: Count
+    patience: Annotated[int, msgspec.Meta(ge=0)]
+    dev_examples: Annotated[int, msgspec.Meta(ge=0)]
+    max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
+    pooling: Literal["first", "mean"]
+    carry: Literal["none", "pooler", "head"]
+
+
+class MethodSpec(Frozen, frozen=True):
+    """A training family by name with every one of its settings written out (`methods.resolve` fills them in)."""
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class Fresh(Frozen, frozen=True, tag="fresh"):
+    """Start the trainable slot from the method's own initialisation."""
+
+
+class Warm(Frozen, frozen=True, tag="warm"):
+    """Start the trainable slot from an entry of the zoo."""
+
+    entry: str
+
+
+Init = Fresh | Warm
+
+
+class Slot(Frozen, frozen=True, tag="slot"):
+    """The run's own trainable slot."""
+
+
+class Base(Frozen, frozen=True, tag="base"):
+    """The bare backbone: nothing is added to the forward pass."""
+
+
+class Use(Frozen, frozen=True, tag="use"):
+    """An entry as it was trained, together with whatever it was trained on top of."""
+
+    entry: str
+
+
+class Stack(Frozen, frozen=True, tag="stack"):
+    """Parts one above the other, the first nearest to the backbone. LoRA parts add up."""
+
+    parts: tuple[Route, ...]
+
+
+Route = Slot | Base | Use | Stack
+
+
+class BackboneId(Frozen, frozen=True):
+    """Identity of a backbone: hub repository and commit, or the shipped name, and the digest of its weight file.
+
+    A digest of ``None`` marks an unlocked backbone: such a run may be planned but not trained.
+    """
+
+    name: str
+    repo: str
+    revision: str | None
+    digest: str | None
+
+
+class TaskRef(Frozen, frozen=True):
+    """A task inside a run: its name and the digest of spec, converter version and source revision."""
+
+    name: str
+    digest: str
+
+
+class RunSpec(Frozen, frozen=True):
+    """Everything that determines an entry, and nothing else.
+
+    Not here, because it cannot change the result: evaluation batch size, device, number of workers, paths.
+    """
+
+    backbone: BackboneId
+    tasks: tuple[TaskRef, ...]
+    method: MethodSpec
+    recipe: Recipe
+    init: Init = Fresh()
+    route: Route = Slot()
+    seed: int = 0
+    schema: int = SCHEMA
+
+    @property
+    def task(self) -> str:
+        """Name of the task, or of the tasks joined by ``+``."""
+        return "+".join(task.name for task in self.tasks)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of the entries this run starts from or stands on, in order, without repeats."""
+        own = (self.init.entry,) if isinstance(self.init, Warm) else ()
+        return tuple(dict.fromkeys(own + entries(self.route)))
+
+
+class Score(Frozen, frozen=True):
+    """One number: a cell of the table. `value` is a percentage; a missing cell has no Score."""
+
+    key: str
+    task: str
+    language: str
+    metric: str
+    value: float
+    num_examples: int
+    split: str
+    zero_shot: bool
+    backbone: str
+    method: str
+    init: str
+    route: str
+    intermediate: str
+    seed: int
+
+
+def entries(route: Route) -> tuple[str, ...]:
+    """Keys of all entries a route names, in forward order.
+
+    >>> entries(Stack(parts=(Use(entry="a"), Slot())))
+    ('a',)
+    """
+    if isinstance(route, Use):
+        return (route.entry,)
+    if isinstance(route, Stack):
+        return tuple(key for part in route.parts for key in entries(part))
+    return ()
+
+
+def describe(route: Route) -> str:
+    """A route as one readable line.
+
+    >>> describe(Stack(parts=(Use(entry="mnli"), Slot())))
+    'stack(mnli, slot)'
+    """
+    if isinstance(route, Use):
+        return route.entry
+    if isinstance(route, Stack):
+        return f"stack({', '.join(map(describe, route.parts))})"
+    return "base" if isinstance(route, Base) else "slot"
+
+
+# --- identity ---------------------------------------------------------------------------------------------------
+
+LATER_FIELDS: dict[tuple[str, str], Any] = {}
+"""(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
+that value. Entries are never removed, so that keys stay what they were."""
+
+
+def canonical(value: Any) -> Any:
+    """Reduce spec data to plain JSON types in the one form that is hashed."""
+    if isinstance(value, msgspec.Struct):
+        info = msgspec.structs.fields(value)
+        cls = type(value).__name__
+        plain = {
+            field.name: canonical(getattr(value, field.name))
+            for field in info
+            if (cls, field.name) not in LATER_FIELDS or getattr(value, field.name) != LATER_FIELDS[cls, field.name]
+        }
+        tag = value.__struct_config__.tag
+        return {"type": tag, **plain} if tag else plain
+    if isinstance(value, Mapping):
+        return {str(k): canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """Canonical JSON: sorted keys, no blanks, NaN refused; 1.0 and 1 are the same number."""
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (64 hex characters) of the canonical JSON of any spec data."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def key(run: RunSpec) -> str:
+    """Key of a run: a readable slug and 16 hex characters of its digest. Needs no model and no network.
+
+    The slug is for people; two runs are the same exactly when the digests are.
+    """
+    slug = "-".join((run.task, run.method.name, run.init.__struct_config__.tag or "", run.backbone.name))
+    slug = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")[:72]
+    return f"{slug}-s{run.seed}-{digest(run)[:16]}"
+
+
+# --- strict reading ---------------------------------------------------------------------------------------------
+
+S = TypeVar("S")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]+)`(?: - at `\$?([^`]*)`)?")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of a silent override."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(child, deep=True) for child, _ in node.value]
+    twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
+    if twice is not None:
+        raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
+    return {k: loader.construct_object(child, deep=True) for k, (_, child) in zip(keys, node.value, strict=True)}
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# Language codes: `no` must not turn into False.
+_UniqueKeys.yaml_implicit_resolvers = {
+    first: [(tag, exp) for tag, exp in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file of plain data.
+
+    Raises:
+        ConfigError: with file, line and reason when it cannot be parsed or decoded.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{place}: not valid YAML: {getattr(err, 'problem', None) or err}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: not UTF-8 (byte {err.start}): save the file as UTF-8") from err
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
+
+
+def decode(cls: type[S], data: Any, where: str) -> S:
+    """Turn plain data into spec data, strictly.
+
+    Args:
+        cls: the class wanted.
+        data: what YAML or JSON gave.
+        where: file (and place in it) for the error message.
+
+    Raises:
+        ConfigError: naming file and field, with the closest valid field.
+    """
+    try:
+        return msgspec.convert(data, cls)
+    except msgspec.ValidationError as err:
+        found = _UNKNOWN_FIELD.search(str(err))
+        if found:
+            name, path = found.group(1), (found.group(2) or "").strip(".")
+            place = f"{where}: {path + '.' if path else ''}{name}"
+            raise ConfigError(f"{place} is not a field. {unknown('field', name, _fields_anywhere(cls))}") from err
+        text = re.sub(r" - at `\$\.?([^`]*)`", r" (field `\1`)", str(err))
+        raise ConfigError(f"{where}: {text}") from err
+
+
+def _fields_anywhere(cls: Any, seen: frozenset[Any] = frozenset()) -> set[str]:
+    """Field names of a spec class and of every spec class inside it."""
+    if cls in seen:
+        return set()
+    if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
+        names: set[str] = set()
+        for field in msgspec.structs.fields(cls):
+            names |= {field.name} | _fields_anywhere(field.type, seen | {cls})
+        return names
+    return set().union(*(_fields_anywhere(arg, seen) for arg in get_args(cls))) if get_args(cls) else set()
+
+
+class Recipes(Frozen, frozen=True):
+    """`recipes.yaml`: named recipes, each a set of differences; see `resolve_recipe`."""
+
+    _order: ClassVar[tuple[str, ...]] = ("defaults", "methods", "kinds")
+    recipes: dict[str, dict[str, Any]]
+
+
+def load_recipes(path: Path) -> Recipes:
+    """Read a recipes file (`task_configs/recipes.yaml`)."""
+    return decode(Recipes, {"recipes": read_yaml(path)}, str(path))
+
+
+def resolve_recipe(
+    recipes: Recipes, name: str, *, method: str, kind: str, task: str = "", overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Resolve every optimisation setting of a run.
+
+    A named recipe may say `extends: other`; within one, `defaults`, then `methods.<method>`, `kinds.<kind>`,
+    `methods_kinds.<method>.<kind>` and `tasks.<task>` apply in this order, and `overrides` last. Each level holds
+    differences only.
+
+    Raises:
+        UnknownName: for a recipe nobody wrote.
+        ConfigError: for a setting that does not exist or has the wrong type.
+    """
+    if name not in recipes.recipes:
+        raise unknown("recipe", name, recipes.recipes, "task_configs/recipes.yaml")
+    chain = [name]
+    while parent := recipes.recipes[chain[-1]].get("extends"):
+        if parent in chain:
+            raise ConfigError(
+                f"task_configs/recipes.yaml: recipe {name!r} extends itself: {' -> '.join([*chain, parent])}"
+            )
+        if parent not in recipes.recipes:
+            raise unknown("recipe", parent, recipes.recipes, f"task_configs/recipes.yaml: {chain[-1]}.extends")
+        chain.append(parent)
+    values: dict[str, Any] = {}
+    for link in reversed(chain):
+        body = recipes.recipes[link]
+        extra = set(body) - {"extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks"}
+        if extra:
+            known = ("extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks")
+            raise unknown("level", sorted(extra)[0], known, f"task_configs/recipes.yaml: {link}")
+        for level in (
+            body.get("defaults"),
+            body.get("methods", {}).get(method),
+            body.get("kinds", {}).get(kind),
+            body.get("methods_kinds", {}).get(method, {}).get(kind),
+            body.get("tasks", {}).get(task),
+        ):
+            values.update(level or {})
+    values.update(overrides or {})
+    return decode(Recipe, values, f"recipe {name!r} for {method}/{kind}")

@@ -1,0 +1,1 @@
+"""Tasks: their YAML files, their rows, and the kinds that give them form."""

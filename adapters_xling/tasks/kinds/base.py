@@ -1,0 +1,121 @@
+"""The verbs a form of task answers to. One deep module per kind; nothing outside branches on kind or task.
+
+Shapes: B examples in the batch, N encoder rows (B, or B*K for choices), T tokens, D hidden size, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapters_xling.spec import TaskSpec
+from adapters_xling.tasks.examples import Example, Features, Prediction
+
+IGNORE = -100
+"""Label of positions that carry no loss (torch's default `ignore_index`)."""
+
+Batch = dict[str, Tensor]
+"""Always `input_ids` (N,T) and `attention_mask` (N,T); `labels` where the examples have gold; more by kind."""
+
+
+class Kind(ABC):
+    """A form of task: how examples become token ids, what head reads the encoder, how its output is decoded.
+
+    Attributes:
+        name: the name used in task files.
+        example_type: the example class it works on.
+        pooled: True when the head reads one pooled vector per row (through the shared pooler) instead of all tokens.
+        trains: False for kinds without head and loss (retrieval).
+        default_options: every setting of `TaskSpec.options` it knows, with its default.
+    """
+
+    name: ClassVar[str]
+    example_type: ClassVar[type]
+    pooled: ClassVar[bool]
+    trains: ClassVar[bool] = True
+    default_options: ClassVar[dict[str, Any]] = {}
+
+    @abstractmethod
+    def check_spec(self, task: TaskSpec) -> None:
+        """Refuse a task file that this kind cannot serve (labels, metrics, options).
+
+        Raises:
+            ConfigError: naming task, field and what is valid.
+        """
+
+    @abstractmethod
+    def check_example(self, example: Any, task: TaskSpec, *, need_gold: bool) -> str | None:
+        """Say why an example cannot be used (blank text, unknown label, span not in the context, …), or None."""
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Example], tokenizer: Any, task: TaskSpec, *, max_length: int) -> list[Features]:
+        """Turn examples into token ids of at most `max_length`. What had to be cut or split is kept in `meta`."""
+
+    def check_label(self, features: Features, task: TaskSpec) -> str | None:
+        """Say why the label of encoded gold is malformed (type, range, alignment), or None. Never called without gold."""
+        return None
+
+    @abstractmethod
+    def collate(self, features: Sequence[Features], *, pad_id: int) -> Batch:
+        """Pad features to a batch of tensors."""
+
+    @abstractmethod
+    def make_head(self, task: TaskSpec, *, hidden_size: int, dropout: float) -> nn.Module | None:
+        """Build the trainable output layers, or None where the kind has none (retrieval).
+
+        The head maps (N,D) when `pooled`, else (N,T,D), to its output.
+        """
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean loss of a batch, a scalar. `logits` is what `shape_logits` returned."""
+
+    def shape_logits(self, head_output: Tensor, batch: Batch) -> Tensor:
+        """Bring the head's output into the form `loss` and `outputs` read, e.g. (B*K,1) to (B,K)."""
+        return head_output
+
+    @abstractmethod
+    def outputs(self, logits: Tensor, batch: Batch) -> list[np.ndarray]:
+        """One float32 array per features in the batch, without padding."""
+
+    @abstractmethod
+    def decode(
+        self,
+        outputs: Sequence[np.ndarray],
+        features: Sequence[Features],
+        examples: Sequence[Example],
+        task: TaskSpec,
+    ) -> list[Prediction]:
+        """Turn the outputs of a whole split into one prediction per example, in the order of `examples`.
+
+        Retrieval predicts for examples with `side == "query"` only.
+        """
+
+    @abstractmethod
+    def gold_outputs(
+        self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec
+    ) -> list[np.ndarray]:
+        """Outputs a perfect model would give; `decode` of them must score 100 (this is what `check_task` does)."""
+
+    @abstractmethod
+    def gold(self, example: Any) -> Any:
+        """The gold value in the form metrics compare with `Prediction.value`."""
+
+    @abstractmethod
+    def majority(self, train: Sequence[Example], examples: Sequence[Example], task: TaskSpec) -> list[Prediction]:
+        """Predict without looking: the most frequent label of `train` (choice: always the first; span: the first
+        word; retrieve: the first corpus sentence). The floor every table shows."""
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Pad lists of ids on the right to one (N,T) tensor."""
+    width = max(map(len, rows))
+    out_NT = torch.full((len(rows), width), value, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out_NT[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return out_NT
