@@ -170,6 +170,7 @@ def evaluate(
     limit: int | None = None,
     settings: Settings | None = None,
     on_language: Callable[[str, list[Score]], Any] | None = None,
+    on_missing: Callable[[str, str], Any] | None = None,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable."""
     from adapters_xling.backbones import BACKBONES
@@ -188,12 +189,13 @@ def evaluate(
         limit=limit,
         device=settings.device or "cpu",
         on_language=on_language,
+        on_missing=on_missing,
     )
 
 
 def predict(
     entry: str,
-    examples: Sequence[Sequence[str]] | Sequence[Example],
+    examples: Sequence[Any],
     *,
     name: str | None = None,
     settings: Settings | None = None,
@@ -218,8 +220,8 @@ def predict(
     found = zoo.get(zoo.resolve(entry))
     spec = task(name or found.card.run.tasks[0].name, settings)
     kind = kinds.get(spec.kind)
-    ready = [
-        kind.from_texts(list(item), id=str(i)) if isinstance(item, (list, tuple)) else item
+    ready: list[Example] = [
+        kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
         for i, item in enumerate(examples)
     ]
     for item in ready:
@@ -282,7 +284,7 @@ def write_report(planned: Plan, outcome: Outcome, folder: Path, *, settings: Set
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
     info = report.RunInfo(
         title=planned.grid.title,
-        commit=(origin.git.commit or "")[:12] + ("+changes" if origin.git.dirty else "") if origin.git else "",
+        commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
         machine=f"{origin.gpu or origin.cpu}, {len(os.sched_getaffinity(0))} cores",
         date=origin.created[:10],
         seconds=round(outcome.seconds, 1),
@@ -325,7 +327,7 @@ def _facts(zoo: Zoo, name: str) -> EntryFacts:
         num_bytes=card.num_bytes,
         seconds=trained.seconds if trained else None,
         converged=trained.converged if trained else None,
-        dev_score=trained.score if trained else None,
+        dev_score=trained.dev_score if trained else None,
         chance=trained.chance if trained else None,
         method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters_xling import inference, methods, tasks
 from adapters_xling.backbones import BACKBONES
-from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, open_entry
 from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
@@ -70,8 +70,12 @@ def evaluate(
     limit: int | None = None,
     device: str = "cpu",
     on_language: Callable[[str, list[Score]], Any] | None = None,
+    on_missing: Callable[[str, str], Any] | None = None,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
+
+    Languages that were asked for must have their rows at hand; when all are meant, one without rows is left out (its
+    cell stays empty) and reported.
 
     Args:
         name: key of an entry, or name of a backbone (retrieval needs no training).
@@ -84,6 +88,7 @@ def evaluate(
         limit: score only the first rows (the number goes into the file names: such scores never mix with full ones).
         device: where the model runs.
         on_language: called with language and scores as each is done.
+        on_missing: called with language and reason where rows are not at hand.
 
     Raises:
         ConfigError: when the entry has no head for the task.
@@ -105,11 +110,18 @@ def evaluate(
     suffix = f"-first{limit}" if limit else ""
     labels = labels_of(card, task, zoo=zoo)
     weights = backbone_id(name).digest if card is None else None
-    max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else None
+    max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else 0
     model: Model | None = None
     scores: list[Score] = []
     for language in codes:
-        rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
+        try:
+            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
+        except MissingData as err:
+            if languages is not None or (language == codes[-1] and not scores):
+                raise
+            if on_missing:
+                on_missing(language, str(err))
+            continue
         identity = digest([task, split, language, limit, rows.identity, weights])
         path = folder / f"{split}-{language}{suffix}.json"
         found = read_scores(path, identity)
@@ -155,9 +167,15 @@ def majority(
     kind = kinds.get(task.kind)
     source = train_task or tasks.train_task(task)
     train = tasks.load(source, "train", source.train_languages[0], data_dir=data_dir).examples if kind.trains else []
-    scores = []
-    for language in check_languages(task, languages, split):
-        rows = tasks.load(task, split, language, data_dir=data_dir)
+    scores: list[Score] = []
+    codes = check_languages(task, languages, split)
+    for language in codes:
+        try:
+            rows = tasks.load(task, split, language, data_dir=data_dir)
+        except MissingData:
+            if languages is not None or (language == codes[-1] and not scores):
+                raise
+            continue
         predictions = kind.majority(train, rows.examples, task)
         for metric, value in inference.score(task, rows.examples, predictions, language=language).items():
             scores.append(

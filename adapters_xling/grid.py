@@ -484,9 +484,9 @@ def estimate(plan: Plan, *, zoo: Zoo, workers: int) -> Estimate:
     timed: dict[tuple[str, ...], list[float]] = {}
     for entry in zoo.entries():
         run, facts = entry.card.run, entry.card.training
-        if facts is None or not facts.num_examples:
+        if facts is None or not facts.steps:
             continue
-        cost = facts.seconds / facts.num_examples
+        cost = facts.seconds / (facts.steps * run.recipe.batch_size * run.recipe.accumulate)
         for similar in _similar(run):
             timed.setdefault(similar, []).append(cost)
     missing = [run for name, run in plan.runs.items() if name not in zoo]

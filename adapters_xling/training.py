@@ -47,7 +47,7 @@ class TrainingData:
     dev: list[Any]
     dev_language: str
     chance: float
-    rows: tuple[DataCard, ...]
+    rows: dict[str, DataCard]
 
 
 @dataclass
@@ -73,22 +73,21 @@ def load_data(task: TaskSpec, recipe: Recipe, tokenizer: Any, *, data_dir: Path 
     kind = kinds.get(task.kind)
     if not kind.trains:
         raise ConfigError(f"task {task.name!r} is of kind {task.kind!r}, which has nothing to train")
-    cards: list[DataCard] = []
+    cards: dict[str, DataCard] = {}
     examples: dict[str, list[Any]] = {"train": [], "dev": []}
     for split, found in examples.items():
         for language in task.train_languages:
             limit = recipe.max_train_examples if split == "train" else recipe.dev_examples
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit or None)
-            cards.append(
-                DataCard(
-                    task=task.name,
-                    split=split,
-                    language=language,
-                    kept=rows.kept,
-                    dropped=rows.dropped,
-                    identity=rows.identity,
-                    source=rows.source,
-                )
+            cards[f"{task.name}/{split}/{language}"] = DataCard(
+                kept=rows.kept,
+                used=len(rows.examples),
+                dropped=rows.dropped,
+                renamed=rows.renamed,
+                samples=rows.samples,
+                identity=rows.identity,
+                source=rows.source,
+                files=rows.files,
             )
             found += rows.examples
     dev = examples["dev"][: recipe.dev_examples or None]
@@ -96,7 +95,7 @@ def load_data(task: TaskSpec, recipe: Recipe, tokenizer: Any, *, data_dir: Path 
     guess = kind.majority(examples["train"], dev, task)
     chance = next(iter(inference.score(task, dev, guess, language=language).values()))
     features = cache.features(kind, examples["train"], tokenizer, task, max_length=recipe.max_length)
-    return TrainingData(task, features, dev, language, chance, tuple(cards))
+    return TrainingData(task, features, dev, language, chance, cards)
 
 
 def batches(num_features: int, batch_size: int, *, seed: int) -> Iterator[list[int]]:
@@ -216,17 +215,18 @@ def train(
         accelerator.end_training()
     taken = progress.curve[-1][0]
     training = Training(
-        num_steps=taken,
+        steps=taken,
+        planned_steps=steps,
         best_step=progress.best_step,
         epochs=progress.num_examples / len(data.train),
         seconds=round(seconds, 2),
-        num_tokens=progress.num_tokens,
-        num_examples=progress.num_examples,
+        tokens=progress.num_tokens,
+        examples=len(data.train),
         metric=metrics.main(task.metrics[0]),
-        score=progress.best,
+        dev_score=progress.best,
         chance=data.chance,
         converged=not stayed_at_chance(progress.best, data.chance, len(data.dev)),
-        curve=tuple(progress.curve),
+        dev_curve=tuple(progress.curve),
         losses=tuple(progress.losses),
     )
     with zoo.writing(run) as draft:
@@ -281,7 +281,8 @@ def _loop(
         bar.update()
         if step % 10 == 0 or step == steps:
             rate = progress.num_tokens / (time.perf_counter() - started)
-            bar.set_postfix_str(f"loss {step_loss:.3f} · best dev {progress.best:.1f} · {rate:,.0f} tokens/s")
+            best = f"{progress.best:.1f}" if progress.curve else "–"
+            bar.set_postfix_str(f"loss {step_loss:.3f} · best dev {best} · {rate:,.0f} tokens/s")
             accelerator.log({"loss": step_loss, "learning_rate": schedule.get_last_lr()[0], "tokens_per_s": rate}, step)
         if step % recipe.eval_every_steps == 0 or step == steps:
             _evaluate(model, data, recipe, progress, step)

@@ -1,4 +1,4 @@
-"""Rules for every test: no network beyond this machine, one torch thread, a private cache, and real rows only by name."""
+"""Rules for every test: no network beyond this machine, one torch thread, private caches, real rows only by name."""
 
 from __future__ import annotations
 

@@ -48,13 +48,14 @@ def check(names: tuple[str, ...], rows: int, **options: Any) -> None:
     from adapters_xling.tasks.check import check_task
 
     settings = settings_from(options)
+    data_dir = settings.data_dir
     tokenizer = load_tokenizer("xlmr-nano")
     failed = 0
     for spec in [api.task(name, settings) for name in names] or api.tasks(settings):
         language = (spec.train_languages or spec.languages)[0]
         for split in ("train", "dev", "test"):
             try:
-                found = catalog.load(spec, split, language, data_dir=settings.data_dir, limit=rows)
+                found = catalog.load(spec, split, language, data_dir=data_dir, limit=rows)
             except MissingData as err:
                 click.echo(f"{spec.name:<20} {split:<6} no rows at hand: {str(err).splitlines()[0]}")
                 continue

@@ -51,8 +51,8 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
     assert facts is not None
     click.echo(entry.key)
     click.echo(
-        f"  dev {facts.metric} {facts.score:.1f} (ignoring the input: {facts.chance:.1f}), best at step "
-        f"{facts.best_step} of {facts.num_steps}, {duration(facts.seconds)}"
+        f"  dev {facts.metric} {facts.dev_score:.1f} (ignoring the input: {facts.chance:.1f}), best at step "
+        f"{facts.best_step} of {facts.steps}, {duration(facts.seconds)}"
     )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
     if not facts.converged:
@@ -88,7 +88,19 @@ def evaluate(
             shot = "zero-shot" if scores[0].zero_shot else "trained on"
             click.echo(f"{language}  {values}  ({scores[0].num_examples} rows, {shot})")
 
-    scores = api.evaluate(entry, task, languages=codes, split=split, limit=limit, settings=settings, on_language=show)
+    def absent(language: str, reason: str) -> None:
+        click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
+
+    scores = api.evaluate(
+        entry,
+        task,
+        languages=codes,
+        split=split,
+        limit=limit,
+        settings=settings,
+        on_language=show,
+        on_missing=absent,
+    )
     if as_json:
         print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
         return
@@ -130,10 +142,15 @@ def predict(
     else:
         from adapters_xling.tasks import private
 
-        spec = api.task(task or api.open_zoo(settings).get(entry).card.run.tasks[0].name, settings)
-        examples = private.read_inputs(
-            source, spec, columns={k: str(v) for k, v in assignments(columns, "--columns").items()}
-        )
+        zoo = api.open_zoo(settings)
+        spec = api.task(task or zoo.get(zoo.resolve(entry), verify=False).card.run.tasks[0].name, settings)
+        named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
+        rows = private.read_inputs(source, spec, columns=named)
+        examples = rows.examples
+        for file, number, reason in rows.samples:
+            click.secho(f"left out: {file}, row {number}: {reason}", fg="yellow", err=True)
+        if rows.dropped:
+            click.secho(f"{sum(rows.dropped.values())} rows left out: {rows.dropped}", fg="yellow", err=True)
     found = api.predict(entry, examples, name=task, settings=settings)
     lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
     if output is not None:

@@ -17,10 +17,6 @@ def zoo() -> None:
     """List, show, verify and remove trained entries."""
 
 
-def _modified(git: Any) -> str:
-    return " (with changes)" if git is not None and git.dirty else ""
-
-
 @zoo.command("list")
 @click.option("--task", help="Only entries trained on this task.")
 @click.option("--method", help="Only entries of this method.")
@@ -29,15 +25,12 @@ def _modified(git: Any) -> str:
 def list_(task: str | None, method: str | None, as_json: bool, **options: Any) -> None:
     """List the entries: what was trained, how, from what, with what dev score."""
     found = api.open_zoo(settings_from(options))
-    wanted = {name: value for name, value in (("task", task), ("method", method)) if value}
-    entries = list(found.find(**wanted))
+    entries = list(found.find(task=task, method=method))
     if as_json:
         print_json([{"key": e.key, "folder": str(e.folder), **canonical(e.card.run)} for e in entries])
         return
     if not entries:
-        click.echo(
-            f"no entries in {found.root}" + (f" for {wanted}" if wanted else "") + "; train one: xling train TASK"
-        )
+        click.echo(f"no such entries in {found.root}; train one: xling train TASK")
         return
     rows = [
         (
@@ -45,7 +38,7 @@ def list_(task: str | None, method: str | None, as_json: bool, **options: Any) -
             e.card.run.task,
             e.card.run.method.name,
             len(e.card.parents),
-            e.card.training.score if e.card.training else None,
+            e.card.training.dev_score if e.card.training else None,
             size(e.card.num_bytes),
         )
         for e in entries
@@ -65,6 +58,7 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(canonical(card))
         return
+    click.secho(item.key, bold=True)
     origin = card.provenance
     settings = ", ".join(f"{name}={value}" for name, value in run.method.settings.items() if value is not None)
     lines = [
@@ -77,15 +71,15 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         ("parameters", f"{card.num_trainable:,} trainable of {card.num_parameters:,}"),
         ("size", size(card.num_bytes)),
         ("licence", card.licence),
-        ("made", origin.created + (f", commit {origin.git.commit}" if origin.git else "") + _modified(origin.git)),
+        ("made", f"{origin.created}, commit {origin.commit or 'unknown'}{' (with changes)' if origin.dirty else ''}"),
         ("by", origin.command),
         ("folder", str(item.folder)),
     ]
     if (facts := card.training) is not None:
         lines[6:6] = [
-            ("dev", f"{facts.metric} {facts.score:.1f} (ignoring the input {facts.chance:.1f})"),
+            ("dev", f"{facts.metric} {facts.dev_score:.1f} (ignoring the input {facts.chance:.1f})"),
             ("converged", "yes" if facts.converged else "no: it stayed at chance"),
-            ("trained", f"{facts.num_steps} steps, best {facts.best_step}, {duration(facts.seconds)}"),
+            ("trained", f"{facts.steps} steps, best {facts.best_step}, {duration(facts.seconds)}"),
         ]
     for name, value in lines:
         first, *rest = str(value).splitlines() or [""]
@@ -137,5 +131,5 @@ def gc(dry_run: bool, **options: Any) -> None:
     found = api.open_zoo(settings_from(options))
     gone = found.gc(dry_run=dry_run)
     click.echo(
-        f"{'would free' if dry_run else 'freed'} {size(gone.num_bytes)} in {len(gone.folders)} unfinished folders"
+        f"{'would free' if dry_run else 'freed'} {size(gone.num_bytes)} in {len(gone.removed)} unfinished folders"
     )

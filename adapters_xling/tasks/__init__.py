@@ -1,1 +1,47 @@
-"""Tasks: their YAML files, their rows, and the kinds that give them form."""
+"""Tasks: their YAML files, their rows, and the kinds that give them form. Importing this loads no torch.
+
+The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `load`, `ref` (rows); `features` (token ids).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache import features
+    from .catalog import all_specs, get, names, train_task
+    from .data import Rows, load, ref, splits_at_hand
+    from .private import draft_task
+
+_VERBS = {
+    "names": "catalog",
+    "get": "catalog",
+    "all_specs": "catalog",
+    "train_task": "catalog",
+    "Rows": "data",
+    "load": "data",
+    "ref": "data",
+    "splits_at_hand": "data",
+    "features": "cache",
+    "draft_task": "private",
+}
+
+__all__ = [
+    "Rows",
+    "all_specs",
+    "draft_task",
+    "features",
+    "get",
+    "load",
+    "names",
+    "ref",
+    "splits_at_hand",
+    "train_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"{__name__}.{_VERBS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,6 +39,8 @@ class Kind(ABC):
     pooled: ClassVar[bool]
     trains: ClassVar[bool] = True
     default_options: ClassVar[dict[str, Any]] = {}
+    texts: ClassVar[str]
+    """What `from_texts` takes, in words."""
 
     @abstractmethod
     def check_spec(self, task: TaskSpec) -> None:
@@ -53,11 +55,21 @@ class Kind(ABC):
         """Say why an example cannot be used (blank text, unknown label, span not in the context, …), or None."""
 
     @abstractmethod
+    def from_texts(self, texts: Sequence[str], *, id: str) -> Any:
+        """Make an example without gold from what a person types.
+
+        Raises:
+            DataError: when there are too few or too many texts for this kind.
+        """
+
+    @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: Any, task: TaskSpec, *, max_length: int) -> list[Features]:
         """Turn examples into token ids of at most `max_length`. What had to be cut or split is kept in `meta`."""
 
     def check_label(self, features: Features, task: TaskSpec) -> str | None:
-        """Say why the label of encoded gold is malformed (type, range, alignment), or None. Never called without gold."""
+        """Say why an encoded gold label is malformed (type, range, alignment), or None. Features without gold are
+        never asked.
+        """
         return None
 
     @abstractmethod

@@ -1,0 +1,387 @@
+"""Bottleneck adapters and their relatives through the adapters library, on the bare encoder.
+
+Settings are numbers and switches of our own, resolved here to the library's configuration classes, so that a key means
+the same whatever the library's presets say. Weights are read and written here, strictly and as safetensors only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from adapters_xling.backbones import Family
+from adapters_xling.errors import ConfigError, ZooError, unknown
+from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
+
+from .base import Method, Trainable
+from .native import copy_exactly, differences, read_json, read_tensors
+from .slots import claim, freeze_all_but, has_slot, malformed, own_route, slot_modules, slot_parameters, slots
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter.safetensors"
+
+_BLOCK: dict[str, Any] = {
+    "reduction_factor": 16.0,
+    "non_linearity": "relu",
+    "dropout": 0.0,
+    "scaling": 1.0,
+    "inv_adapter": "none",
+    "inv_reduction_factor": 2.0,
+}
+_PREFIX: dict[str, Any] = {"prefix_length": 30, "prefix_bottleneck": 512, "non_linearity": "tanh", "dropout": 0.0}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "pfeiffer": _BLOCK,
+    "houlsby": {**_BLOCK, "non_linearity": "swish"},
+    "parallel": {**_BLOCK, "reduction_factor": 2.0, "scaling": 4.0},
+    "compacter": {**_BLOCK, "reduction_factor": 32.0, "non_linearity": "gelu"},
+    "compacter++": {**_BLOCK, "reduction_factor": 32.0, "non_linearity": "gelu"},
+    "prefix": _PREFIX,
+}
+"""Defaults of each architecture's own settings; a setting that is absent here does not belong to it."""
+
+_PLACES: dict[str, dict[str, Any]] = {
+    "pfeiffer": {"mh_adapter": False, "output_adapter": True, "original_ln_before": True},
+    "houlsby": {"mh_adapter": True, "output_adapter": True, "original_ln_before": False},
+    "parallel": {
+        "mh_adapter": False,
+        "output_adapter": True,
+        "original_ln_before": False,
+        "is_parallel": True,
+        "init_weights": "mam_adapter",
+    },
+    "compacter": {"mh_adapter": True, "output_adapter": True, "original_ln_before": False, "phm_layer": True},
+    "compacter++": {"mh_adapter": False, "output_adapter": True, "original_ln_before": True, "phm_layer": True},
+}
+"""Where blocks sit and how they join the residual stream, as the architectures' papers have it."""
+
+PHM_DIM = 4
+"""Compacter's number of Kronecker factors, which the bottleneck's width must be a multiple of."""
+
+ACTIVATIONS = ("gelu", "gelu_new", "leakyrelu", "mish", "relu", "sigmoid", "silu", "swish", "tanh")
+"""Activations that may be named; listed here so that settings are checked without importing a library."""
+
+_TRAINING_ONLY = ("dropout", "init_weights", "init_weights_seed", "stochastic_depth")
+"""Fields that do not change what a trained slot computes; a warm start may differ in them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bottleneck(Method):
+    """Insert small trainable blocks between the encoder's sub-layers.
+
+    A setting left at None takes the architecture's own default when the object is made, so every setting that matters
+    is a number by the time it is hashed; those of another architecture stay None and may not be given.
+
+    Attributes:
+        architecture: pfeiffer (one block per layer, 2020), houlsby (two, 2019), parallel (He et al. 2021), compacter
+            and compacter++ (Mahabadi et al. 2021), prefix (prefix tuning, Li & Liang 2021).
+        reduction_factor: hidden size over bottleneck size.
+        non_linearity: activation inside the block.
+        dropout: behind the block, in training.
+        scaling: factor on the block's output, or "learned" (one number) or "channel" (one per dimension).
+        inv_adapter: invertible block behind the embeddings: "none", "nice" or "glow" (MAD-X, 2020).
+        inv_reduction_factor: half the hidden size over the invertible block's bottleneck.
+        prefix_length: virtual keys and values per layer.
+        prefix_bottleneck: width of the network that makes them.
+        leave_out: layers (from 0) without a block.
+    """
+
+    name: ClassVar[str] = "bottleneck"
+
+    architecture: Literal["pfeiffer", "houlsby", "parallel", "compacter", "compacter++", "prefix"] = "pfeiffer"
+    reduction_factor: float | None = None
+    non_linearity: str | None = None
+    dropout: float | None = None
+    scaling: float | Literal["learned", "channel"] | None = None
+    inv_adapter: Literal["none", "nice", "glow"] | None = None
+    inv_reduction_factor: float | None = None
+    prefix_length: int | None = None
+    prefix_bottleneck: int | None = None
+    leave_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        preset = PRESETS.get(self.architecture)
+        if preset is None:
+            raise ConfigError(
+                f"method 'bottleneck': architecture is {self.architecture!r}; valid: {', '.join(PRESETS)}"
+            )
+        for field in dataclasses.fields(self):
+            if field.default is not None:
+                continue
+            if field.name in preset and getattr(self, field.name) is None:
+                object.__setattr__(self, field.name, preset[field.name])
+            elif field.name not in preset and getattr(self, field.name) is not None:
+                raise ConfigError(
+                    f"method 'bottleneck': {field.name} does not belong to architecture {self.architecture!r}, "
+                    f"which has: {', '.join(preset)}, leave_out"
+                )
+
+    def check(self, family: Family) -> None:
+        """Refuse numbers that make no block, and activations the library does not have."""
+        valid = {
+            "reduction_factor": self.reduction_factor is None or self.reduction_factor > 0,
+            "inv_reduction_factor": self.inv_reduction_factor is None or self.inv_reduction_factor > 0,
+            "dropout": self.dropout is None or 0 <= self.dropout < 1,
+            "prefix_length": self.prefix_length is None or self.prefix_length > 0,
+            "prefix_bottleneck": self.prefix_bottleneck is None or self.prefix_bottleneck > 0,
+            "leave_out": all(layer >= 0 for layer in self.leave_out),
+        }
+        for name, good in valid.items():
+            if not good:
+                raise ConfigError(f"method 'bottleneck': {name} is {getattr(self, name)!r}; give a number in its range")
+        if self.non_linearity not in ACTIVATIONS:
+            raise unknown("non_linearity of method 'bottleneck'", str(self.non_linearity), ACTIVATIONS)
+
+    def supports(self, init: Init, route: Route) -> str | None:
+        """Refuse the stacks in which the library would drop a part without saying so."""
+        if reason := malformed(route):
+            return reason
+        if not isinstance(route, Stack):
+            return None
+        if self.architecture == "parallel":
+            return _PARALLEL
+        if self.inv_adapter in ("nice", "glow") and not isinstance(_first(route), Slot) and _holds_slot(route):
+            return _INVERTIBLE
+        return None
+
+    def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
+        """Add a frozen slot with the configuration it was trained with."""
+        data = read_json(folder / CONFIG)
+        config = _parse_config(data, folder / CONFIG, encoder)
+        training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
+        _add(encoder, slot, config)
+        _copy(encoder, slot, data, folder)
+        freeze_all_but(encoder, training)
+
+    def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
+        """Add the slot, activate the route and freeze all else (the library's own switch trains a whole stack)."""
+        own = self._config(encoder)
+        data: dict[str, Any] = {}
+        if warm is not None:
+            data = read_json(warm / CONFIG)
+            there = _parse_config(data, warm / CONFIG, encoder)
+            if text := differences(_shaping(own), _shaping(there)):
+                raise ConfigError(
+                    f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
+                )
+        _add(encoder, slot, own)
+        if warm is not None:
+            _copy(encoder, slot, data, warm)
+        self.activate(encoder, own_route(route, slot))
+        names = slot_parameters(encoder, slot)
+        if not names:
+            raise ConfigError(f"method 'bottleneck': leave_out {list(self.leave_out)} leaves no layer with a block")
+        freeze_all_but(encoder, names)
+        return Trainable(parameters=names, modules=slot_modules(encoder, slot))
+
+    def activate(self, encoder: nn.Module, route: Route) -> None:
+        """Run the slots of the route one above the other; without slots the bare backbone.
+
+        Raises:
+            ConfigError: for a slot that is not there, and for stacks the library would compute wrongly.
+        """
+        from adapters.composition import Stack as Composition
+
+        active = slots(route)
+        if not active and not hasattr(encoder, "adapters_config"):
+            return
+        resident = getattr(encoder, "adapters_config", None)
+        for i, slot in enumerate(active):
+            if resident is None or slot not in resident.adapters:
+                raise ConfigError(
+                    f"route names slot {slot!r}, which this encoder does not hold; resident: {sorted(resident or ())}"
+                )
+            config = resident.get(slot)
+            if len(active) > 1 and config.get("is_parallel"):
+                raise ConfigError(_PARALLEL)
+            if i and config.get("inv_adapter"):
+                raise ConfigError(_INVERTIBLE)
+        # The setter of the library walks every module; this attribute is all a forward pass reads.
+        encoder.adapters_config.active_setup = Composition(*active) if active else None
+
+    def save(
+        self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
+    ) -> None:
+        """Write the library's configuration and its safetensors file, under a name of the caller's choice."""
+        from adapters.configuration.model_adapters_config import build_full_config
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        config: Any = encoder.adapters_config.get(slot)
+        full = build_full_config(
+            config,
+            encoder.config,
+            model_name=backbone.repo if backbone else None,
+            model_class=type(encoder).__name__,
+            name=name,
+        )
+        text = json.dumps(full, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        tensors = {_rename(k, slot, name): v.detach().cpu().contiguous() for k, v in _state(encoder, slot).items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    def lowest_layer(self, num_layers: int) -> int:
+        """0 with an invertible block, else one above the lowest layer that has a block."""
+        if self.inv_adapter in ("nice", "glow"):
+            return 0
+        return next((i + 1 for i in range(num_layers) if i not in self.leave_out), num_layers + 1)
+
+    def backbone_name(self, name: str) -> str | None:
+        """Leave out the library's second name for the token vectors."""
+        return None if name.startswith("prompt_tuning.") else super().backbone_name(name)
+
+    def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
+        """The library's per-pass state: prefixes and shared weights are put there before the first layer runs."""
+        from adapters.context import ForwardContext
+
+        return ForwardContext(encoder, **inputs) if hasattr(encoder, "adapters_config") else super().context(encoder)
+
+    def _config(self, encoder: nn.Module) -> Any:
+        """The library's configuration of these settings, every field given."""
+        from adapters import BnConfig, PrefixTuningConfig
+
+        num_layers = encoder.config.num_hidden_layers
+        if self.leave_out and max(self.leave_out) >= num_layers:
+            raise ConfigError(
+                f"method 'bottleneck': leave_out holds {max(self.leave_out)}; "
+                f"this encoder has layers 0 to {num_layers - 1}"
+            )
+        shared = {"leave_out": sorted(self.leave_out), "non_linearity": self.non_linearity, "dropout": self.dropout}
+        if self.architecture == "prefix":
+            return PrefixTuningConfig(
+                prefix_length=self.prefix_length, bottleneck_size=self.prefix_bottleneck, cross_prefix=True, **shared
+            )
+        width = int(encoder.config.hidden_size // (self.reduction_factor or 1))
+        if _PLACES[self.architecture].get("phm_layer") and (width < PHM_DIM or width % PHM_DIM):
+            raise ConfigError(
+                f"method 'bottleneck': reduction_factor {self.reduction_factor:g} gives {self.architecture} a width of "
+                f"{width} on this encoder ({encoder.config.hidden_size} wide); it must be a multiple of {PHM_DIM}"
+            )
+        scaling = self.scaling if isinstance(self.scaling, str) else float(self.scaling or 0.0)
+        invertible = None if self.inv_adapter == "none" else self.inv_adapter
+        return BnConfig(
+            **_PLACES[self.architecture],
+            **shared,
+            reduction_factor=self.reduction_factor,
+            phm_dim=PHM_DIM,
+            scaling=scaling,
+            inv_adapter=invertible,
+            inv_adapter_reduction_factor=self.inv_reduction_factor if invertible else None,
+        )
+
+
+_PARALLEL = (
+    "method 'bottleneck' cannot Stack architecture 'parallel': its block reads the sub-layer's input, so the library "
+    "would drop what the part below it added. Use Warm, or another architecture."
+)
+_INVERTIBLE = (
+    "method 'bottleneck' can Stack an invertible part in first place only: the library runs the first part's "
+    "invertible block and skips all others. Put it first, or set inv_adapter to none."
+)
+
+
+def _first(route: Route) -> Route:
+    return _first(route.parts[0]) if isinstance(route, Stack) else route
+
+
+def _holds_slot(route: Route) -> bool:
+    return any(map(_holds_slot, route.parts)) if isinstance(route, Stack) else isinstance(route, Slot)
+
+
+def _add(encoder: nn.Module, slot: str, config: Any) -> None:
+    """Make the encoder adapter-capable (once) and add an inactive slot, leaving modes and active slots as they are."""
+    import adapters
+
+    claim(encoder, Bottleneck.name)
+    if not hasattr(encoder, "adapters_config"):
+        adapters.init(encoder)
+        # Deliberate here: running the bare backbone beside resident slots.
+        logging.getLogger("adapters.model_mixin").addFilter(
+            lambda record: "none are activated" not in record.getMessage()
+        )
+    device = next(encoder.parameters()).device
+    encoder.add_adapter(slot, config=config)
+    for module in slot_modules(encoder, slot):
+        module.to(device)
+
+
+def _shaping(config: Any) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in _TRAINING_ONLY}
+
+
+def _parse_config(data: dict[str, Any], path: Path, encoder: nn.Module) -> Any:
+    """Turn an entry's configuration file into the library's class, from a closed list of architectures and fields.
+
+    The library looks classes up by names found in the file; here nothing in the file is ever called.
+
+    Raises:
+        ZooError: for another architecture, an unknown field, a value of the wrong type, or another encoder.
+    """
+    from adapters import BnConfig, PrefixTuningConfig
+
+    config = data.get("config")
+    name = data.get("name")
+    if not isinstance(config, dict) or not isinstance(name, str) or not name or set(name) & set("./,"):
+        raise ZooError(
+            f"{path}: holds no adapter configuration with a usable name; found keys: {', '.join(sorted(data))}"
+        )
+    for field, value in (("model_type", encoder.config.model_type), ("hidden_size", encoder.config.hidden_size)):
+        if data.get(field) != value:
+            raise ZooError(
+                f"{path}: {field} is {data.get(field)!r}, this backbone's is {value!r}; use the backbone it names"
+            )
+    classes = {None: BnConfig, "bottleneck": BnConfig, "prefix_tuning": PrefixTuningConfig}
+    architecture = config.get("architecture")
+    if not isinstance(architecture, (str, type(None))) or architecture not in classes:
+        raise ZooError(
+            f"{path}: architecture is {architecture!r}; only bottleneck (null) and 'prefix_tuning' are loaded"
+        )
+    cls = classes[architecture]
+    fields = {field.name for field in dataclasses.fields(cls)}
+    given = {key: value for key, value in config.items() if key != "architecture"}
+    if strange := sorted(set(given) - fields):
+        raise ZooError(
+            f"{path}: {strange[0]!r} is not a setting of this architecture; it has: {', '.join(sorted(fields))}"
+        )
+    nested = [
+        key
+        for key, value in given.items()
+        if isinstance(value, (dict, list)) and key not in ("leave_out", "reduction_factor")
+    ]
+    if nested or given.get("stochastic_depth"):
+        raise ZooError(f"{path}: {nested[0] if nested else 'stochastic_depth'} holds a value that is not supported")
+    given.setdefault("leave_out", [])
+    try:
+        return cls(**given)
+    except (TypeError, ValueError) as err:
+        raise ZooError(f"{path}: not a valid adapter configuration: {err}") from err
+
+
+def _rename(name: str, old: str, new: str) -> str:
+    return ".".join(new if part == old else part for part in name.split("."))
+
+
+def _state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+    """Live tensors of a slot, by whole name components (the library filters by substring).
+
+    A prefix hangs in the module tree once per layer; of names for the same memory the shortest is kept.
+    """
+    found: dict[tuple[int, int], tuple[str, Tensor]] = {}
+    for name, tensor in encoder.state_dict().items():
+        if slot in name.split("."):
+            memory = (tensor.data_ptr(), tensor.numel())
+            if memory not in found or len(name) < len(found[memory][0]):
+                found[memory] = (name, tensor)
+    return dict(found.values())
+
+
+def _copy(encoder: nn.Module, slot: str, data: dict[str, Any], folder: Path) -> None:
+    tensors = {_rename(k, data["name"], slot): v for k, v in read_tensors(folder / WEIGHTS).items()}
+    copy_exactly(_state(encoder, slot), tensors, folder / WEIGHTS)

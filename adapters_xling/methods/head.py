@@ -1,0 +1,91 @@
+"""Train the head alone on a frozen encoder: the floor every table needs, and the way to run a bare backbone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from adapters_xling.backbones import Family
+from adapters_xling.errors import ConfigError
+from adapters_xling.spec import BackboneId, Init, Route, Stack, Use, entries
+
+from .base import Method, Trainable
+from .slots import freeze_all_but, malformed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Head(Method):
+    """Leave the encoder as it is.
+
+    Attributes:
+        layer: hidden state the heads read; None is the last one, 0 the embeddings' output, which knows tokens and
+            their positions but no context (the floor "token vectors").
+    """
+
+    name: ClassVar[str] = "head"
+
+    layer: int | None = None
+
+    @property
+    def label(self) -> str:
+        """Tables call a head on the token vectors alone "vectors": what words tell without their context."""
+        return "vectors" if self.layer == 0 else self.name
+
+    def check(self, family: Family) -> None:
+        """Refuse a negative layer."""
+        if self.layer is not None and self.layer < 0:
+            raise ConfigError(f"method 'head': layer is {self.layer}; valid are 0 (embeddings) upwards, or null (last)")
+
+    def supports(self, init: Init, route: Route) -> str | None:
+        """Refuse stacks: a head adds nothing to the encoder that another entry could stand on."""
+        if reason := malformed(route):
+            return reason
+        if isinstance(route, Stack):
+            found = entries(route)
+            return (
+                "method 'head' cannot Stack: it adds nothing to the encoder. "
+                f"To start its head from {found[0] if found else 'an entry'} use Warm."
+            )
+        return None
+
+    def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
+        """Freeze the encoder; an entry of this method has no weights in it."""
+        freeze_all_but(encoder, ())
+
+    def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
+        """Freeze the encoder; nothing in it trains."""
+        if isinstance(route, (Stack, Use)):
+            raise ConfigError("method 'head' trains on the bare encoder: a run's route is Slot")
+        freeze_all_but(encoder, ())
+        return Trainable(parameters=frozenset(), modules=())
+
+    def activate(self, encoder: nn.Module, route: Route) -> None:
+        """Do nothing: every route is the bare backbone."""
+        if reason := malformed(route) or ("method 'head' cannot Stack" if isinstance(route, Stack) else None):
+            raise ConfigError(reason)
+
+    def save(
+        self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
+    ) -> None:
+        """Make an empty folder: the entry's weights are its heads."""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def lowest_layer(self, num_layers: int) -> int:
+        """One above the last: no hidden state differs from the backbone's."""
+        return num_layers + 1
+
+    def read_layer(self, num_layers: int) -> int | None:
+        """The configured layer.
+
+        Raises:
+            ConfigError: when the encoder has fewer layers.
+        """
+        if self.layer is not None and self.layer > num_layers:
+            raise ConfigError(
+                f"method 'head': layer is {self.layer}, but this encoder has {num_layers} layers (0: embeddings)"
+            )
+        return self.layer

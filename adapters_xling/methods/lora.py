@@ -1,0 +1,306 @@
+"""Low-rank adaptation through peft, on the bare encoder. A Stack of LoRA slots is the sum of their updates.
+
+peft is used below its model wrappers: slots are injected into the encoder's own modules, so the encoder keeps its
+class and its forward signature, and several slots can be active at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from adapters_xling.backbones import Family
+from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.spec import BackboneId, Init, Route, Stack
+
+from .base import Method, Trainable
+from .native import copy_exactly, differences, read_json, read_tensors
+from .slots import (
+    claim,
+    family_of,
+    freeze_all_but,
+    has_slot,
+    malformed,
+    own_route,
+    slot_modules,
+    slot_parameters,
+    slots,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_SHAPING = ("r", "lora_alpha", "target_modules", "layers_to_transform", "layers_pattern", "use_rslora", "use_dora")
+"""Fields of peft's configuration that determine what a slot computes; a warm start must agree in all of them."""
+_FREE = (
+    "lora_dropout",
+    "inference_mode",
+    "base_model_name_or_path",
+    "revision",
+    "task_type",
+    "peft_version",
+    "init_lora_weights",
+)
+"""Fields that may say anything: they act in training only, or are remarks. `init_lora_weights` is checked apart."""
+_PLAIN_INITS = (True, "gaussian")
+"""Initialisations that leave the backbone's weights alone (PiSSA, OLoRA, CorDA and others change them at load)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora(Method):
+    """Add low-rank updates to linear maps of the encoder (Hu et al. 2021).
+
+    Attributes:
+        r: rank.
+        alpha: the update is scaled by alpha / r, or by alpha / sqrt(r) with `rslora`.
+        dropout: on the update's input, in training.
+        targets: module suffixes; None is the family's default (query and value), "all-linear" every linear map.
+        rslora: rank-stabilised scaling (Kalajdzievski 2023).
+        dora: weight-decomposed update (Liu et al. 2024); cannot be stacked, for it is not additive.
+        layers: layers (from 0) that get an update; None is all.
+    """
+
+    name: ClassVar[str] = "lora"
+
+    r: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.1
+    targets: tuple[str, ...] | Literal["all-linear"] | None = None
+    rslora: bool = False
+    dora: bool = False
+    layers: tuple[int, ...] | None = None
+
+    def check(self, family: Family) -> None:
+        """Refuse ranks, scalings and targets that cannot work."""
+        if self.r < 1:
+            raise ConfigError(f"method 'lora': r is {self.r}; valid is a rank of 1 or more")
+        if not self.alpha > 0:
+            raise ConfigError(f"method 'lora': alpha is {self.alpha:g}; valid is any number above 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"method 'lora': dropout is {self.dropout:g}; valid is 0 up to, not including, 1")
+        if self.layers is not None and (not self.layers or min(self.layers) < 0):
+            raise ConfigError(
+                f"method 'lora': layers is {list(self.layers)}; valid are layer numbers from 0, or null for all"
+            )
+        bad = [target for target in self._targets(family) if target not in family.linear_targets]
+        if bad or not self._targets(family):
+            raise ConfigError(
+                f"method 'lora': targets holds {bad or 'nothing'}; valid for {family.name}: "
+                f'{", ".join(family.linear_targets)}, "all-linear", or null for {", ".join(family.lora_targets)}'
+            )
+
+    def supports(self, init: Init, route: Route) -> str | None:
+        """Refuse stacks with DoRA, whose rescaling makes the result depend on the order."""
+        if reason := malformed(route):
+            return reason
+        if isinstance(route, Stack) and self.dora:
+            return (
+                "method 'lora' with dora cannot Stack: its update rescales the whole weight, so parts do not add up. "
+                "Use Warm."
+            )
+        return None
+
+    def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
+        """Inject a frozen slot with the rank, scaling and targets it was trained with."""
+        training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
+        self._inject(encoder, slot, _read_config(folder / CONFIG))
+        _copy(encoder, slot, folder)
+        freeze_all_but(encoder, training)
+
+    def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
+        """Inject the slot, activate the route and freeze all else (peft leaves every active slot trainable)."""
+        own = self._config(encoder)
+        if warm is not None:
+            there = _shaping(_read_config(warm / CONFIG))
+            if text := differences(_shaping(own), there):
+                raise ConfigError(
+                    f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
+                )
+        self._inject(encoder, slot, own)
+        if warm is not None:
+            _copy(encoder, slot, warm)
+        self.activate(encoder, own_route(route, slot))
+        names = slot_parameters(encoder, slot)
+        if not names:
+            raise ConfigError(
+                f"method 'lora': no module of the encoder matches targets {self.targets!r}, layers {self.layers!r}"
+            )
+        freeze_all_but(encoder, names)
+        modules = slot_modules(encoder, slot)
+        if self.dora:  # its dropout asks the wrapped layer, not the dropout module, whether training is on
+            modules = tuple(m for m in encoder.modules() if slot in getattr(m, "lora_A", ()))
+        return Trainable(parameters=names, modules=modules)
+
+    def activate(self, encoder: nn.Module, route: Route) -> None:
+        """Sum the slots of the route; without slots every module answers as the backbone's own.
+
+        Raises:
+            ConfigError: when a stack holds a slot with DoRA.
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        active = list(slots(route))
+        configs: dict[str, Any] = getattr(encoder, "peft_config", {})
+        for slot in active:
+            if slot not in configs:
+                raise ConfigError(
+                    f"route names slot {slot!r}, which this encoder does not hold; resident: {sorted(configs)}"
+                )
+            if len(active) > 1 and configs[slot].use_dora:
+                raise ConfigError(
+                    "a Stack cannot hold an entry with dora: its update rescales the weight, so parts do not add up"
+                )
+        training = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+        for module in encoder.modules():
+            if isinstance(module, BaseTunerLayer):
+                if active:
+                    module.set_adapter(active)
+                module.enable_adapters(bool(active))
+        for name, parameter in encoder.named_parameters():  # switching must not change what trains
+            parameter.requires_grad_(name in training)
+
+    def save(
+        self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
+    ) -> None:
+        """Write peft's own two files. The state is collected here: peft's saver would ask the hub for the backbone."""
+        import copy
+
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        config = copy.deepcopy(encoder.peft_config[slot])
+        config.base_model_name_or_path = backbone.repo if backbone else None
+        config.revision = backbone.revision if backbone else None
+        config.inference_mode = True
+        # A set would be written in an order that changes from process to process.
+        config.target_modules = sorted(config.target_modules)
+        config.save_pretrained(str(folder))
+        tensors = {key: value.detach().cpu().contiguous() for key, value in _state(encoder, slot).items()}
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    def lowest_layer(self, num_layers: int) -> int:
+        """One above the lowest adapted layer; updates sit inside layers only."""
+        return (min(self.layers) if self.layers else 0) + 1
+
+    def backbone_name(self, name: str) -> str | None:
+        """Undo peft's renaming of the modules it wraps."""
+        plain = super().backbone_name(name)
+        return plain and plain.replace(".base_layer.", ".")
+
+    def _targets(self, family: Family) -> tuple[str, ...]:
+        if self.targets == "all-linear":
+            return family.linear_targets
+        return family.lora_targets if self.targets is None else tuple(self.targets)
+
+    def _config(self, encoder: nn.Module) -> Any:
+        """peft's configuration of these settings on this encoder."""
+        from peft import LoraConfig
+
+        family = family_of(encoder)
+        self.check(family)
+        num_layers = encoder.config.num_hidden_layers
+        if self.layers and max(self.layers) >= num_layers:
+            raise ConfigError(
+                f"method 'lora': layers holds {max(self.layers)}, but this encoder has layers 0 to {num_layers - 1}"
+            )
+        alpha = int(self.alpha) if float(self.alpha).is_integer() else self.alpha
+        return LoraConfig(
+            task_type="FEATURE_EXTRACTION",
+            r=self.r,
+            lora_alpha=alpha,
+            lora_dropout=self.dropout,
+            target_modules=_target_modules(encoder, family, self._targets(family)),
+            use_rslora=self.rslora,
+            use_dora=self.dora,
+            layers_to_transform=sorted(self.layers) if self.layers else None,
+            layers_pattern=family.layers.rpartition(".")[2] if self.layers else None,
+        )
+
+    def _inject(self, encoder: nn.Module, slot: str, config: Any) -> None:
+        from peft import inject_adapter_in_model
+
+        claim(encoder, self.name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "already found a peft_config": several slots are meant
+            inject_adapter_in_model(config, encoder, adapter_name=slot)
+
+
+def _target_modules(encoder: nn.Module, family: Family, targets: tuple[str, ...]) -> list[str]:
+    """Targets as peft understands them: it adapts every module whose name *ends* in one.
+
+    ``output.dense`` alone would therefore catch ``attention.output.dense`` too. Where that happens the modules are
+    named one by one; otherwise the short suffixes stay, which also fit the encoder inside other classes.
+    """
+    names = [name for name, _ in encoder.named_modules() if name.startswith(family.layers + ".")]
+    covered = [t for t in targets if not any(t != other and t.endswith("." + other) for other in targets)]
+    by_suffix = {name for name in names if any(name.endswith("." + t) for t in covered)}
+    meant = set()
+    for name in names:
+        longest = max((t for t in family.linear_targets if name.endswith("." + t)), key=len, default=None)
+        if longest in targets:
+            meant.add(name)
+    return sorted(covered if by_suffix == meant else meant)
+
+
+def _shaping(config: Any) -> dict[str, Any]:
+    values = {name: getattr(config, name) for name in _SHAPING}
+    values["target_modules"] = sorted(values["target_modules"])
+    return values
+
+
+def _read_config(path: Path) -> Any:
+    """Read a peft configuration, allowing only what leaves the backbone alone.
+
+    Raises:
+        ZooError: for another method, a switched-on extra, or values of the wrong type.
+    """
+    from peft import LoraConfig
+
+    data = read_json(path)
+    if data.get("peft_type") != "LORA":
+        raise ZooError(f"{path}: peft_type is {data.get('peft_type')!r}; only 'LORA' is loaded")
+    plain = LoraConfig().to_dict()
+    for name, value in data.items():
+        if name in _SHAPING or name in _FREE or name == "peft_type":
+            continue
+        if value not in (plain.get(name), None, False, [], {}):
+            raise ZooError(
+                f"{path}: {name} is {value!r}; only plain LoRA is loaded, so this must be {plain.get(name)!r}"
+            )
+    if data.get("init_lora_weights", True) not in _PLAIN_INITS:
+        raise ZooError(
+            f"{path}: init_lora_weights is {data['init_lora_weights']!r}, which alters the backbone's own weights"
+        )
+    r, alpha, targets = data.get("r"), data.get("lora_alpha"), data.get("target_modules")
+    good = (
+        type(r) is int and r >= 1,
+        isinstance(alpha, (int, float)) and math.isfinite(alpha),
+        isinstance(targets, list) and all(isinstance(target, str) for target in targets),
+    )
+    if not all(good):
+        raise ZooError(f"{path}: r {r!r}, lora_alpha {alpha!r} or target_modules {targets!r} is not valid for LoRA")
+    values = {name: data[name] for name in (*_SHAPING, "lora_dropout", "task_type") if name in data}
+    return LoraConfig(**values)
+
+
+def _state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+    """Live tensors of a slot under the names peft gives them in files."""
+    found = {}
+    for name, tensor in encoder.state_dict().items():
+        parts = name.split(".")
+        if slot in parts:
+            at = parts.index(slot)
+            # DoRA's magnitude is a module in memory and a bare tensor in files.
+            tail = [] if parts[at - 1] == "lora_magnitude_vector" else parts[at + 1 :]
+            found[_PREFIX + ".".join((*parts[:at], *tail))] = tensor
+    return found
+
+
+def _copy(encoder: nn.Module, slot: str, folder: Path) -> None:
+    copy_exactly(_state(encoder, slot), read_tensors(folder / WEIGHTS), folder / WEIGHTS)

@@ -1,0 +1,49 @@
+"""Model = encoder + heads + the entries it stands on: the one place where methods, tasks and zoo meet.
+
+Names are resolved on first use: `backbone_id` must stay cheap, because every key needs it and no key needs torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .backbone import LoadedBackbone, backbone_id, fingerprint, load_backbone, load_tokenizer
+
+if TYPE_CHECKING:
+    from .building import bare, build, open_entry
+    from .core import Model
+    from .saving import check_probe, probe, save_entry
+
+__all__ = [
+    "LoadedBackbone",
+    "Model",
+    "backbone_id",
+    "bare",
+    "build",
+    "check_probe",
+    "fingerprint",
+    "load_backbone",
+    "load_tokenizer",
+    "open_entry",
+    "probe",
+    "save_entry",
+]
+
+_LAZY = {
+    "Model": "core",
+    "bare": "building",
+    "build": "building",
+    "check_probe": "saving",
+    "open_entry": "building",
+    "probe": "saving",
+    "save_entry": "saving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,250 @@
+"""From data to a live model: a run to train, an entry to use, a bare backbone to measure.
+
+Every entry that gets into an encoder passes the same door (`_Resident.add`): files verified by the zoo, same method,
+same backbone, same loaded tensors, and its probe answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.methods import Method, resolve
+from adapters_xling.methods.native import read_tensors
+from adapters_xling.methods.slots import own_route, slot_name, slots
+from adapters_xling.spec import Base, Route, RunSpec, Slot, Stack, TaskSpec, Use, Warm, describe, entries, key
+from adapters_xling.zoo import Entry, Zoo
+
+from .backbone import LoadedBackbone, load_backbone, require_same
+from .core import Model, seed_for
+from .saving import ENCODER, HEADS, check_probe
+
+
+def build(run: RunSpec, *, zoo: Zoo, tasks: Sequence[TaskSpec], device: Any = "cpu") -> Model:
+    """Make the model a run trains: parents resident and frozen, the slot attached, heads fresh or carried over.
+
+    The result is in eval mode; `trainable_parameters()` is what the run may change. Initial weights do not depend on
+    the device: everything is made in main memory and moved at the end.
+
+    Args:
+        run: what to build.
+        zoo: where the parents are.
+        tasks: the run's tasks, in the run's order.
+        device: where the model goes.
+
+    Raises:
+        ConfigError: for a method that cannot start or run so, and parents of another method or settings.
+        UnknownName: for a parent or backbone nobody knows.
+        ZooError: for parents or backbones that are not what their cards say.
+    """
+    method = resolve(run.method)
+    if reason := method.supports(run.init, run.route):
+        raise ConfigError(reason)
+    if [task.name for task in tasks] != [ref.name for ref in run.tasks]:
+        raise ConfigError(
+            f"run {key(run)} is about {', '.join(ref.name for ref in run.tasks)}; it was given the tasks "
+            f"{', '.join(task.name for task in tasks) or 'none'}"
+        )
+    if not _ends_in_slot(run.route):
+        raise ConfigError(
+            f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
+            "Valid: slot, or stack(<entries>, slot)"
+        )
+    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=None)
+    method.check(loaded.family)
+    resident = _Resident(loaded, method, zoo)
+    route = resident.expand(run.route)
+    warm = resident.check(run.init.entry) if isinstance(run.init, Warm) else None
+    if warm is not None:
+        _same_ground(warm, route, resident)
+    model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
+    own = slot_name(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(run.seed, "slot"))
+        model.trainable = method.attach(model.encoder, own, warm.folder / ENCODER if warm else None, route)
+    if warm is not None:
+        _prove(loaded, warm, own_route(route, own), method)
+    for task in tasks:
+        model.add_head(task)
+    _carry(model, run, warm, zoo)
+    return model.eval_mode().to(device)
+
+
+def open_entry(
+    name: str, *, zoo: Zoo, device: Any = "cpu", route: Route | None = None, backbone: str | None = None
+) -> Model:
+    """Open an entry for use: its encoder side, what it stands on, and its heads, all checked.
+
+    Args:
+        name: key of the entry.
+        zoo: where it and its parents are.
+        device: where the model goes.
+        route: how to run it instead of as it was trained; `Use` names entries of the same method.
+        backbone: another place of the same backbone (a folder that moved); its weights must be the same to the byte.
+
+    Raises:
+        UnknownName: for an entry or backbone nobody knows.
+        ConfigError: for a route its method cannot run.
+        ZooError: when entry, parents or backbone are not what the card says, or the probe fails.
+    """
+    entry = zoo.get(name)
+    run = entry.card.run
+    method = resolve(run.method)
+    if route is not None and (reason := method.supports(run.init, route)):
+        raise ConfigError(reason)
+    loaded = _load(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
+    resident = _Resident(loaded, method, zoo)
+    trained = resident.expand(Use(entry=name))
+    wanted = trained if route is None else resident.expand(_name_slot(route, name))
+    model = Model(loaded, method, pooling=run.recipe.pooling)
+    model.add_heads(entry.card.heads, _head_tensors(entry))
+    method.activate(model.encoder, wanted)
+    return model.requires_grad_(False).eval().to(device)
+
+
+def bare(name: str, *, zoo: Zoo | None = None, device: Any = "cpu") -> Model:
+    """Open a backbone without any entry: retrieval needs no training.
+
+    Raises:
+        UnknownName: for a backbone nobody knows.
+        ZooError: when its files cannot be had or are damaged.
+    """
+    return Model(load_backbone(name, zoo=zoo), resolve("head")).to(device)
+
+
+@dataclass
+class _Resident:
+    """Entries that live in one encoder, and the slots they are in."""
+
+    loaded: LoadedBackbone
+    method: Method
+    zoo: Zoo
+    slots: dict[str, str] = field(default_factory=dict)
+
+    def expand(self, route: Route) -> Route:
+        """Turn a route over entries into one over slots, loading what it names and all that stands below."""
+        if isinstance(route, Stack):
+            parts: list[Route] = []
+            for part in map(self.expand, route.parts):
+                parts += part.parts if isinstance(part, Stack) else [part]
+            return Stack(parts=tuple(parts))
+        return self.add(route.entry) if isinstance(route, Use) else route
+
+    def add(self, name: str) -> Route:
+        """Bring an entry and its parents into the encoder; returns the route that runs it as it was trained."""
+        entry = self.check(name)
+        below = self.expand(entry.card.run.route)
+        if name in self.slots:
+            return own_route(below, self.slots[name])
+        if self.slots and not self.method.shares_encoder:
+            raise ConfigError(
+                f"method {self.method.name!r} holds one entry at a time: {next(iter(self.slots))} is in this encoder, "
+                f"{name} would overwrite it"
+            )
+        self.slots[name] = slot_name(len(self.slots) + 1)
+        method = resolve(entry.card.run.method)
+        method.load(self.loaded.encoder, self.slots[name], entry.folder / ENCODER)
+        route = own_route(below, self.slots[name])
+        _prove(self.loaded, entry, route, method)
+        return route
+
+    def check(self, name: str) -> Entry:
+        """Get an entry that fits this encoder, or refuse."""
+        entry = self.zoo.get(name)
+        other = entry.card.run.method.name
+        if other != self.method.name:
+            raise ConfigError(
+                f"entry {name} was made by method {other!r}, this run's is {self.method.name!r}: both rewrite the same "
+                f"modules of the encoder, so they cannot share one. Compose entries of one method, or train {name}'s "
+                f"task again with {self.method.name!r}"
+            )
+        require_same(self.loaded.id, entry.card.run.backbone, who=f"entry {name}")
+        if entry.card.backbone_fingerprint != self.loaded.fingerprint:
+            raise ZooError(
+                f"entry {name} was trained on backbone tensors {entry.card.backbone_fingerprint[:16]}…, those loaded "
+                f"here are {self.loaded.fingerprint[:16]}… although the file is the same; check the versions of "
+                "transformers and safetensors against the card"
+            )
+        return entry
+
+
+def _load(run: RunSpec, *, zoo: Zoo, who: str, backbone: str | None) -> LoadedBackbone:
+    wanted = run.backbone
+    loaded = load_backbone(backbone or wanted, zoo=zoo)
+    if backbone is not None:
+        if loaded.id.digest != wanted.digest:
+            require_same(loaded.id, wanted, who=who)
+        loaded = LoadedBackbone(**{**vars(loaded), "id": wanted})
+    require_same(loaded.id, wanted, who=who)
+    return loaded
+
+
+def _prove(loaded: LoadedBackbone, entry: Entry, route: Route, method: Method) -> None:
+    """Run an entry's probe through the encoder it was just put into."""
+    if entry.card.probe is None:
+        return
+    trained = Model(loaded, method, pooling=entry.card.run.recipe.pooling)
+    trained.add_heads(entry.card.heads, _head_tensors(entry))
+    method.activate(loaded.encoder, route)
+    try:
+        check_probe(trained, entry.card.probe)
+    except ZooError as err:
+        raise ZooError(f"entry {entry.key}: {err}") from err
+
+
+def _head_tensors(entry: Entry) -> dict[str, torch.Tensor]:
+    return read_tensors(entry.folder / HEADS) if entry.card.heads else {}
+
+
+def _same_ground(warm: Entry, route: Route, resident: _Resident) -> None:
+    """Refuse a warm start without the entries its weights were trained on top of.
+
+    Raises:
+        ConfigError: naming the route that would do.
+    """
+    theirs = resident.expand(warm.card.run.route)
+    if slots(theirs) != slots(route):
+        raise ConfigError(
+            f"entry {warm.key} was trained as {describe(warm.card.run.route)}; without what lies below it its weights "
+            f"mean something else. Start Warm from it with that same route, not {describe(_outward(route, resident))}"
+        )
+
+
+def _outward(route: Route, resident: _Resident) -> Route:
+    names = {slot: name for name, slot in resident.slots.items()}
+    if isinstance(route, Stack):
+        return Stack(parts=tuple(_outward(part, resident) for part in route.parts))
+    return Use(entry=names[route.entry]) if isinstance(route, Use) else route
+
+
+def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
+    """Copy pooler and heads of the nearest parent, as far as the recipe says: the pooler always, a head to its like."""
+    above = entries(run.route)
+    parent = warm or (zoo.get(above[-1]) if above else None)
+    if parent is None or run.recipe.carry == "none":
+        return
+    tensors = _head_tensors(parent)
+    wanted = {name for name in tensors if name.startswith("pooler.")}
+    if run.recipe.carry == "head":
+        for name, card in model.head_cards.items():
+            there = parent.card.heads.get(name)
+            if there and (there.kind, there.labels) == (card.kind, card.labels):
+                wanted |= {t for t in tensors if t.startswith(f"heads.{name.replace('.', '/')}.")}
+    own = model.head_state()
+    with torch.no_grad():
+        for name in wanted & set(own):
+            own[name].copy_(tensors[name])
+
+
+def _ends_in_slot(route: Route) -> bool:
+    top = route.parts[-1] if isinstance(route, Stack) and route.parts else route
+    return _ends_in_slot(top) if isinstance(top, Stack) else isinstance(top, Slot)
+
+
+def _name_slot(route: Route, name: str) -> Route:
+    """Let `Slot` in an evaluation route mean the entry at hand; `Base` stays the bare backbone."""
+    return route if isinstance(route, Base) else own_route(route, name)

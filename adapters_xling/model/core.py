@@ -1,0 +1,342 @@
+"""The live model: a bare encoder, the head stack that is ours, and the one forward pass over both.
+
+Shapes: N encoder rows, T tokens, D hidden size, C outputs of a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.methods import Method, Trainable
+from adapters_xling.spec import BackboneId, TaskSpec
+from adapters_xling.tasks import kinds
+from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.zoo import HeadCard
+
+from .backbone import LoadedBackbone
+
+INIT_STD = 0.02
+"""Standard deviation of fresh heads, the `initializer_range` the backbones were pretrained with."""
+
+
+class Pooler(nn.Module):
+    """Dense map and tanh between the pooled vector and a classifying head.
+
+    It belongs to the head stack, as in the reference implementation's classifiers: trained by every method, kept in
+    the entry, and it may travel to the next task while the head does not.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, pooled_ND: Tensor) -> Tensor:
+        """Map (N,D) to (N,D)."""
+        return torch.tanh(self.dense(pooled_ND))
+
+
+class Model(nn.Module):
+    """Encoder, pooler and heads with the method that changes the encoder.
+
+    Frozen modules stay in eval mode whatever happens: `train()` reaches heads, pooler and `trainable.modules` only, so
+    that dropout acts where something learns and nowhere else.
+
+    Attributes:
+        encoder: the family's bare encoder, with whatever slots the method put in.
+        pooler: shared by all pooled kinds; None until a head needs it.
+        heads: output layers by head name.
+        head_cards: what each head is, as the card will say it.
+        trainable: what the run may change in the encoder.
+        pooling: how the token vectors of a row become one: the first token's, or their mean.
+        backbone_fingerprint: of the tensors as loaded, before any slot.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedBackbone,
+        method: Method,
+        *,
+        pooling: Literal["first", "mean"] = "first",
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.encoder: Any = loaded.encoder
+        self.pooler: Pooler | None = None
+        self.heads = nn.ModuleDict()
+        self.head_cards: dict[str, HeadCard] = {}
+        self.method = method
+        self.family, self.row, self.tokenizer = loaded.family, loaded.row, loaded.tokenizer
+        self.backbone: BackboneId = loaded.id
+        self.backbone_fingerprint = loaded.fingerprint
+        self.trainable = Trainable(parameters=frozenset(), modules=())
+        self.pooling, self.dropout, self.seed = pooling, dropout, seed
+        self.read_layer = method.read_layer(self.num_layers)
+        self.train(False)
+
+    # --- facts --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder's weights are."""
+        return next(self.encoder.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        """Token id that fills a batch up."""
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder."""
+        return int(self.encoder.config.hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers of the encoder."""
+        return len(self.encoder.get_submodule(self.family.layers))
+
+    @property
+    def max_positions(self) -> int:
+        """Most tokens a row can have."""
+        return int(self.encoder.config.max_position_embeddings) - self.family.position_offset
+
+    @property
+    def fixed_layer(self) -> int | None:
+        """Highest hidden state that training leaves as it is, or None when even the embeddings change."""
+        lowest = self.method.lowest_layer(self.num_layers)
+        return None if lowest == 0 else min(lowest - 1, self.num_layers)
+
+    # --- forward ------------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        batch: Mapping[str, Tensor],
+        start_layer: int = 0,
+        hidden: Tensor | None = None,
+        *,
+        layer: int | None = None,
+    ) -> Tensor:
+        """Run the encoder; the only place where this happens.
+
+        Args:
+            batch: `input_ids` and `attention_mask`, both (N,T).
+            start_layer: hidden state to start from, when `hidden` holds it (0 is the embeddings' output).
+            hidden: (N,T,D) as an earlier call returned for ``layer=start_layer`` of the same batch and route.
+            layer: hidden state to return; None for the one the heads read.
+
+        Returns:
+            Hidden state of every token, (N,T,D).
+
+        Raises:
+            ConfigError: for a layer the encoder does not have, or a start without its hidden state.
+        """
+        layer = self.read_layer if layer is None else layer
+        stop = self.num_layers if layer is None else layer
+        if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
+            raise ConfigError(
+                f"cannot encode from hidden state {start_layer} ({'given' if hidden is not None else 'not given'}) to "
+                f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
+            )
+        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        if hidden is None and stop == self.num_layers:
+            return self.encoder(**inputs).last_hidden_state
+        with self.method.context(self.encoder, **inputs):
+            if hidden is None:
+                hidden = self.encoder.get_submodule(self.family.embeddings)(input_ids=inputs["input_ids"])
+            assert hidden is not None
+            mask = self._attention_mask(inputs["attention_mask"], hidden)
+            for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
+                output = block(hidden, mask)  # adapters hooks into the positional arguments
+                hidden = output if isinstance(output, Tensor) else output[0]
+        return hidden
+
+    def forward(self, batch: Batch, task: TaskSpec) -> Tensor:
+        """Compute what the task's kind calls logits: head outputs, or one vector per row for retrieval.
+
+        Args:
+            batch: as the kind's `collate` made it.
+            task: decides kind and head.
+
+        Raises:
+            ConfigError: when the model has no head for the task, or one with other labels.
+        """
+        return kinds.get(task.kind).shape_logits(self.head_output(batch, task), batch)
+
+    def head_output(self, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
+        """What the task's head makes of the encoder rows, before the kind shapes it: (N,C), (N,T,C) or vectors (N,D).
+
+        Needs nothing but `input_ids` and `attention_mask`. Raises as `forward` does.
+        """
+        kind = kinds.get(task.kind)
+        if not kind.trains:
+            layer = self.row.retrieval_layer if self.read_layer is None else self.read_layer
+            return pool(self.encode(batch, layer=layer), batch["attention_mask"], self.row.retrieval_pooling)
+        head = self.head_of(task)
+        hidden_NTD = self.encode(batch)
+        if not kind.pooled:
+            return head(hidden_NTD)
+        assert self.pooler is not None
+        return head(self.pooler(pool(hidden_NTD, batch["attention_mask"], self.pooling)))
+
+    def _attention_mask(self, mask_NT: Tensor, hidden_NTD: Tensor) -> Tensor:
+        """The additive mask the layers expect, exactly as the encoder's own forward pass makes it."""
+        if self.encoder.config._attn_implementation == "sdpa":
+            from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask_for_sdpa
+
+            return _prepare_4d_attention_mask_for_sdpa(mask_NT, hidden_NTD.dtype, tgt_len=hidden_NTD.shape[1])
+        return self.encoder.get_extended_attention_mask(mask_NT, tuple(mask_NT.shape))
+
+    # --- heads --------------------------------------------------------------------------------------------------
+
+    def add_head(self, task: TaskSpec) -> None:
+        """Add a fresh head for a task, and the pooler if this is the first head that reads one.
+
+        Fresh weights follow from the seed and the head's name alone, so that methods are compared from the same heads.
+        A head that is already there is shared, when form and labels agree.
+
+        Raises:
+            ConfigError: when the head exists with other labels.
+        """
+        kind = kinds.get(task.kind)
+        name = task.head_name
+        if name in self.head_cards:
+            self.head_of(task)
+            return
+        head = kind.make_head(task, hidden_size=self.hidden_size, dropout=self.dropout)
+        if head is None:
+            return
+        self.heads[_safe(name)] = initialised(head, self.seed, name).to(self.device)
+        self.head_cards[name] = HeadCard(kind=task.kind, labels=task.labels, task=task.name)
+        if kind.pooled and self.pooler is None:
+            self.pooler = initialised(Pooler(self.hidden_size), self.seed, "pooler").to(self.device)
+
+    def head_of(self, task: TaskSpec) -> nn.Module:
+        """The head a task uses.
+
+        Raises:
+            ConfigError: when there is none, or its outputs mean something else than the task's labels.
+        """
+        name = task.head_name
+        if name not in self.head_cards:
+            raise ConfigError(
+                f"no head {name!r} for task {task.name!r}; this model has: {', '.join(self.head_cards) or 'none'}. "
+                f"Train one with `xling train {task.name}`"
+            )
+        card = self.head_cards[name]
+        if card.kind != task.kind or card.labels != task.labels:
+            raise ConfigError(
+                f"head {name!r} was trained on task {card.task!r} as {card.kind} with labels {list(card.labels)}; "
+                f"task {task.name!r} is {task.kind} with labels {list(task.labels)}. Give the task a head of its own"
+            )
+        return self.heads[_safe(name)]
+
+    def head_state(self) -> dict[str, Tensor]:
+        """Tensors of pooler and heads, by the names they have in `heads.safetensors`."""
+        return {name: t for name, t in self.state_dict().items() if name.startswith(("pooler.", "heads."))}
+
+    def add_heads(self, cards: Mapping[str, HeadCard], tensors: Mapping[str, Tensor]) -> None:
+        """Add the heads of an entry with its trained weights; the cards say all that is needed to build them.
+
+        Raises:
+            ZooError: when weights are missing, unexpected or of another shape.
+        """
+        for name, card in cards.items():
+            self.add_head(
+                TaskSpec(
+                    name=card.task,
+                    kind=card.kind,
+                    role="private",
+                    title=card.task,
+                    languages=("en",),
+                    sources=(),
+                    metrics=(),
+                    labels=card.labels,
+                    head=name,
+                )
+            )
+        own = self.head_state()
+        wrong = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]
+        if wrong:
+            raise ZooError(
+                f"heads.safetensors does not hold the heads its card describes ({', '.join(wrong[:3])}); "
+                "pull the entry again or retrain it"
+            )
+        self.load_state_dict(dict(tensors), strict=False)
+
+    # --- modes and weights --------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Model:
+        """Put what learns in train mode and everything else in eval mode."""
+        super().train(False)
+        if mode:
+            self.training = True
+            for module in (*self.trainable.modules, self.heads, *([self.pooler] if self.pooler else [])):
+                module.train()
+        return self
+
+    def train_mode(self) -> Model:
+        """Same as ``train(True)``."""
+        return self.train(True)
+
+    def eval_mode(self) -> Model:
+        """Same as ``train(False)``."""
+        return self.train(False)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Everything an optimiser may change: pooler, heads and the method's own parameters."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Copies of the trainable parameters in main memory."""
+        return {name: p.detach().to("cpu", copy=True) for name, p in self.trainable_parameters().items()}
+
+    def load_trainable(self, state: Mapping[str, Tensor]) -> None:
+        """Put the weights of `trainable_state` back."""
+        own = self.trainable_parameters()
+        assert set(own) == set(state), sorted(set(own) ^ set(state))
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+
+def pool(hidden_NTD: Tensor, mask_NT: Tensor, pooling: str) -> Tensor:
+    """Reduce token vectors to one per row: the first token's, or the mean over all real tokens, special ones included.
+
+    Args:
+        hidden_NTD: token vectors.
+        mask_NT: 1 for real tokens.
+        pooling: "first" or "mean".
+    """
+    if pooling == "first":
+        return hidden_NTD[:, 0]
+    weights_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
+    return (hidden_NTD * weights_NT1).sum(1) / weights_NT1.sum(1).clamp(min=1)
+
+
+def seed_for(seed: int, name: str) -> int:
+    """A seed of its own for each part of a run, so that adding a part shifts no other part's random numbers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7], "big")
+
+
+def initialised(module: nn.Module, seed: int, name: str) -> nn.Module:
+    """Draw a head's weights from its own generator: matrices normal, biases zero, normalisation as it is."""
+    generator = torch.Generator().manual_seed(seed_for(seed, name))
+    with torch.no_grad():
+        for parameter_name, parameter in sorted(module.named_parameters()):
+            if parameter.ndim >= 2:
+                parameter.normal_(0.0, INIT_STD, generator=generator)
+            elif parameter_name.rpartition(".")[2] == "bias":
+                parameter.zero_()
+    return module
+
+
+def _safe(name: str) -> str:
+    """Head names may hold dots, module names may not."""
+    return name.replace(".", "/")

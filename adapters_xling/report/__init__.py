@@ -1,0 +1,37 @@
+"""Scores in, report out: cells, deltas and floors as Markdown, CSV, one self-contained HTML file, or a terminal table.
+
+Nothing here trains, evaluates or imports torch: a report can be made anywhere from `scores.jsonl` alone. What the
+scores do not say (sizes, times, convergence) comes from the caller as `EntryFacts`.
+"""
+
+from __future__ import annotations
+
+from adapters_xling.report.cells import FLOORS, Average, Cell, System, Target
+from adapters_xling.report.collect import collect
+from adapters_xling.report.info import decode_info, encode_info
+from adapters_xling.report.page import html
+from adapters_xling.report.results import Results
+from adapters_xling.report.scores import EntryFacts, RunInfo, read_scores, write_scores
+from adapters_xling.report.tables import csv, markdown, text_table
+from adapters_xling.report.writing import write
+
+__all__ = [
+    "FLOORS",
+    "Average",
+    "Cell",
+    "EntryFacts",
+    "Results",
+    "RunInfo",
+    "System",
+    "Target",
+    "collect",
+    "csv",
+    "decode_info",
+    "encode_info",
+    "html",
+    "markdown",
+    "read_scores",
+    "text_table",
+    "write",
+    "write_scores",
+]

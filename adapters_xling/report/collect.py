@@ -1,0 +1,162 @@
+"""Sort scores into cells, rows and columns, refusing whatever would mix two things in one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from adapters_xling.errors import DataError
+from adapters_xling.languages import LANGUAGES
+from adapters_xling.report.cells import FLOORS, NO_INTERMEDIATE, Cell, System, Target
+from adapters_xling.report.results import Results
+from adapters_xling.report.scores import EntryFacts, RunInfo
+from adapters_xling.spec import Score, canonical_json
+
+_Place = tuple[Target, System, str]
+
+
+def collect(
+    scores: Iterable[Score], *, info: RunInfo | None = None, facts: Mapping[str, EntryFacts] | None = None
+) -> Results:
+    """Aggregate scores over seeds and order everything for display.
+
+    The order does not depend on the order of the lines (parallel runs write them in any), save that a task's first
+    metric in the file stands for it where `info.metrics` says nothing.
+
+    Args:
+        scores: any scores; a line given twice counts once.
+        info: headline metrics, order of tasks, languages expected.
+        facts: by entry key; entries without scores may be in it (failed runs).
+
+    Raises:
+        DataError: when two entries give the same cell and seed, or there is nothing to report.
+    """
+    info = info or RunInfo(title="")
+    facts = facts or {}
+    found: dict[_Place, dict[int, Score]] = {}
+    for score in scores:
+        place = (
+            Target(score.task, score.metric, score.split),
+            System(
+                score.backbone,
+                score.method,
+                canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
+                score.intermediate,
+                score.init,
+                score.route,
+            ),
+            score.language,
+        )
+        other = found.setdefault(place, {}).setdefault(score.seed, score)
+        if other != score:
+            raise DataError(_clash(other, score))
+    if not found:
+        raise DataError("no scores to report: run an evaluation first, or check which file was read")
+    cells = {
+        place: Cell(
+            by_seed={seed: by_seed[seed].value for seed in sorted(by_seed)},
+            zero_shot=all(score.zero_shot for score in by_seed.values()),
+            converged=not any(facts[score.key].converged is False for score in by_seed.values() if score.key in facts),
+        )
+        for place, by_seed in found.items()
+    }
+    keys: dict[System, set[str]] = {}
+    for (_, system, _), by_seed in found.items():
+        keys.setdefault(system, set()).update(score.key for score in by_seed.values())
+    targets, headline = _targets(list(found), info)
+    zero_shot = {target: _zero_shot(target, cells, info) for target in targets}
+    return Results(
+        targets=targets,
+        headline=headline,
+        systems=_systems(keys, facts),
+        cells=cells,
+        keys={system: tuple(sorted(names)) for system, names in keys.items()},
+        facts=facts,
+        languages={
+            target: order_languages(
+                {code for where, _, code in cells if where == target} | set(zero_shot[target]), zero_shot[target]
+            )
+            for target in targets
+        },
+        zero_shot=zero_shot,
+        chance=_chance(found, facts, headline),
+    )
+
+
+def _clash(one: Score, two: Score) -> str:
+    cell = f"{one.task}/{one.language}/{one.metric} ({one.split}), {one.method}, seed {one.seed}"
+    if one.key == two.key:
+        return (
+            f"two different scores for {cell}: {one.value:g} and {two.value:g}, both from entry {one.key}. "
+            "Delete the line that is out of date"
+        )
+    return (
+        f"entries {one.key} and {two.key} both fill the cell {cell}; they differ in something a table does not show "
+        "(recipe, data). Report them separately, or give their `method_settings` as facts if those differ"
+    )
+
+
+def order_languages(codes: Iterable[str], zero_shot: Iterable[str] = ()) -> tuple[str, ...]:
+    """Order languages for a table: those trained on first, then by script (Latin first), family and code."""
+    unseen = set(zero_shot)
+
+    def place(code: str) -> tuple[Any, ...]:
+        known = LANGUAGES.get(code)
+        if known is None:
+            return (code in unseen, 2, "", "", code)
+        return (code in unseen, int(known.script != "Latn"), known.script, known.family, code)
+
+    return tuple(sorted(set(codes), key=place))
+
+
+def _targets(places: Sequence[_Place], info: RunInfo) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+    """Every target in order, and the one of each task that stands for it (test before any other split)."""
+    seen = list(dict.fromkeys(target for target, _, _ in places))
+    tasks = [task for task in info.metrics if any(t.task == task for t in seen)]
+    tasks += sorted({target.task for target in seen} - set(tasks))
+    ordered, headline = [], []
+    for task in tasks:
+        own = [target for target in seen if target.task == task]
+        wanted = info.metrics.get(task)
+        if wanted is not None and all(target.metric != wanted for target in own):
+            known = ", ".join(sorted({target.metric for target in own}))
+            raise DataError(f"no score of {task} has the metric {wanted!r} that should stand for it; scored: {known}")
+        first = wanted or own[0].metric
+        own.sort(key=lambda t: (t.metric != first, t.metric, t.split != "test", t.split))
+        ordered += own
+        headline.append(own[0])
+    return tuple(ordered), tuple(headline)
+
+
+def _zero_shot(target: Target, cells: Mapping[_Place, Cell], info: RunInfo) -> tuple[str, ...]:
+    seen = {code for (where, _, code), cell in cells.items() if where == target and cell.zero_shot}
+    return order_languages(info.zero_shot_languages.get(target.task, seen))
+
+
+def _systems(keys: Mapping[System, Iterable[str]], facts: Mapping[str, EntryFacts]) -> tuple[System, ...]:
+    """Contenders by size, the largest method first, each from no intermediate task on; then the floors."""
+    size: dict[str, int] = {}
+    for system, names in keys.items():
+        known = [facts[name].num_trainable or 0 for name in names if name in facts]
+        size[system.method] = max([size.get(system.method, 0), *known])
+    floors = list(FLOORS)
+
+    def place(system: System) -> tuple[Any, ...]:
+        rank = floors.index(system.method) if system.is_floor else -1
+        without = system.intermediate != NO_INTERMEDIATE
+        return (rank, system.backbone, -size[system.method], system.method, system.settings, without, *system[3:])
+
+    return tuple(sorted(keys, key=place))
+
+
+def _chance(
+    found: Mapping[_Place, Mapping[int, Score]], facts: Mapping[str, EntryFacts], headline: Sequence[Target]
+) -> dict[Target, float]:
+    """Chance levels belong to the metric that models are selected by, so only headline targets have one."""
+    levels: dict[Target, float] = {}
+    for (target, _, _), by_seed in found.items():
+        for score in by_seed.values():
+            chance = facts[score.key].chance if score.key in facts else None
+            if chance is not None and target in headline:
+                levels[target] = max(chance, levels.get(target, chance))
+    return levels

@@ -1,0 +1,119 @@
+"""Scores on disk, one JSON object per line, and the facts about entries that scores do not carry."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from adapters_xling.errors import DataError, MissingData
+from adapters_xling.spec import Frozen, Score
+
+
+class EntryFacts(Frozen, frozen=True):
+    """What a table says about an entry beside its scores; a field nobody knows stays None and prints `·`.
+
+    Attributes:
+        num_trainable: trainable parameters, head included.
+        num_bytes: size of the entry's files.
+        seconds: training time of this entry alone, without its parents'.
+        converged: the run's own verdict; None when it gave none.
+        dev_score: best dev score, in percent of the task's first metric.
+        chance: dev score of guessing, in percent.
+        method_settings: settings of the method; two settings of one method become two rows.
+        failure: why the run has no scores; empty when it did not fail.
+    """
+
+    num_trainable: int | None = None
+    num_bytes: int | None = None
+    seconds: float | None = None
+    converged: bool | None = None
+    dev_score: float | None = None
+    chance: float | None = None
+    method_settings: Mapping[str, Any] = {}
+    failure: str = ""
+
+
+class RunInfo(Frozen, frozen=True):
+    """What stands at the top of a report.
+
+    Attributes:
+        title: heading of the report.
+        commit: version of the code that made the scores.
+        machine: hardware, in words.
+        date: day of the run; given, never taken from the clock, so that a report is a function of its input.
+        seconds: wall-clock time of the whole run.
+        notes: warnings about scale or comparability, printed prominently.
+        metrics: task -> metric that stands for it in averages, in the order tasks are listed; a task not named
+            here comes after these, with the first metric its scores name.
+        zero_shot_languages: task -> languages its zero-shot average needs; by default every language that any
+            row of the task was scored in without training on it.
+    """
+
+    title: str
+    commit: str = ""
+    machine: str = ""
+    date: str = ""
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = {}
+    zero_shot_languages: Mapping[str, tuple[str, ...]] = {}
+
+
+def read_scores(path: Path) -> list[Score]:
+    """Read scores strictly: every line is a whole `Score`, blank lines aside.
+
+    Raises:
+        MissingData: when there is no such file.
+        DataError: naming file and line; a last line without its line break is said to be half-written.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        raise MissingData(
+            f"{path}: cannot be read: {err.strerror or err}. Scores are written by evaluation; run it, or name its file"
+        ) from err
+    lines = content.split(b"\n")
+    scores = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            scores.append(msgspec.json.decode(line, type=Score))
+        except (msgspec.DecodeError, UnicodeDecodeError) as err:
+            if number == len(lines):
+                raise DataError(
+                    f"{path}:{number}: the last line is incomplete ({err}), as when the writing process is killed. "
+                    "Delete that line; evaluation will score its cell again"
+                ) from err
+            raise DataError(f"{path}:{number}: not a score: {err}. Mend or delete the line") from err
+    return scores
+
+
+def write_scores(path: Path, scores: Iterable[Score]) -> None:
+    """Write scores, one per line, atomically: readers see the old file or the new one, never half of either."""
+    encode = msgspec.json.encode
+    write_atomically(path, b"".join(encode(score) + b"\n" for score in scores))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file through a temporary sibling and a rename; folders on the way are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; a report is to be shared
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,194 @@
+"""Task files: every YAML below `task_configs/` (and a private folder) as a checked `TaskSpec`.
+
+The catalog is the only place that knows which tasks exist; a task is added by adding its file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from adapters_xling import languages, paths
+from adapters_xling.errors import ConfigError, UnknownName, unknown
+from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec, decode, read_yaml
+from adapters_xling.tasks import readers
+
+_NOT_TASKS = frozenset({"grids"})
+ALL = "all"
+"""Name, in `splits`, of rows that a partition divides into splits."""
+
+
+def _files(extra: Path | None) -> dict[str, Path]:
+    """Task name -> file, over the shipped folders and the private one."""
+    found: dict[str, Path] = {}
+    for file in _candidates(extra):
+        other = found.setdefault(file.stem, file)
+        if other != file:
+            raise ConfigError(
+                f"task {file.stem!r} is defined twice: {other} and {file}. Rename one of the two files and its `name`."
+            )
+    return found
+
+
+def _candidates(extra: Path | None) -> Iterator[Path]:
+    shipped = paths.task_configs_dir()
+    for folder in sorted(shipped.iterdir()) if shipped.is_dir() else ():
+        if folder.is_dir() and folder.name not in _NOT_TASKS:
+            yield from sorted(folder.glob("*.yaml"))
+    private = extra or paths.private_tasks_dir()
+    if private is None:
+        return
+    if not private.is_dir():
+        raise ConfigError(f"{private} is not a folder of task files; mend --tasks or XLING_TASKS")
+    for file in sorted([*private.glob("*.yaml"), *private.glob("*/*.yaml")]):
+        if file.name != "recipes.yaml" and file.parent.name not in _NOT_TASKS:
+            yield file
+
+
+def names(extra: Path | None = None) -> tuple[str, ...]:
+    """Every task's name, sorted. `extra` is a private folder of task files (default: `XLING_TASKS`)."""
+    return tuple(sorted(_files(extra)))
+
+
+def get(name: str, *, extra: Path | None = None) -> TaskSpec:
+    """The task of a name, read and checked.
+
+    Raises:
+        UnknownName: with the closest names.
+        ConfigError: for a file that breaks a rule of the schema, naming file and field.
+    """
+    files = _files(extra)
+    if name not in files:
+        raise unknown("task", name, files, "task_configs/*/*.yaml and XLING_TASKS")
+    task = load(files[name])
+    if task.train_on is not None:
+        _check_train_on(task, files)
+    return task
+
+
+def all_specs(extra: Path | None = None) -> tuple[TaskSpec, ...]:
+    """Every task, sorted by name."""
+    return tuple(get(name, extra=extra) for name in names(extra))
+
+
+def train_task(task: TaskSpec, *, override: str | None = None, extra: Path | None = None) -> TaskSpec:
+    """The task whose train and dev rows `task` learns from: itself, its `train_on`, or `override`.
+
+    Raises:
+        ConfigError: where the override's kind or labels do not fit.
+    """
+    seen = [task.name]
+    while source := override or task.train_on:
+        override = None
+        if source in seen:
+            if source == task.name:
+                break
+            raise ConfigError(f"tasks train on one another in a circle: {' -> '.join([*seen, source])}")
+        source_task = get(source, extra=extra)
+        _check_fit(task, source_task, f"task {task.name!r}")
+        task = source_task
+        seen.append(source)
+    return task
+
+
+def load(file: Path) -> TaskSpec:
+    """Read one task file.
+
+    Raises:
+        ConfigError: naming file and field.
+    """
+    stat = file.stat() if file.is_file() else None
+    return _load(file, stat.st_mtime_ns if stat else 0, stat.st_size if stat else 0)
+
+
+@functools.lru_cache(maxsize=512)
+def _load(file: Path, mtime_ns: int, num_bytes: int) -> TaskSpec:
+    task = decode(TaskSpec, read_yaml(file), str(file))
+    check(task, where=str(file))
+    if task.name != file.stem:
+        raise ConfigError(f"{file}: name is {task.name!r}, the file is called {file.stem!r}; they must be the same")
+    return task
+
+
+def check(task: TaskSpec, *, where: str) -> None:
+    """Refuse what no kind needs to be asked about: languages, labels, readers, options, partitions.
+
+    Raises:
+        ConfigError: naming file and field.
+        UnknownName: for a language, reader or option that does not exist.
+    """
+    listed = [("languages", task.languages), ("train_languages", task.train_languages)]
+    listed += [(f"languages_by_split.{split}", codes) for split, codes in task.languages_by_split.items()]
+    listed += [
+        (f"sources[{i}].languages", source.languages or ())
+        for i, source in enumerate(task.sources)
+        if not isinstance(source, GeneratorSource)
+    ]
+    for field, codes in listed:
+        for code in codes:
+            try:
+                languages.language(code)
+            except UnknownName as err:
+                raise UnknownName(f"{where}: {field}: {err}") from err
+        _refuse_twice(codes, f"{where}: {field}")
+    for split, codes in task.languages_by_split.items():
+        stray = set(codes) - set(task.languages) - set(task.train_languages)
+        if stray:
+            raise ConfigError(
+                f"{where}: languages_by_split.{split} names {', '.join(sorted(stray))}, not in `languages`"
+            )
+    _refuse_twice(task.labels, f"{where}: labels")
+    if not task.sources:
+        raise ConfigError(f"{where}: sources is empty; name at least one place the rows come from")
+    if not task.metrics:
+        raise ConfigError(f"{where}: metrics is empty; the first one selects models")
+    for i, source in enumerate(task.sources):
+        if not isinstance(source, GeneratorSource):
+            readers.check(source.reader, source.options, where=f"{where}: sources[{i}]")
+            _check_partition(source, f"{where}: sources[{i}]")
+
+
+def _refuse_twice(values: tuple[str, ...], where: str) -> None:
+    twice = sorted({value for value in values if values.count(value) > 1})
+    if twice:
+        raise ConfigError(f"{where} lists {twice[0]!r} twice")
+
+
+def _check_partition(source: FileSource | HubSource, where: str) -> None:
+    partition = source.partition
+    if partition is None:
+        if ALL in source.splits:
+            raise ConfigError(f"{where}.splits.{ALL} holds rows of every split, but no `partition` divides them")
+        return
+    owner: dict[int, str] = {}
+    for split, buckets in partition.splits.items():
+        if split not in source.splits and ALL not in source.splits:
+            raise ConfigError(f"{where}.partition.splits.{split}: `splits` has neither {split!r} nor {ALL!r}")
+        for bucket in buckets:
+            if not 0 <= bucket < partition.buckets:
+                raise ConfigError(
+                    f"{where}.partition.splits.{split}: bucket {bucket} is not within 0..{partition.buckets - 1}"
+                )
+            other = owner.setdefault(bucket, split)
+            if other != split:
+                raise ConfigError(f"{where}.partition: bucket {bucket} is in both {other!r} and {split!r}")
+    loose = sorted(set(source.splits) - set(partition.splits) - {ALL})
+    if loose:
+        raise ConfigError(f"{where}.splits.{loose[0]} has no buckets in `partition.splits`")
+
+
+def _check_train_on(task: TaskSpec, files: dict[str, Path]) -> None:
+    """`train_on` names a task whose head this task can use."""
+    where = str(files[task.name])
+    if task.train_on not in files:
+        raise unknown("task", str(task.train_on), files, f"{where}: train_on")
+    _check_fit(task, load(files[task.train_on]), f"{where}: train_on")
+
+
+def _check_fit(task: TaskSpec, source: TaskSpec, where: str) -> None:
+    if (source.kind, source.labels) != (task.kind, task.labels):
+        raise ConfigError(
+            f"{where}: {source.name!r} is of kind {source.kind!r} with labels {list(source.labels)}, but {task.name!r} "
+            f"is of kind {task.kind!r} with labels {list(task.labels)}; a head serves both only where these are equal"
+        )

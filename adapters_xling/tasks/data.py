@@ -1,0 +1,255 @@
+"""Rows of a task: find the source that is at hand, read it, convert it, split it, and count what was turned away."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapters_xling import spec
+from adapters_xling.errors import DataError, XlingError, unknown
+from adapters_xling.spec import Partition, TaskRef, TaskSpec
+from adapters_xling.tasks import catalog, rows, sources
+from adapters_xling.tasks.examples import ChoiceExample, Example, RetrieveExample, SentenceExample
+
+NUM_SAMPLES = 3
+MIN_SUSPICIOUS = 50
+"""From so many rows on, gold that is the same everywhere is taken for a file with blanked answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one (task, split, language), and what became of the others.
+
+    Attributes:
+        examples: in file order; at most `limit` of them.
+        kept: rows that passed every check, before `limit`.
+        dropped: reason -> number of rows turned away for it; of a partitioned file, rows too broken to know their
+            group count in every split.
+        samples: (file, row number, reason) of the first few of them.
+        renamed: rows whose id an earlier row already had; they got ``<id>#2``, ``<id>#3``, …
+        source: where the rows came from, for people.
+        identity: digest of the bytes, or of generator version or hub revision, that they came from.
+        files: paths read, below the data folder where they lie there.
+    """
+
+    examples: list[Example]
+    kept: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    samples: tuple[tuple[str, int, str], ...] = ()
+    renamed: int = 0
+    source: str = ""
+    identity: str = ""
+    files: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def load(
+    task: TaskSpec,
+    split: str,
+    language: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    need_gold: bool = True,
+) -> Rows:
+    """Read the rows of one split in one language.
+
+    Args:
+        task: whose rows; `train_on` is not followed (see `catalog.train_task`).
+        split: ``train``, ``dev`` or ``test``.
+        language: code of the language.
+        data_dir: folder of the original files; default `XLING_DATA`.
+        limit: keep only the first so many; of a retrieval task so many queries, and the whole corpus they search.
+        need_gold: turn rows without gold away (scoring, training); False to predict for them.
+
+    Raises:
+        MissingData: when no source is at hand, with every place that was tried.
+        DataError: for a file that is not what the task says, or of which nothing was usable.
+        UnknownName: for a language the task does not have in this split.
+    """
+    check_language(task, split, language)
+    from adapters_xling.tasks import kinds
+
+    kind = kinds.get(task.kind)
+    found = sources.find(task, split, language, data_dir=data_dir)
+    context = rows.Context(task, found.options, need_gold)
+    examples: list[Example] = []
+    dropped: Counter[str] = Counter()
+    samples: list[tuple[str, int, str]] = []
+    taken: Counter[str] = Counter()
+    renamed = num_read = 0
+    for raw, identifier in _numbered(found.read()):
+        num_read += 1
+        reason: str | None
+        try:
+            example = rows.convert(raw, identifier, context)
+            taken[example.id] += 1
+            if not in_split(example.group, split, found.partition):
+                continue
+            reason = kind.check_example(example, task, need_gold=need_gold)
+        except rows.Reject as err:
+            if "group" in raw.values and not in_split(str(raw.values["group"]), split, found.partition):
+                continue
+            reason = str(err)
+        if reason is not None:
+            dropped[reason] += 1
+            if len(samples) < NUM_SAMPLES:
+                samples.append((sources.shown(raw.file, data_dir), raw.row, reason))
+            continue
+        if taken[example.id] > 1:
+            renamed += 1
+            example = _with_id(example, f"{example.id}#{taken[example.id]}")
+        examples.append(example)
+    _refuse_unusable(task, split, language, found.description, num_read, examples, dropped, samples)
+    if need_gold:
+        _refuse_blanked(task, split, found.description, examples)
+    return Rows(
+        examples=_first(examples, limit),
+        kept=len(examples),
+        dropped=dict(dropped),
+        samples=tuple(samples),
+        renamed=renamed,
+        source=found.description,
+        identity=found.identity(),
+        files=tuple(sources.shown(str(file), data_dir) for file in found.files),
+    )
+
+
+def check_language(task: TaskSpec, split: str, language: str) -> None:
+    """Refuse a language that the task's file does not list for the split.
+
+    Raises:
+        UnknownName: with the languages it has.
+    """
+    known = task.languages_by_split.get(split) or tuple(dict.fromkeys(task.languages + task.train_languages))
+    if language not in known:
+        raise unknown(f"language of task {task.name!r} ({split})", language, known)
+
+
+def bucket(group: str, partition: Partition) -> int:
+    """Bucket of a group: a hash of it, so that neither order nor company of rows changes where it lands.
+
+    >>> bucket("Warsaw", Partition(buckets=20, splits={}, salt="a:"))
+    10
+    """
+    digest = hashlib.sha256((partition.salt + group).encode()).hexdigest()
+    return int(digest[:8], 16) % partition.buckets
+
+
+def in_split(group: str, split: str, partition: Partition | None) -> bool:
+    """Whether a group's rows belong to a split; without a partition every row belongs to its file's split."""
+    return partition is None or bucket(group, partition) in partition.splits[split]
+
+
+def _numbered(raws: Iterable[rows.Raw]) -> Iterator[tuple[rows.Raw, str]]:
+    """Give rows ids by position, equal over languages whose files are parallel: file number (if several) and row."""
+    order: dict[str, int] = {}
+    for raw in raws:
+        file = order.setdefault(raw.file, len(order))
+        yield raw, f"{file + 1}.{raw.row}" if file else str(raw.row)
+
+
+def _first(examples: list[Example], limit: int | None) -> list[Example]:
+    if limit is None:
+        return examples
+    corpus = [e for e in examples if isinstance(e, RetrieveExample) and e.side == "corpus"]
+    return [e for e in examples if not (isinstance(e, RetrieveExample) and e.side == "corpus")][:limit] + corpus
+
+
+def _with_id(example: Example, identifier: str) -> Example:
+    return dataclasses.replace(example, id=identifier)
+
+
+def _refuse_unusable(
+    task: TaskSpec,
+    split: str,
+    language: str,
+    source: str,
+    num_read: int,
+    examples: list[Example],
+    dropped: Counter[str],
+    samples: list[tuple[str, int, str]],
+) -> None:
+    if examples:
+        return
+    what = f"task {task.name!r}, {split}, {language}"
+    if not num_read:
+        raise DataError(f"{what}: no rows in {source}. An empty file, or its rows are filtered by options.where.")
+    if not dropped:
+        raise DataError(f"{what}: none of the {num_read} rows of {source} falls into this split of its partition")
+    counts = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common(4))
+    file, row, _ = samples[0]
+    text = f"{what}: no row of {source} is usable ({counts}; the first is {file}, row {row})."
+    if set(dropped) & {rows.BLANK_LABEL, rows.BLANK_ANSWER}:
+        text += (
+            " Ready-made test sets often have their answers blanked: get the file with answers from the data set's "
+            "authors, or predict without scoring."
+        )
+    raise DataError(text)
+
+
+def _refuse_blanked(task: TaskSpec, split: str, source: str, examples: list[Example]) -> None:
+    """Gold that is the same in every row is an answer blanked to a constant (XTREME's XCOPA test: all 0)."""
+    golds = {example.label for example in examples if isinstance(example, (SentenceExample, ChoiceExample))}
+    if len(examples) >= MIN_SUSPICIOUS and len(golds) == 1:
+        raise DataError(
+            f"task {task.name!r}, {split}: all {len(examples)} rows of {source} have the label {golds.pop()!r}: this "
+            "looks like a file whose answers were blanked. Get the file with answers from the data set's authors."
+        )
+
+
+def ref(
+    task: TaskSpec, *, data_dir: Path | None = None, train_on: str | None = None, extra: Path | None = None
+) -> TaskRef:
+    """Name and digest of everything about a task that changes what a model learns from it.
+
+    Digested: kind, labels, options and head; of the task it trains on also reader, options and partition; the
+    converters' version; and the identity of the train and dev rows. Titles, citations, metrics, evaluation languages do
+    not change weights and are left out. Reads no row: files are hashed, once per change.
+
+    Args:
+        task: the task.
+        data_dir: folder of the original files.
+        train_on: another task to learn from than the file says.
+        extra: private folder of task files.
+
+    Raises:
+        MissingData: when no source of the train rows is at hand.
+    """
+    source = catalog.train_task(task, override=train_on, extra=extra)
+    parts: dict[str, object] = {
+        "kind": task.kind,
+        "labels": task.labels,
+        "options": task.options,
+        "head": task.head_name,
+        "train_on": source.name,
+        "train_options": source.options,
+        "converters": rows.VERSION,
+        "rows": [
+            [split, language, found.definition(), found.identity()]
+            for split in ("train", "dev")
+            for language in source.train_languages
+            if sources.has_split(source, split)
+            for found in [sources.find(source, split, language, data_dir=data_dir)]
+        ],
+    }
+    return TaskRef(name=task.name, digest=spec.digest(parts))
+
+
+def splits_at_hand(task: TaskSpec, language: str, *, data_dir: Path | None = None) -> tuple[str, ...]:
+    """Splits of a task that can be read in a language here and now, without asking the network."""
+    found = []
+    for split in ("train", "dev", "test"):
+        try:
+            check_language(task, split, language)
+            if sources.local(task, split, language, data_dir=data_dir):
+                found.append(split)
+        except XlingError:
+            continue
+    return tuple(found)

@@ -1,0 +1,215 @@
+"""A user's own rows as a task: look at a file, guess its columns, write the task file that a person then checks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+
+from adapters_xling import languages
+from adapters_xling.errors import ConfigError, DataError, MissingData, unknown
+from adapters_xling.spec import FileSource, TaskSpec
+from adapters_xling.tasks import data, readers
+from adapters_xling.tasks.data import Rows
+
+MAX_LABELS = 100
+"""More different labels than this are taken for a column of free text."""
+
+
+class _Form(NamedTuple):
+    """Fields an example of a kind has, with the column names people give them; how it is scored by default."""
+
+    required: Mapping[str, tuple[str, ...]]
+    optional: Mapping[str, tuple[str, ...]]
+    metric: str
+    labels_from: str | None
+
+
+_FORMS = {
+    "sentence": _Form(
+        {
+            "first": ("first", "premise", "sentence1", "sentence", "text", "question1"),
+            "label": ("label", "gold_label", "class", "category", "target"),
+        },
+        {"second": ("second", "hypothesis", "sentence2", "question2"), "id": ("id", "uid"), "group": ("group",)},
+        "accuracy",
+        "label",
+    ),
+    "choice": _Form(
+        {
+            "prompt": ("prompt", "question", "context", "premise"),
+            "choices": ("choices", "options", "endings"),
+            "label": ("label", "answer"),
+        },
+        {"id": ("id", "uid"), "group": ("group",)},
+        "accuracy",
+        None,
+    ),
+    "tag": _Form(
+        {"words": ("words", "tokens"), "tags": ("tags", "labels", "ner_tags", "pos_tags")},
+        {"id": ("id", "uid"), "group": ("group",)},
+        "tag_accuracy",
+        "tags",
+    ),
+    "span": _Form(
+        {"context": ("context", "passage", "paragraph"), "question": ("question",), "answers": ("answers",)},
+        {"id": ("id", "uid"), "group": ("group", "title")},
+        "squad",
+        None,
+    ),
+}
+
+
+def draft_task(
+    path: Path,
+    *,
+    name: str,
+    kind: str,
+    columns: Mapping[str, str] | None = None,
+    language: str,
+) -> str:
+    """Write a task file for a table of one's own (tsv, csv, jsonl, json), divided into train, dev and test by hash.
+
+    Columns that are not named are found by the names people give them; labels are those that occur. Every row is read
+    once through the very reader that training will use, so what is drafted can be loaded.
+
+    Args:
+        path: the file. The task file names it by its absolute path, so that it needs no data folder; a path relative to
+            the data folder (`--data-dir`) makes the task file movable.
+        name: the task's name.
+        kind: sentence, choice, tag or span.
+        columns: field -> column, for what cannot be guessed.
+        language: code of the language the rows are in.
+
+    Returns:
+        YAML text.
+
+    Raises:
+        MissingData: when the file is not there.
+        DataError: for an empty file, a wrong encoding, or a column that is not there.
+        ConfigError: for a label column with more than 100 different values.
+        UnknownName: for an unknown kind, field or language.
+    """
+    if kind not in _FORMS:
+        raise unknown("kind for a private task", kind, _FORMS)
+    languages.language(language)
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file")
+    form = _FORMS[kind]
+    fields = {**form.required, **form.optional}
+    for given in columns or {}:
+        if given not in fields:
+            raise unknown(f"field of kind {kind!r}", given, fields)
+    raws = list(readers.get("table").read([path], options={}, language=language))
+    usable = [raw for raw in raws if raw.reject is None]
+    if not usable:
+        reason = f": {raws[0].place}: {raws[0].reject}" if raws else ""
+        raise DataError(f"{path}: no usable row{reason}. A table needs a header line and at least one row.")
+    found = list(dict.fromkeys(itertools.chain.from_iterable(raw.values for raw in usable[:1000])))
+    chosen = _choose(path, form, found, columns or {}, kind)
+    body: dict[str, Any] = {
+        "name": name,
+        "kind": kind,
+        "role": "private",
+        "title": name.replace("-", " ").replace("_", " ").capitalize(),
+        "languages": [language],
+        "train_languages": [language],
+        "metrics": [form.metric],
+        "sources": [
+            {
+                "type": "files",
+                "reader": "table",
+                "splits": {"all": str(path.resolve())},
+                "options": {"columns": chosen},
+                "partition": {
+                    "buckets": 10,
+                    "splits": {"train": [0, 1, 2, 3, 4, 5, 6, 7], "dev": [8], "test": [9]},
+                    "salt": name,
+                },
+            }
+        ],
+        "licence": "private",
+    }
+    if form.labels_from:
+        body["labels"] = _labels(path, usable, chosen[form.labels_from])
+    notes = f"# Drafted from {path.name}: {len(usable)} rows"
+    notes += f", {len(raws) - len(usable)} torn\n" if len(usable) < len(raws) else "\n"
+    notes += "# Check columns and labels. Rows with the same group (default: the first text) stay in one split.\n"
+    return notes + yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+
+
+def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Field -> column: as given, else by a usual name."""
+    lower = {column.lower(): column for column in reversed(found)}
+    for field, column in given.items():
+        if column not in found:
+            raise DataError(f"{path}: no column {column!r} for {field!r}; found {', '.join(map(repr, found))}")
+    chosen: dict[str, str] = {}
+    for field, usual in {**form.required, **form.optional}.items():
+        if field in given:
+            chosen[field] = given[field]
+            continue
+        match = next((lower[name] for name in usual if name in lower and lower[name] not in chosen.values()), None)
+        if match is not None:
+            chosen[field] = match
+        elif field in form.required:
+            raise DataError(
+                f"{path}: which column is {field!r} of kind {kind!r}? Found {', '.join(map(repr, found))}; usual names "
+                f"are {', '.join(usual)}. Name it with columns: {field}=<column>."
+            )
+    return chosen
+
+
+def _labels(path: Path, raws: list[Any], column: str) -> list[str]:
+    """Labels that occur, sorted; blanks are left out."""
+    counts: Counter[str] = Counter()
+    for raw in raws:
+        value = raw.values.get(column, "")
+        counts.update(map(str, value) if isinstance(value, list) else [str(value).strip()])
+    counts.pop("", None)
+    if len(counts) < 2:
+        raise DataError(f"{path}: column {column!r} holds {len(counts)} different label(s); a task needs at least two")
+    if len(counts) > MAX_LABELS:
+        shown = ", ".join(repr(label) for label, _ in counts.most_common(5))
+        raise ConfigError(
+            f"{path}: column {column!r} holds {len(counts)} different values ({shown}, …), too many for labels "
+            f"(at most {MAX_LABELS}). Name the label column."
+        )
+    return sorted(counts)
+
+
+def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None = None) -> Rows:
+    """Read rows to predict for: a table with the columns of a kind of task, gold not needed.
+
+    Args:
+        path: tsv, csv, jsonl or json.
+        task: whose kind and options say what a row is.
+        columns: field -> column, for what the usual names do not give.
+
+    Raises:
+        MissingData: when the file is not there.
+        DataError: for an empty file, a wrong encoding, a missing column, or when no row is usable.
+        UnknownName: for a field the kind does not have.
+    """
+    if not path.is_file():
+        raise MissingData(f"{path}: no such file")
+    form = _FORMS.get(task.kind)
+    if form is None:
+        raise DataError(f"task {task.name!r} is of kind {task.kind!r}, which predicts for whole sets, not for rows")
+    fields = {**form.required, **form.optional}
+    for given in columns or {}:
+        if given not in fields:
+            raise unknown(f"field of kind {task.kind!r}", given, fields)
+    usual = {field: list(names) for field, names in fields.items() if field not in ("id", "group")}
+    source = FileSource(
+        reader="table",
+        splits={"test": str(path.resolve())},
+        options={"columns": {**usual, **(columns or {})}},
+    )
+    inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={})
+    return data.load(inputs, "test", task.languages[0], need_gold=False)

@@ -1,0 +1,82 @@
+"""Sentence retrieval files: aligned lines (Tatoeba) and two pools with a list of gold pairs (BUCC)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.tasks.rows import Raw
+
+from . import lines, reader
+
+
+@reader("aligned")
+def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
+    """Read two files of which line n of one translates line n of the other: the queries', then the corpus'.
+
+    Raises:
+        DataError: where the files differ in length: every later pair would be wrong.
+    """
+    if len(files) != 2:
+        raise ConfigError(f"reader 'aligned' wants two files, queries and corpus; the task names {len(files)}")
+    query_file, corpus_file = files
+    queries, corpus = list(lines(query_file)), list(lines(corpus_file))
+    if len(queries) != len(corpus):
+        raise DataError(
+            f"{query_file} has {len(queries)} lines, {corpus_file} has {len(corpus)}: they are not aligned line by line"
+        )
+    for number, line in queries:
+        values = {"id": f"q{number}", "text": line, "side": "query", "matches": (f"c{number}",), "group": str(number)}
+        yield Raw(str(query_file), number, values)
+    for number, line in corpus:
+        yield Raw(str(corpus_file), number, {"id": f"c{number}", "text": line, "side": "corpus", "group": str(number)})
+
+
+@reader("bitext")
+def read_bitext(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
+    """Read BUCC's three files: query sentences and corpus sentences as ``id TAB sentence``, gold as ``id TAB id``.
+
+    The two sentences of a gold pair share their group, so that a partition keeps pairs together.
+
+    Raises:
+        DataError: for a gold pair whose sentence is in neither pool, or a line that is not two columns.
+    """
+    if len(files) != 3:
+        raise ConfigError(f"reader 'bitext' wants three files, queries, corpus and gold; the task names {len(files)}")
+    query_file, corpus_file, gold_file = files
+    queries, corpus = _pool(query_file), _pool(corpus_file)
+    matches: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, str] = {}
+    for number, (query, target) in enumerate(_pairs(gold_file), start=1):
+        for identifier, pool, file in ((query, queries, query_file), (target, corpus, corpus_file)):
+            if identifier not in pool:
+                raise DataError(f"{gold_file}: line {number}: {identifier!r} is not an id of {file}")
+        matches[query].append(target)
+        groups[target] = groups.setdefault(query, groups.get(target, query))
+    for file, pool, side in ((query_file, queries, "query"), (corpus_file, corpus, "corpus")):
+        for number, (identifier, line) in enumerate(pool.items(), start=1):
+            values: dict[str, Any] = {"id": identifier, "text": line, "side": side}
+            values["group"] = groups.get(identifier, identifier)
+            if side == "query":
+                values["matches"] = tuple(matches.get(identifier, ()))
+            yield Raw(str(file), number, values)
+
+
+def _pool(file: Path) -> dict[str, str]:
+    pool: dict[str, str] = {}
+    for number, (identifier, sentence) in enumerate(_pairs(file), start=1):
+        if identifier in pool:
+            raise DataError(f"{file}: line {number}: id {identifier!r} is given twice")
+        pool[identifier] = sentence
+    return pool
+
+
+def _pairs(file: Path) -> Iterator[tuple[str, str]]:
+    for number, line in lines(file):
+        cells = line.split("\t")
+        if len(cells) != 2:
+            raise DataError(f"{file}: line {number} has {len(cells)} columns instead of 2 (id TAB sentence)")
+        yield cells[0], cells[1]

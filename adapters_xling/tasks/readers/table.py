@@ -1,0 +1,122 @@
+"""Tables: tab-separated, comma-separated, JSON lines, JSON arrays.
+
+Tab-separated files are split at tabs and nothing else: the authors of these data sets write quotes as plain characters,
+and a csv reader's default quoting merges hundreds of rows (49,401 PAWS-X rows become 49,175).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.tasks.rows import Raw
+
+from . import lines, reader, text
+
+_FORMATS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+
+
+@reader("table", options=("format", "header", "at", "where"))
+def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
+    """Read tables whose rows are columns by name.
+
+    Options:
+        format: tsv, csv, jsonl or json; by default from the file's suffix (``.txt`` is tab-separated).
+        header: names of the columns of a tsv or csv file that has no header line.
+        at: keys under which a JSON file keeps its lists of rows, read one after the other.
+        where: column -> value; other rows belong to something else (another language) and are passed over.
+    """
+    where = {column: str(value).replace("{language}", language) for column, value in options.get("where", {}).items()}
+    for file in files:
+        name = options.get("format") or _FORMATS.get(file.suffix.lower())
+        if name not in _READ:
+            raise ConfigError(f"{file}: options.format is {name!r}; valid: {', '.join(_READ)}")
+        for raw in _READ[name](file, options):
+            if raw.reject is None:
+                absent = [column for column in where if column not in raw.values]
+                if absent:
+                    found = ", ".join(map(repr, raw.values))
+                    raise DataError(f"{raw.place}: no column {absent[0]!r} (options.where); found {found}")
+                if any(str(raw.values[column]) != value for column, value in where.items()):
+                    continue
+            yield raw
+
+
+def _row(file: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> Raw:
+    """One row by column names. Cells beyond the header, or too few of them, show that the row was torn."""
+    if len(cells) != len(header):
+        return Raw(str(file), number, {}, f"{len(cells)} columns instead of {len(header)}")
+    return Raw(str(file), number, dict(zip(header, cells, strict=True)))
+
+
+def _tsv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
+    header: list[str] = list(options.get("header", ()))
+    for number, line in lines(file):
+        if not header:
+            header = line.split("\t")
+        elif line:
+            yield _row(file, number, header, line.split("\t"))
+
+
+def _csv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
+    header: list[str] = list(options.get("header", ()))
+    rows = csv.reader((line + "\n" for _, line in lines(file)), strict=True)
+    try:
+        for cells in rows:
+            if not header:
+                header = cells
+            elif cells:
+                yield _row(file, rows.line_num, header, cells)
+    except csv.Error as err:
+        raise DataError(f"{file}: row ending at line {rows.line_num} is not valid CSV: {err}") from err
+
+
+def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
+    for number, line in lines(file):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as err:
+            raise DataError(f"{file}: line {number} is not valid JSON: {err.msg} at column {err.colno}") from err
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: line {number} is not a JSON object with named columns")
+        yield Raw(str(file), number, row)
+
+
+def parse(file: Path) -> Any:
+    """Parse a whole JSON file.
+
+    Raises:
+        DataError: with line and column where it is not valid JSON.
+    """
+    try:
+        return json.loads(text(file))
+    except json.JSONDecodeError as err:
+        raise DataError(f"{file}: line {err.lineno} is not valid JSON: {err.msg} at column {err.colno}") from err
+
+
+def _json(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
+    data = parse(file)
+    keys = options.get("at", ())
+    if keys and not isinstance(data, dict):
+        raise DataError(f"{file}: options.at names {', '.join(map(repr, keys))}, but the file is not a JSON object")
+    absent = [key for key in keys if key not in data]
+    if absent:
+        raise DataError(f"{file}: no key {absent[0]!r} (options.at); found {', '.join(map(repr, data))}")
+    number = 0
+    for rows in [data[key] for key in keys] or [data]:
+        if not isinstance(rows, list):
+            raise DataError(f"{file}: holds no list of rows; name the key that does under options.at")
+        for row in rows:
+            number += 1
+            if not isinstance(row, dict):
+                raise DataError(f"{file}: row {number} is not a JSON object with named columns")
+            yield Raw(str(file), number, row)
+
+
+_READ = {"tsv": _tsv, "csv": _csv, "jsonl": _jsonl, "json": _json}

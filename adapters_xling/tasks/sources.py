@@ -1,0 +1,228 @@
+"""Where a task's rows can be: generator, original files, hub; tried in the order of the task's file."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapters_xling import languages, paths, spec
+from adapters_xling.errors import ConfigError, MissingData
+from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Partition, Source, TaskSpec
+from adapters_xling.tasks import hub_rows, readers
+from adapters_xling.tasks.catalog import ALL
+from adapters_xling.tasks.rows import Raw
+
+PIVOT = "en"
+"""Language whose sentences are the corpus side of a generated retrieval task."""
+
+
+class NotAtHand(Exception):
+    """A source that cannot serve here; the text says why and, where it can, what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A source that is at hand for one (task, split, language).
+
+    Attributes:
+        description: for people and cards.
+        read: yields its raw rows; the options are those of its converters.
+        identity: digest of what the rows come from.
+        definition: what of the task's file determines the rows, plain data to be hashed.
+    """
+
+    description: str
+    read: Callable[[], Iterator[Raw]]
+    identity: Callable[[], str]
+    definition: Callable[[], Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    partition: Partition | None = None
+    files: tuple[Path, ...] = ()
+
+
+def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found:
+    """The first source of a task that is at hand for a split and language.
+
+    Raises:
+        MissingData: with every place that was tried, why it did not serve, and what to do.
+    """
+    tried = []
+    for source in task.sources:
+        try:
+            return _find(source, task, split, language, data_dir)
+        except NotAtHand as err:
+            tried.append(str(err))
+    other = [name for name in _splits(task) if name != split and local(task, name, language, data_dir=data_dir)]
+    text = f"task {task.name!r}: no rows for split {split!r} in {language!r}. Tried:"
+    text += "".join(f"\n  - {line}" for line in tried)
+    text += "\nName the folder of the original files with --data-dir or XLING_DATA"
+    text += f"; {task.homepage} says where to get them." if task.homepage else "."
+    if other:
+        text += f" At hand in {language!r}: split {', '.join(map(repr, other))}."
+    raise MissingData(text)
+
+
+def local(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> bool:
+    """Whether a split can be read without a network."""
+    for source in task.sources:
+        if isinstance(source, HubSource):
+            continue
+        try:
+            _find(source, task, split, language, data_dir)
+        except NotAtHand:
+            continue
+        return True
+    return False
+
+
+def has_split(task: TaskSpec, split: str) -> bool:
+    """Whether any source of a task names a split."""
+    return split in _splits(task)
+
+
+def _splits(task: TaskSpec) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for source in task.sources for name in _splits_of(source)))
+
+
+def _splits_of(source: Source) -> tuple[str, ...]:
+    """Splits a source has: those of its partition where it has one."""
+    if isinstance(source, GeneratorSource) or source.partition is None:
+        return tuple(source.splits)
+    return tuple(source.partition.splits)
+
+
+def _find(source: Source, task: TaskSpec, split: str, language: str, data_dir: Path | None) -> Found:
+    """Make one source ready, or say why it cannot serve."""
+    if split not in _splits_of(source):
+        raise NotAtHand(f"{_label(source)}: has no split {split!r}, only {', '.join(_splits_of(source))}")
+    if not isinstance(source, GeneratorSource) and source.languages is not None and language not in source.languages:
+        raise NotAtHand(f"{_label(source)}: has no {language!r}, only {', '.join(source.languages)}")
+    if isinstance(source, GeneratorSource):
+        return _generated(source, task, split, language)
+    if isinstance(source, FileSource):
+        return _files(source, split, language, data_dir)
+    return _hub(source, split, language)
+
+
+def _label(source: Source) -> str:
+    if isinstance(source, GeneratorSource):
+        return f"generator {source.task!r}"
+    return f"hub {source.repo}" if isinstance(source, HubSource) else f"files ({source.reader})"
+
+
+def _definition(source: FileSource | HubSource, split: str) -> Any:
+    return {"reader": source.reader, "options": source.options, "partition": source.partition, "split": split}
+
+
+# --- generator ---------------------------------------------------------------------------------------------------
+
+
+def _generated(source: GeneratorSource, task: TaskSpec, split: str, language: str) -> Found:
+    from adapters_xling.tasks import mini
+
+    place = f"generator {source.task!r} version {mini.VERSION}"
+
+    def plain(code: str, extra: Mapping[str, Any]) -> Iterator[Raw]:
+        for number, row in enumerate(mini.rows(source.task, split, code), start=1):
+            yield Raw(f"{place}, {split}, {code}", number, {**row, **extra})
+
+    def read() -> Iterator[Raw]:
+        if task.kind != "retrieve":
+            yield from plain(language, {})
+            return
+        corpus = {str(raw.values["id"]) for raw in plain(PIVOT, {})}
+        for raw in plain(language, {"side": "query"}):
+            own = str(raw.values["id"])
+            match = (f"{PIVOT}:{own}",) if own in corpus else ()
+            yield raw._replace(values={**raw.values, "matches": match, "group": own})
+        for raw in plain(PIVOT, {"side": "corpus"}):
+            own = str(raw.values["id"])
+            yield raw._replace(values={**raw.values, "id": f"{PIVOT}:{own}", "group": own})
+
+    return Found(
+        description=f"{place} ({split}, {language})",
+        read=read,
+        identity=lambda: spec.digest(["generator", source.task, str(mini.VERSION), split, language]),
+        definition=lambda: {"generator": source.task, "split": split},
+    )
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _files(source: FileSource, split: str, language: str, data_dir: Path | None) -> Found:
+    wanted = source.splits.get(split, source.splits.get(ALL, ()))
+    patterns = (wanted,) if isinstance(wanted, str) else wanted
+    code = languages.language(language)
+    names = [p.replace("{language}", language).replace("{iso3}", code.iso639_3) for p in patterns]
+    root = data_dir or paths.data_dir()
+    if root is None and not all(Path(name).is_absolute() for name in names):
+        raise NotAtHand(f"files {', '.join(names)}: no data folder was named")
+    files = tuple((root or Path()).expanduser() / name for name in names)  # an absolute path stands for itself
+    absent = [file for file in files if not file.is_file()]
+    if absent:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise NotAtHand(f"file {absent[0]}{more}: not there")
+    return Found(
+        description=f"files {', '.join(names)}",
+        read=lambda: readers.get(source.reader).read(files, options=source.options, language=language),
+        identity=lambda: spec.digest(["files", *map(file_digest, files)]),
+        definition=lambda: _definition(source, split),
+        options=source.options,
+        partition=source.partition,
+        files=files,
+    )
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file's bytes, remembered for as long as path, size and modification time stay the same."""
+    stat = file.stat()
+    return _file_digest(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(file: Path, num_bytes: int, mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def shown(file: str, data_dir: Path | None) -> str:
+    """A file's path as cards show it: below the data folder where it lies there, so that it names nobody's machine."""
+    root = data_dir or paths.data_dir()
+    path = Path(file)
+    if root is not None and path.is_absolute() and path.is_relative_to(root.expanduser()):
+        return path.relative_to(root.expanduser()).as_posix()
+    return file
+
+
+# --- hub ---------------------------------------------------------------------------------------------------------
+
+
+def _hub(source: HubSource, split: str, language: str) -> Found:
+    name = source.splits.get(split, source.splits.get(ALL, ""))
+    if not name:
+        raise ConfigError(f"hub {source.repo}: no rows for split {split!r} under `splits`")
+    fill = {"{language}": language, "{iso3}": languages.language(language).iso639_3}
+    config = source.config
+    for old, new in fill.items():
+        name = name.replace(old, new)
+        config = config.replace(old, new) if config else config
+    place = f"hub {source.repo}@{source.revision or 'unlocked'} ({config or 'default'}, {name})"
+    reason = hub_rows.why_not()
+    if reason:
+        raise NotAtHand(f"{place}: {reason}")
+    return Found(
+        description=place,
+        read=lambda: hub_rows.read(source.repo, config=config, revision=source.revision, split=name, place=place),
+        identity=lambda: spec.digest(["hub", source.repo, config, name, source.revision or "unlocked"]),
+        definition=lambda: _definition(source, split),
+        options=source.options,
+        partition=source.partition,
+    )

@@ -1,0 +1,39 @@
+"""The zoo of trained entries: cards, verified files, atomic writing. Imports no torch."""
+
+from adapters_xling.zoo.card import (
+    CARD,
+    CARD_SCHEMA,
+    Card,
+    DataCard,
+    Facts,
+    FileDigest,
+    HeadCard,
+    Probe,
+    Provenance,
+    Training,
+)
+from adapters_xling.zoo.files import file_digest, safetensors_problem
+from adapters_xling.zoo.origin import provenance
+from adapters_xling.zoo.staging import Garbage
+from adapters_xling.zoo.store import Draft, Entry, Zoo, ZooWarning
+
+__all__ = [
+    "CARD",
+    "CARD_SCHEMA",
+    "Card",
+    "DataCard",
+    "Draft",
+    "Entry",
+    "Facts",
+    "FileDigest",
+    "Garbage",
+    "HeadCard",
+    "Probe",
+    "Provenance",
+    "Training",
+    "Zoo",
+    "ZooWarning",
+    "file_digest",
+    "provenance",
+    "safetensors_problem",
+]

@@ -1,0 +1,545 @@
+"""From a run to an entry and back: every method, every init and route it supports, through a real zoo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from worlds import (
+    CASES,
+    HIDDEN,
+    LAYERS,
+    NLI,
+    NLI_ROWS,
+    STACKING,
+    TAGS,
+    TOPIC,
+    a_batch,
+    a_run,
+    fit,
+    inputs,
+    logits,
+    publish,
+    train_entry,
+    write_backbone,
+)
+
+from adapters_xling.errors import ConfigError, UnknownName, XlingError, ZooError
+from adapters_xling.methods.slots import slots
+from adapters_xling.model import (
+    Model,
+    backbone_id,
+    bare,
+    build,
+    check_probe,
+    fingerprint,
+    load_backbone,
+    open_entry,
+    probe,
+    save_entry,
+)
+from adapters_xling.spec import Base, Fresh, RunSpec, Slot, Stack, TaskSpec, Use, Warm, key
+from adapters_xling.zoo import Facts, HeadCard, Zoo
+
+every_method = pytest.mark.parametrize("case", CASES)
+one_of_each = pytest.mark.parametrize("case", ["full", "head", "pfeiffer", "lora"])
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    return Zoo(tmp_path / "zoo", fallbacks=())
+
+
+def above(*names: str) -> Stack:
+    return Stack(parts=(*(Use(entry=name) for name in names), Slot()))
+
+
+# --- the life of an entry -----------------------------------------------------------------------------------------
+
+
+@every_method
+def test_an_entry_reopens_to_the_same_logits_bit_for_bit(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run(case, backbone_folder)
+    entry, expected = train_entry(run, zoo)
+    again = open_entry(entry.key, zoo=zoo)
+    assert torch.equal(logits(again, NLI), expected)
+    assert not again.trainable_parameters()
+    assert entry.card.probe is not None and len(entry.card.probe.outputs) == 4
+    assert entry.card.heads == {"tiny-nli": HeadCard(kind="sentence", labels=NLI.labels, task="tiny-nli")}
+    assert set(entry.card.files) >= {"heads.safetensors"}
+
+
+@every_method
+def test_a_warm_run_starts_where_its_parent_stopped(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    parent, expected = train_entry(a_run(case, backbone_folder), zoo)
+    run = a_run(case, backbone_folder, init=Warm(entry=parent.key), seed=5, carry="head")
+    model = build(run, zoo=zoo, tasks=[NLI])
+    assert torch.equal(logits(model, NLI), expected)
+    assert model.trainable_parameters()
+
+
+@pytest.mark.parametrize("case", STACKING)
+def test_a_run_on_top_of_a_parent_on_top_of_a_parent(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    """Grandparent and parent come along by themselves, with their own settings."""
+    ground = "lora-all" if CASES[case][0] == "lora" else "houlsby"
+    first, first_logits = train_entry(a_run(ground, backbone_folder), zoo)
+    second, second_logits = train_entry(a_run(case, backbone_folder, route=above(first.key), seed=1), zoo)
+    run = a_run(case, backbone_folder, task=TOPIC, route=above(second.key), seed=2)
+    model = build(run, zoo=zoo, tasks=[TOPIC])
+    asking = set(model.trainable_parameters())
+    assert all("s000_" in name.split(".") or name.startswith(("pooler", "heads")) for name in asking)
+    third = publish(model, run, zoo, TOPIC)
+    reopened = open_entry(third.key, zoo=zoo)
+    assert torch.equal(logits(reopened, TOPIC), logits(model, TOPIC))
+    assert torch.equal(logits(open_entry(second.key, zoo=zoo), NLI), second_logits)
+    assert torch.equal(logits(open_entry(first.key, zoo=zoo), NLI), first_logits)
+    assert not (third.folder / "encoder" / "nothing").exists()
+    assert sum(path.stat().st_size for path in third.folder.rglob("*.safetensors")) < 200_000
+
+
+def test_a_fresh_lora_on_a_parent_leaves_the_encoder_as_the_parent_has_it(backbone_folder: Path, zoo: Zoo) -> None:
+    parent, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    model = build(a_run("lora", backbone_folder, route=above(parent.key)), zoo=zoo, tasks=[NLI])
+    with torch.no_grad():
+        assert torch.equal(model.encode(inputs()), open_entry(parent.key, zoo=zoo).encode(inputs()))
+
+
+def test_evaluation_may_take_another_route(backbone_folder: Path, zoo: Zoo) -> None:
+    parent, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    child, expected = train_entry(a_run("lora", backbone_folder, route=above(parent.key), seed=1), zoo)
+    as_trained = Stack(parts=(Use(entry=parent.key), Slot()))
+    with torch.no_grad():
+        base = open_entry(child.key, zoo=zoo, route=Base()).encode(inputs())
+        assert torch.equal(base, bare(str(backbone_folder)).encode(inputs()))
+        with pytest.raises(ConfigError, match="twice"):
+            open_entry(child.key, zoo=zoo, route=as_trained)  # the entry already brings its parent
+        assert torch.equal(logits(open_entry(child.key, zoo=zoo, route=Slot()), NLI), expected)
+
+
+@every_method
+def test_training_leaves_the_backbone_of_an_adapter_alone(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    model = build(a_run(case, backbone_folder), zoo=zoo, tasks=[NLI])
+    before = model.backbone_fingerprint
+    assert fingerprint(model.encoder, backbone_name=model.method.backbone_name) == before
+    fit(model, NLI)
+    untouched = fingerprint(model.encoder, backbone_name=model.method.backbone_name) == before
+    assert untouched is model.method.shares_encoder
+
+
+@one_of_each
+def test_the_best_weights_can_be_kept_and_put_back(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    model = build(a_run(case, backbone_folder), zoo=zoo, tasks=[NLI])
+    fit(model, NLI)
+    best, kept = logits(model, NLI), model.trainable_state()
+    fit(model, NLI)
+    assert not torch.equal(logits(model, NLI), best)
+    model.load_trainable(kept)
+    assert torch.equal(logits(model, NLI), best)
+
+
+# --- heads --------------------------------------------------------------------------------------------------------
+
+
+def test_heads_start_the_same_under_every_method_and_differ_by_seed(backbone_folder: Path, zoo: Zoo) -> None:
+    states = {
+        (case, seed): build(a_run(case, backbone_folder, seed=seed), zoo=zoo, tasks=[NLI]).head_state()
+        for case in ("full", "head", "houlsby", "lora")
+        for seed in (0, 1)
+    }
+    reference = states["full", 0]
+    assert set(reference) >= {"pooler.dense.weight", "pooler.dense.bias"}
+    for case in ("head", "houlsby", "lora"):
+        assert all(torch.equal(states[case, 0][name], tensor) for name, tensor in reference.items())
+    assert not torch.equal(states["full", 1]["pooler.dense.weight"], reference["pooler.dense.weight"])
+    weight = reference["pooler.dense.weight"]
+    assert 0.015 < weight.std().item() < 0.025
+
+
+@pytest.mark.parametrize(
+    ("carry", "task", "pooler", "head"),
+    [
+        ("none", NLI, False, False),
+        ("pooler", NLI, True, False),
+        ("head", NLI, True, True),
+        ("head", TOPIC, True, False),
+    ],
+)
+@pytest.mark.parametrize("way", ["warm", "stack"])
+def test_what_travels_from_a_parent_is_what_the_recipe_says(
+    carry: str, task: TaskSpec, pooler: bool, head: bool, way: str, backbone_folder: Path, zoo: Zoo
+) -> None:
+    parent, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    there = load_file(parent.folder / "heads.safetensors")
+    how: dict[str, Any] = {"init": Warm(entry=parent.key)} if way == "warm" else {"route": above(parent.key)}
+    run = a_run("lora", backbone_folder, task=task, carry=carry, seed=3, **how)
+    here = build(run, zoo=zoo, tasks=[task]).head_state()
+    assert torch.equal(here["pooler.dense.weight"], there["pooler.dense.weight"]) is pooler
+    own = [name for name in here if name.startswith("heads.") and name.endswith("weight")]
+    assert own and all((name in there and torch.equal(here[name], there[name])) is head for name in own)
+
+
+def test_a_token_head_has_no_pooler_and_reopens(backbone_folder: Path, zoo: Zoo) -> None:
+    entry, expected = train_entry(a_run("lora", backbone_folder, task=TAGS), zoo, TAGS)
+    assert not [name for name in load_file(entry.folder / "heads.safetensors") if name.startswith("pooler")]
+    assert torch.equal(logits(open_entry(entry.key, zoo=zoo), TAGS), expected)
+
+
+def test_a_task_without_its_head_or_with_other_labels_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    entry, _ = train_entry(a_run("head", backbone_folder), zoo)
+    model = open_entry(entry.key, zoo=zoo)
+    with pytest.raises(ConfigError, match="this model has: tiny-nli"):
+        model(a_batch(model, TOPIC), TOPIC)
+    swapped = msgspec.structs.replace(NLI, labels=("no", "yes", "maybe"))
+    with pytest.raises(ConfigError, match="trained on task 'tiny-nli' as sentence with labels"):
+        model(a_batch(model, NLI), swapped)
+
+
+def test_a_head_with_a_dot_in_its_name_travels(backbone_folder: Path, zoo: Zoo) -> None:
+    task = msgspec.structs.replace(NLI, head="nli.v2")
+    entry, expected = train_entry(a_run("head", backbone_folder), zoo, task)
+    assert torch.equal(logits(open_entry(entry.key, zoo=zoo), task), expected)
+
+
+@pytest.mark.parametrize("layer", [0, 1, LAYERS])
+def test_the_head_method_reads_the_layer_it_names(layer: int, backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run("head", backbone_folder)
+    run = msgspec.structs.replace(run, method=msgspec.structs.replace(run.method, settings={"layer": layer}))
+    model = build(run, zoo=zoo, tasks=[NLI])
+    with torch.no_grad():
+        states = model.encoder(**inputs(), output_hidden_states=True).hidden_states
+        assert torch.equal(model.encode(inputs()), states[layer])
+    entry = publish(model, run, zoo, NLI)
+    assert torch.equal(logits(open_entry(entry.key, zoo=zoo), NLI), logits(model, NLI))
+
+
+def test_a_layer_the_encoder_lacks_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run("head", backbone_folder)
+    run = msgspec.structs.replace(run, method=msgspec.structs.replace(run.method, settings={"layer": LAYERS + 1}))
+    with pytest.raises(ConfigError, match=f"layer is {LAYERS + 1}"):
+        build(run, zoo=zoo, tasks=[NLI])
+
+
+# --- forward ------------------------------------------------------------------------------------------------------
+
+
+@every_method
+def test_encoding_in_two_parts_is_encoding_in_one_bit_for_bit(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    model = build(a_run(case, backbone_folder), zoo=zoo, tasks=[NLI])
+    fit(model, NLI)
+    with torch.no_grad():
+        whole = model.encode(inputs())
+        for start in range(LAYERS + 1):
+            hidden = model.encode(inputs(), layer=start)
+            assert torch.equal(model.encode(inputs(), start, hidden), whole)
+        fixed = model.fixed_layer
+        if fixed is not None:
+            below = bare(str(backbone_folder)).encode(inputs(), layer=fixed)
+            assert torch.equal(model.encode(inputs(), fixed, below), whole)
+
+
+def test_an_impossible_start_is_refused(backbone_folder: Path) -> None:
+    model = bare(str(backbone_folder))
+    for start, layer in ((1, None), (0, LAYERS + 1), (2, 1)):
+        with pytest.raises(ConfigError, match="hidden states 0 to 3"):
+            model.encode(inputs(), start, None, layer=layer)
+
+
+def test_padding_does_not_change_a_row(backbone_folder: Path) -> None:
+    model = bare(str(backbone_folder))
+    whole = inputs()
+    with torch.no_grad():
+        padded = model.encode(whole)[1, :6]
+        alone = model.encode({name: tensor[1:2, :6] for name, tensor in whole.items()})[0]
+    assert torch.allclose(padded, alone, atol=1e-5)
+
+
+def test_retrieval_on_a_bare_backbone_is_the_mean_of_its_layer(backbone_folder: Path) -> None:
+    task = TaskSpec(
+        name="tiny-pairs", kind="retrieve", role="private", title="", languages=("en",), sources=(), metrics=()
+    )
+    model = bare(str(backbone_folder))
+    layer = model.row.retrieval_layer
+    assert 0 < layer < LAYERS
+    with torch.no_grad():
+        vectors = model(inputs(), task)
+        states = model.encoder(**inputs(), output_hidden_states=True).hidden_states[layer]
+    mask = inputs()["attention_mask"].bool()
+    by_hand = torch.stack([states[i][mask[i]].mean(0) for i in range(len(mask))])
+    assert vectors.shape == (3, HIDDEN)
+    assert torch.allclose(vectors, by_hand, atol=1e-6)
+
+
+def test_pooling_is_the_first_token_or_the_mean(backbone_folder: Path, zoo: Zoo) -> None:
+    runs = [a_run("head", backbone_folder, pooling=pooling) for pooling in ("first", "mean")]
+    first, mean = (logits(build(run, zoo=zoo, tasks=[NLI]), NLI) for run in runs)
+    assert not torch.allclose(first, mean)
+
+
+@one_of_each
+def test_only_what_learns_is_in_train_mode(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    model = build(a_run(case, backbone_folder), zoo=zoo, tasks=[NLI])
+    assert not any(module.training for module in model.modules())
+    model.train()
+    inside = {id(m) for part in model.trainable.modules for m in part.modules()}
+    for module in model.encoder.modules():
+        assert module.training is (id(module) in inside)
+    assert all(m.training for m in model.heads.modules())
+    assert model.pooler is not None and model.pooler.training
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+# --- what must not be mixed up ------------------------------------------------------------------------------------
+
+
+def test_entries_of_two_methods_do_not_share_an_encoder(backbone_folder: Path, zoo: Zoo) -> None:
+    parent, _ = train_entry(a_run("pfeiffer", backbone_folder), zoo)
+    for how in ({"route": above(parent.key)}, {"init": Warm(entry=parent.key)}):
+        with pytest.raises(ConfigError, match=r"made by method 'bottleneck', this run's is 'lora'.*rewrite the same"):
+            build(a_run("lora", backbone_folder, **how), zoo=zoo, tasks=[NLI])  # type: ignore[arg-type]
+
+
+def test_full_says_how_to_start_from_an_entry_instead_of_stacking(backbone_folder: Path, zoo: Zoo) -> None:
+    with pytest.raises(ConfigError, match=r"method 'full' cannot Stack: .* To start from some-entry use Warm"):
+        build(a_run("full", backbone_folder, route=above("some-entry")), zoo=zoo, tasks=[NLI])
+
+
+@pytest.mark.parametrize("route", [Base(), Use(entry="some-entry")])
+def test_a_route_without_the_own_slot_cannot_be_trained(route: Any, backbone_folder: Path, zoo: Zoo) -> None:
+    with pytest.raises(ConfigError, match="own slot must be in it"):
+        build(a_run("lora", backbone_folder, route=route), zoo=zoo, tasks=[NLI])
+
+
+def test_the_own_slot_goes_on_top(backbone_folder: Path, zoo: Zoo) -> None:
+    parent, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    route = Stack(parts=(Slot(), Use(entry=parent.key)))
+    with pytest.raises(ConfigError, match="at its top"):
+        build(a_run("lora", backbone_folder, route=route), zoo=zoo, tasks=[NLI])
+
+
+def test_a_warm_start_without_the_parents_ground_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    ground, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    child, expected = train_entry(a_run("lora", backbone_folder, route=above(ground.key), seed=1), zoo)
+    with pytest.raises(ConfigError, match=f"was trained as stack\\({ground.key}, slot\\)"):
+        build(a_run("lora", backbone_folder, init=Warm(entry=child.key)), zoo=zoo, tasks=[NLI])
+    run = a_run("lora", backbone_folder, init=Warm(entry=child.key), route=above(ground.key), carry="head")
+    assert torch.equal(logits(build(run, zoo=zoo, tasks=[NLI]), NLI), expected)
+
+
+def test_two_entries_on_the_same_ground_are_not_stacked_silently(backbone_folder: Path, zoo: Zoo) -> None:
+    ground, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    one, two = (
+        train_entry(a_run("lora", backbone_folder, route=above(ground.key), seed=seed), zoo)[0] for seed in (1, 2)
+    )
+    with pytest.raises(ConfigError, match="twice"):
+        build(a_run("lora", backbone_folder, route=above(one.key, two.key)), zoo=zoo, tasks=[NLI])
+
+
+def test_a_run_needs_its_own_tasks(backbone_folder: Path, zoo: Zoo) -> None:
+    with pytest.raises(ConfigError, match="is about tiny-nli; it was given the tasks tiny-topic"):
+        build(a_run("head", backbone_folder), zoo=zoo, tasks=[TOPIC])
+
+
+def test_an_entry_meets_only_the_backbone_it_was_trained_on(tmp_path: Path, zoo: Zoo) -> None:
+    folder = write_backbone(tmp_path / "mine")
+    entry, expected = train_entry(a_run("lora", folder), zoo)
+    child = a_run("lora", folder, route=above(entry.key))
+    moved = tmp_path / "moved"
+    shutil.move(folder, moved)
+    with pytest.raises(XlingError, match="mine"):
+        open_entry(entry.key, zoo=zoo)
+    assert torch.equal(logits(open_entry(entry.key, zoo=zoo, backbone=str(moved)), NLI), expected)
+    write_backbone(folder, seed=1)
+    with pytest.raises(ZooError, match="pull that backbone or retrain"):
+        open_entry(entry.key, zoo=zoo)
+    with pytest.raises(ZooError, match="pull that backbone or retrain"):
+        build(child, zoo=zoo, tasks=[NLI])
+    other = a_run("lora", folder, route=above(entry.key))
+    with pytest.raises(ZooError, match=f"entry {entry.key} was trained on .*this run uses .*pull that backbone"):
+        build(other, zoo=zoo, tasks=[NLI])
+
+
+def republish(run: RunSpec, model: Model, zoo: Zoo, **changes: Any) -> str:
+    """Publish an entry whose card says something that is not so, with digests in order."""
+    with zoo.writing(run) as draft:
+        facts = save_entry(model, run, NLI, draft.folder, NLI_ROWS)
+        draft.finish(Facts(training=None, **{**facts, **changes}))
+    return key(run)
+
+
+@one_of_each
+def test_a_probe_that_fails_keeps_the_entry_out(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run(case, backbone_folder)
+    model = build(run, zoo=zoo, tasks=[NLI])
+    found = probe(model, NLI, NLI_ROWS, max_length=32)
+    assert found is not None
+    check_probe(model, found)
+    wrong = msgspec.structs.replace(found, outputs=[[v + 0.01 for v in row] for row in found.outputs])
+    name = republish(run, model, zoo, probe=wrong)
+    with pytest.raises(ZooError, match=f"entry {name}: the probe fails: outputs differ by up to 0.01"):
+        open_entry(name, zoo=zoo)
+    with pytest.raises(ZooError, match="the probe fails"):
+        build(a_run(case, backbone_folder, init=Warm(entry=name)), zoo=zoo, tasks=[NLI])
+
+
+def test_a_probe_notices_weights_of_another_entry(backbone_folder: Path, zoo: Zoo) -> None:
+    one, two = (train_entry(a_run("lora", backbone_folder, seed=seed), zoo)[0] for seed in (0, 1))
+    model = open_entry(one.key, zoo=zoo)
+    assert two.card.probe is not None
+    with pytest.raises(ZooError, match="the probe fails"):
+        check_probe(model, two.card.probe)
+
+
+def test_a_probe_of_another_form_or_task_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    model = build(a_run("head", backbone_folder), zoo=zoo, tasks=[NLI])
+    found = probe(model, NLI, NLI_ROWS, max_length=32)
+    assert found is not None
+    short = msgspec.structs.replace(found, outputs=[row[:-1] for row in found.outputs])
+    with pytest.raises(ZooError, match="probe fails"):
+        check_probe(model, short)
+    with pytest.raises(ZooError, match="'tiny-topic'"):
+        check_probe(model, msgspec.structs.replace(found, task="tiny-topic"))
+
+
+def test_a_card_with_another_fingerprint_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run("lora", backbone_folder)
+    name = republish(run, build(run, zoo=zoo, tasks=[NLI]), zoo, backbone_fingerprint="0" * 64)
+    with pytest.raises(ZooError, match="trained on backbone tensors 0000000000000000"):
+        open_entry(name, zoo=zoo)
+
+
+def test_a_card_that_names_heads_the_file_lacks_is_refused(backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run("lora", backbone_folder)
+    heads = {"tiny-nli": HeadCard(kind="sentence", labels=("a", "b"), task="tiny-nli")}
+    name = republish(run, build(run, zoo=zoo, tasks=[NLI]), zoo, heads=heads)
+    with pytest.raises(ZooError, match="does not hold the heads its card describes"):
+        open_entry(name, zoo=zoo)
+
+
+# --- backbones ----------------------------------------------------------------------------------------------------
+
+
+def test_a_backbone_is_identified_by_its_bytes(tmp_path: Path) -> None:
+    one = backbone_id(str(write_backbone(tmp_path / "one")))
+    two = backbone_id(str(write_backbone(tmp_path / "two", seed=1)))
+    assert one.digest and two.digest and one.digest != two.digest
+    assert load_backbone(one).id == one
+
+
+def test_identifying_a_backbone_imports_no_deep_learning_library(backbone_folder: Path) -> None:
+    code = (
+        "import sys; from adapters_xling.model import backbone_id; "
+        f"backbone_id({str(backbone_folder)!r}); backbone_id('xlm-roberta-base'); "
+        "print(sorted({'torch', 'transformers', 'adapters', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_hub_backbone_that_is_not_here_can_be_planned_with_but_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    planned = backbone_id("xlm-roberta-base")
+    assert planned.repo == "FacebookAI/xlm-roberta-base" and planned.digest is None
+    with pytest.raises(ZooError, match="not in the local cache and cannot be downloaded"):
+        load_backbone("xlm-roberta-base")
+
+
+def test_an_unknown_or_incomplete_backbone_says_what_is_valid(tmp_path: Path, backbone_folder: Path) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'xlmr-nano'"):
+        backbone_id("xlmr-nanno")
+    half = tmp_path / "half"
+    shutil.copytree(backbone_folder, half)
+    (half / "tokenizer.json").unlink()
+    with pytest.raises(ZooError, match=r"no tokenizer\.json"):
+        load_backbone(str(half))
+
+
+def test_a_backbone_of_another_architecture_or_with_lost_weights_is_refused(
+    tmp_path: Path, backbone_folder: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(backbone_folder, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    with pytest.raises(UnknownName, match="unknown family 'llama'"):
+        load_backbone(str(other))
+    lost = tmp_path / "lost"
+    shutil.copytree(backbone_folder, lost)
+    tensors = load_file(lost / "model.safetensors")
+    tensors.pop("encoder.layer.1.output.dense.weight")
+    save_file(tensors, lost / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ZooError, match=r"1 weights are missing.*encoder\.layer\.1\.output\.dense\.weight"):
+        load_backbone(str(lost))
+
+
+def test_weights_of_a_language_model_checkpoint_are_taken_without_its_head(
+    tmp_path: Path, backbone_folder: Path
+) -> None:
+    """Hub checkpoints hold an LM head and prefix the encoder's names; the encoder's tensors are the same."""
+    plain = load_backbone(str(backbone_folder))
+    folder = tmp_path / "lm"
+    shutil.copytree(backbone_folder, folder)
+    tensors = {f"roberta.{name}": t for name, t in load_file(folder / "model.safetensors").items()}
+    tensors["lm_head.bias"] = torch.zeros(5)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load_backbone(str(folder)).fingerprint == plain.fingerprint
+
+
+def test_the_fingerprint_sees_every_bit(backbone_folder: Path) -> None:
+    loaded = load_backbone(str(backbone_folder))
+    weight = loaded.encoder.get_parameter("encoder.layer.2.output.LayerNorm.bias")
+    with torch.no_grad():
+        weight[3] = torch.nextafter(weight[3], torch.tensor(1.0))
+    assert fingerprint(loaded.encoder) != loaded.fingerprint
+
+
+@one_of_each
+def test_initial_weights_follow_from_the_seed_alone(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    run = a_run(case, backbone_folder)
+    torch.manual_seed(1)
+    one = build(run, zoo=zoo, tasks=[NLI]).trainable_state()
+    before = torch.random.get_rng_state()
+    two = build(run, zoo=zoo, tasks=[NLI]).trainable_state()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    torch.manual_seed(1)
+    torch.rand(7)
+    assert isinstance(run.init, Fresh) and before.shape == torch.random.get_rng_state().shape
+
+
+def test_slots_of_an_open_entry_have_names_of_one_width(backbone_folder: Path, zoo: Zoo) -> None:
+    ground, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    child, _ = train_entry(a_run("lora", backbone_folder, route=above(ground.key), seed=1), zoo)
+    model = open_entry(child.key, zoo=zoo)
+    names = sorted(model.encoder.peft_config)
+    assert len(names) == 2 and len({len(name) for name in names}) == 1
+    assert slots(above(*names[:1]), names[1]) == tuple(names)
+
+
+def test_writing_an_entry_contacts_nobody(backbone_folder: Path, zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft would look the backbone up on the hub when it saves; its own saver must not be the one that runs."""
+    import huggingface_hub
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr(huggingface_hub, "file_exists", refuse)
+    monkeypatch.setattr("peft.utils.save_and_load.check_file_exists_on_hf_hub", refuse)
+    run = a_run("lora", backbone_folder)
+    model = build(run, zoo=zoo, tasks=[NLI])
+    model.backbone = msgspec.structs.replace(model.backbone, repo="FacebookAI/xlm-roberta-base")
+    assert publish(model, run, zoo, NLI).card.num_trainable > 0
+    assert os.environ.get("HF_HUB_OFFLINE") is None

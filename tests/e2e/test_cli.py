@@ -1,0 +1,253 @@
+"""The command line as a person uses it: what works, what is refused, what survives."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters_xling.cli import _COMMANDS, main
+
+SHORT = ["--with", "max_steps=6", "--with", "eval_every_steps=3", "--with", "dev_examples=20", "--quiet"]
+
+
+def xling(*args: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run a command in this process; returns exit code, output, errors."""
+    code = 0
+    try:
+        main(list(args))
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out = capsys.readouterr()
+    assert "Traceback" not in out.err
+    return code, out.out, out.err
+
+
+def test_help_answers_in_under_300_ms_and_names_every_command() -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "adapters_xling.cli", "--help"], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - started)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in _COMMANDS)
+    assert statistics.median(seconds) < 0.3 or min(seconds) < 0.3, seconds
+
+
+@pytest.mark.parametrize("command", list(_COMMANDS))
+def test_every_command_explains_itself_without_torch(command: str) -> None:
+    script = (
+        "import sys\nfrom adapters_xling.cli import main\n"
+        f"main([{command!r}, '--help'])\nassert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train", "mini-pso"], "Did you mean 'mini-pos'"),
+        (["train", "mini-pos", "--method", "loar"], "Did you mean 'lora'"),
+        (["train", "mini-pos", "--method", "lora", "--set", "ranc=4"], "unknown setting of method 'lora' 'ranc'"),
+        (["train", "mini-pos", "--method", "lora", "--set", "r=0"], "valid is a rank of 1 or more"),
+        (["train", "mini-pos", "--with", "learning_rat=1"], "Did you mean 'learning_rate'"),
+        (["train", "mini-pos", "--with", "batch_size=many"], "batch_size"),
+        (["train", "mini-pos", "--recipe", "papre"], "Did you mean 'paper'"),
+        (["train", "mini-pos", "--backbone", "xlmr-nanno"], "Did you mean 'xlmr-nano'"),
+        (["train", "mini-pos", "--warm", "a-b", "--stack", "c-d"], "not both"),
+        (["train", "mini-retrieval"], "nothing to train"),
+        (["train", "mini-pos", "--set", "r"], "name=value"),
+        (["evaluate", "nothing-here", "mini-pos"], "nothing-here"),
+        (["evaluate", "xlmr-nano", "mini-pos"], "has no heads"),
+        (["evaluate", "xlmr-nano", "mini-retrieval", "--languages", "dd"], "Known (7): de"),
+        (["predict", "nothing-here"], "give either the texts"),
+        (["run", "quikstart"], "Did you mean 'quickstart'"),
+        (["run", "absent.yaml"], "does not exist"),
+        (["run", "quickstart", "--methods", "loar"], "Did you mean 'lora'"),
+        (["run", "quickstart", "--languages", "xx"], "unknown language"),
+        (["report", "quickstart"], "run the grid first"),
+        (["zoo", "show", "nothing-here"], "nothing-here"),
+        (["zoo", "verify"], "--all"),
+        (["tasks", "check", "mini-pos", "--data-dir", "/does/not/exist"], "does not exist"),
+    ],
+)
+def test_a_mistake_is_one_message_with_a_way_out(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = xling(*args, capsys=capsys)
+    assert code == 2
+    assert words in err
+
+
+def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = xling("train", "mini-ner", "--method", "lora", *SHORT, "--json", capsys=capsys)
+    assert code == 0
+    first = json.loads(out)
+    _, out, _ = xling("train", "mini-ner", "--method", "lora", *SHORT, "--json", capsys=capsys)
+    assert json.loads(out) == first  # an entry that exists is not trained again
+
+    _, out, _ = xling(
+        "evaluate", "mini-ner-lora", "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
+    )
+    scores = json.loads(out)
+    assert {(s["language"], s["zero_shot"], s["num_examples"]) for s in scores} == {("sw", True, 20), ("ru", True, 20)}
+    kept = sorted((tmp_path / "runs" / "scores").rglob("*.json"))
+    before = [path.stat().st_mtime_ns for path in kept]
+    _, again, _ = xling(
+        "evaluate", "mini-ner-lora", "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
+    )
+    assert json.loads(again) == scores
+    assert [path.stat().st_mtime_ns for path in kept] == before  # read, not computed again
+
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"words": ["Anna", "sleeps", "."]}\n{"words": ["Peter", "lebt", "in", "Berlin"]}\n', encoding="utf-8"
+    )
+    output = tmp_path / "out.jsonl"
+    assert xling("predict", "mini-ner-lora", "--input", str(rows), "--output", str(output), capsys=capsys)[0] == 0
+    predicted = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [len(line["prediction"]) for line in predicted] == [3, 4]
+
+    code, out, _ = xling(
+        "train", "mini-ner", "--method", "lora", *SHORT, "--warm", "mini-ner-lora", "--json", capsys=capsys
+    )
+    child = json.loads(out)["key"]
+    code, _, err = xling("zoo", "rm", first["key"], capsys=capsys)
+    assert code == 2
+    assert child in err  # lineage is respected
+    assert xling("zoo", "verify", "--all", capsys=capsys)[0] == 0
+    weights = next(Path(first["folder"]).rglob("*.safetensors"))
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    code, out, _ = xling("zoo", "verify", "--all", capsys=capsys)
+    assert (code, "BROKEN" in out) == (2, True)
+    code, _, err = xling("predict", first["key"], "Anna sleeps", capsys=capsys)
+    assert code == 2
+    assert weights.name in err
+    for name in (child, first["key"]):
+        assert xling("zoo", "rm", name, capsys=capsys)[0] == 0
+
+
+GRID = """
+title: A small grid
+backbone: xlmr-nano
+recipe: nano
+methods: {lora: {r: 2}}
+intermediate: [none, mini-nli]
+targets: [mini-pos, mini-retrieval]
+overrides: {max_steps: 4, eval_every_steps: 2, dev_examples: 10}
+languages: [de, sw]
+"""
+
+
+def grid_file(folder: Path, text: str = GRID) -> str:
+    path = folder / "small.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_a_grid_runs_reports_and_trains_nothing_the_second_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    grid = grid_file(tmp_path)
+    code, out, _ = xling("run", grid, "--dry-run", "--json", capsys=capsys)
+    assert sorted(json.loads(out)["runs"].values()) == ["blocked"] + ["missing"] * 4  # lora ×2, warm child, 2 floors
+    code, out, err = xling("run", grid, "--limit", "10", "--workers", "1", capsys=capsys)
+    assert code == 0, err
+    assert "trained 5" in out
+    folder = tmp_path / "runs" / "small"
+    lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+    cells = {(s["task"], s["method"], s["intermediate"]) for s in lines}
+    assert {
+        ("mini-pos", "lora", "none"),
+        ("mini-pos", "lora", "mini-nli"),
+        ("mini-retrieval", "lora", "mini-nli"),
+    } <= cells
+    assert {("mini-pos", "majority", "none"), ("mini-pos", "head", "none"), ("mini-pos", "vectors", "none")} <= cells
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "A small grid" in html
+    assert (folder / "report.md").is_file()
+    code, again, _ = xling("run", grid, "--limit", "10", "--workers", "1", capsys=capsys)
+    assert "trained 0, reused 5" in again
+    before = html
+    assert xling("report", grid, capsys=capsys)[0] == 0
+    strip = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(strip) == pytest.approx(len(before), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("methods: {lora: {r: 2}}", "methods: {full: {}}\ntransfer: [stack]"), "cannot Stack"),
+        (("targets: [mini-pos, mini-retrieval]", "targets: [mini-ops]"), "Did you mean 'mini-pos'"),
+        (("intermediate: [none, mini-nli]", "intermediate: [none, mini-nil]"), "Did you mean 'mini-nli'"),
+        (("title: A small grid", "tittle: x"), "tittle is not a field"),
+        (("max_steps: 4", "max_step: 4"), "Did you mean 'max_steps'"),
+        (("languages: [de, sw]", "languages: [de, fr]"), "'fr'"),
+        (("recipe: nano", "recipe: nano: x"), "not valid YAML"),
+    ],
+)
+def test_an_illegal_grid_fails_before_anything_trains(
+    change: tuple[str, str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, err = xling("run", grid_file(tmp_path, GRID.replace(*change)), "--workers", "1", capsys=capsys)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "runs" / "zoo").exists()
+
+
+def test_a_failed_run_blocks_its_children_and_nothing_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = GRID.replace("lora: {r: 2}", "lora: {r: 2}, full: {}").replace(
+        "dev_examples: 10", "dev_examples: 10, clip_norm: 0"
+    )
+    grid = grid_file(tmp_path, text)
+    import adapters_xling.training as training
+
+    original = training._loop
+
+    def fails_for_lora_on_nli(run: Any, *rest: Any) -> Any:
+        if run.method.name == "lora" and run.task == "mini-nli":
+            raise RuntimeError("planted failure")
+        return original(run, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_loop", fails_for_lora_on_nli)
+        code, out, err = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
+    assert code == 2
+    assert "planted failure" in err
+    assert "blocked: its parent" in err
+    scores = (tmp_path / "runs" / "small" / "scores.jsonl").read_text(encoding="utf-8")
+    assert '"method":"full","init":"warm"' in scores
+    code, out, _ = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
+    assert code == 0
+    assert "trained 2" in out  # only what was missing
+
+
+def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    grid = grid_file(tmp_path)
+    command = [sys.executable, "-m", "adapters_xling.cli", "run", grid, "--limit", "5", "--workers", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    zoo = tmp_path / "runs" / "zoo"
+    deadline = time.monotonic() + 120
+    while not list(zoo.glob("*/card.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    whole = {path.parent.name for path in zoo.glob("*/card.json")}
+    assert xling("zoo", "verify", "--all", capsys=capsys)[0] == 0
+    code, out, err = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
+    assert code == 0, err
+    assert f"trained {5 - len(whole)}, reused {len(whole)}" in out
+    assert xling("zoo", "gc", capsys=capsys)[0] == 0

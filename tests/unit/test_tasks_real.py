@@ -1,0 +1,113 @@
+"""Real rows, where XLING_DATA names them: how many are kept and dropped, and that no split knows what is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters_xling import tasks
+from adapters_xling.tasks.data import Rows
+
+pytestmark = pytest.mark.realdata
+
+
+def rows(root: Path, name: str, split: str, language: str = "en") -> Rows:
+    task = tasks.get(name)
+    if split not in tasks.splits_at_hand(task, language, data_dir=root):
+        pytest.skip(f"{name} {split} {language} is not in {root}")
+    return tasks.load(task, split, language, data_dir=root)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "language", "kept"),
+    [
+        ("xnli", "dev", "en", 2490),
+        ("xnli", "dev", "th", 2490),
+        ("xquad", "test", "zh", 1190),
+        ("panx", "train", "en", 20000),
+        ("udpos", "train", "en", 21253),
+        ("udpos", "test", "yo", 317),
+        ("mlqa", "dev", "de", 512),
+        ("tydiqa", "train", "en", 3696),
+        ("tatoeba", "test", "sw", 2 * 390),
+        ("tatoeba", "test", "zh", 2 * 1000),
+        ("bucc2018", "dev", "zh", 8624 + 13589),
+        ("xcopa", "test", "qu", 500),
+        ("copa", "train", "en", 400),
+        ("anli", "dev", "en", 3198),
+        ("cosmosqa", "dev", "en", 2985),
+        ("commonsenseqa", "dev", "en", 1221),
+    ],
+)
+def test_every_row_of_the_published_counts_is_kept(
+    real_data: Path, name: str, split: str, language: str, kept: int
+) -> None:
+    found = rows(real_data, name, split, language)
+    assert (found.kept, found.dropped) == (kept, {})
+    assert len({example.id for example in found.examples}) == kept
+
+
+@pytest.mark.parametrize(
+    ("language", "placeholders"), [("en", 0), ("de", 68), ("es", 38), ("fr", 8), ("ja", 20), ("zh", 16)]
+)
+def test_pawsx_placeholders_are_dropped_and_counted(real_data: Path, language: str, placeholders: int) -> None:
+    found = rows(real_data, "pawsx", "dev", language)
+    assert (found.kept, sum(found.dropped.values())) == (2000 - placeholders, placeholders)
+
+
+DIVIDED = [name for name in tasks.names() if tasks.get(name).role == "kit" and tasks.get(name).train_on is None]
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_the_divided_sets_share_no_group_between_splits(real_data: Path, name: str) -> None:
+    splits = [
+        s for s in ("train", "dev", "test") if s in tasks.splits_at_hand(tasks.get(name), "en", data_dir=real_data)
+    ]
+    groups = [{example.group for example in rows(real_data, name, split).examples} for split in splits]
+    assert len(splits) >= 2 and all(groups)
+    assert sum(map(len, groups)) == len(set().union(*groups))
+
+
+def test_nli_premises_of_the_splits_and_of_xnli_are_apart(real_data: Path) -> None:
+    def premises(name: str, split: str) -> set[str]:
+        return {example.first for example in rows(real_data, name, split).examples}  # type: ignore[union-attr]
+
+    learnt = premises("kit-nli", "train") | premises("kit-nli", "dev")
+    assert not learnt & premises("kit-nli", "test")
+    assert not learnt & premises("xnli", "dev")
+
+
+def test_no_article_that_is_scored_is_trained_or_selected_on(real_data: Path) -> None:
+    def titles(name: str, split: str, language: str = "en") -> set[str]:
+        return {example.group for example in rows(real_data, name, split, language).examples}
+
+    scored = titles("kit-xquad", "test")
+    assert len(scored) == 12 and scored == titles("kit-xquad", "test", "zh")
+    for name in ("kit-squad1", "kit-squad2"):
+        train, dev = titles(name, "train"), titles(name, "dev")
+        assert not train & dev and not (train | dev) & scored
+    assert titles("kit-squad2", "train") <= titles("kit-squad1", "train")
+    assert titles("kit-squad2", "dev") <= titles("kit-squad1", "dev")
+
+
+def test_parallel_pawsx_rows_fall_into_the_same_split_in_every_language(real_data: Path) -> None:
+    english = {example.id for example in rows(real_data, "kit-pawsx", "test").examples}
+    sentences = [
+        {text for example in rows(real_data, "kit-pawsx", split).examples for text in (example.first, example.second)}  # type: ignore[union-attr]
+        for split in ("train", "dev", "test")
+    ]
+    assert sum(map(len, sentences)) == len(set().union(*sentences))
+    for language in ("de", "fr", "zh"):
+        assert {example.id for example in rows(real_data, "kit-pawsx", "test", language).examples} <= english
+
+
+def test_bucc_gold_pairs_are_all_found(real_data: Path) -> None:
+    found = rows(real_data, "bucc2018", "dev", "zh").examples
+    assert sum(len(example.matches) for example in found) == 257  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["kit-nli", "kit-squad1", "kit-squad2", "panx", "udpos"])
+def test_a_digest_needs_no_more_than_the_files(real_data: Path, name: str) -> None:
+    task = tasks.get(name)
+    assert tasks.ref(task, data_dir=real_data) == tasks.ref(task, data_dir=real_data)
