@@ -160,6 +160,7 @@ def majority(
     languages: Sequence[str] | None = None,
     split: str | None = None,
     data_dir: Path | None = None,
+    limit: int | None = None,
     train_task: TaskSpec | None = None,
 ) -> list[Score]:
     """Score the prediction that ignores the input: the floor under every table."""
@@ -171,7 +172,7 @@ def majority(
     codes = check_languages(task, languages, split)
     for language in codes:
         try:
-            rows = tasks.load(task, split, language, data_dir=data_dir)
+            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
         except MissingData:
             if languages is not None or (language == codes[-1] and not scores):
                 raise

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -51,11 +52,19 @@ HEAD_FLOORS: dict[str, dict[str, Any]] = {"head": {}, "vectors": {"layer": 0}}
 
 
 class Target(Frozen, frozen=True):
-    """A target task of a grid: its name, the task its training rows come from, and the split to score."""
+    """A target task of a grid.
+
+    Attributes:
+        task: its name.
+        train: task its training rows come from; by default what its task file says.
+        split: split to score; by default what its task file says.
+        limit: score only the first rows of each language (printed with every table that stands on it).
+    """
 
     task: Name
     train: Name | None = None
     split: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class GridSpec(Frozen, frozen=True):
@@ -343,17 +352,19 @@ def execute(
     for cell in plan.cells:
         cells.setdefault(cell.name, []).append(cell)
     todo = dict(plan.runs)
+    awaited = {parent for run in plan.runs.values() for parent in run.parents}  # first, for others stand on them
     failed: dict[str, str] = {}
     trained: list[str] = []
     scores: dict[str, list[Score]] = {}
     done: set[str] = set()
     jobs: dict[Future[Any], str] = {}
     with _pool(workers) as pool:
+        waiting: dict[str, Callable[[], Future[Any]]] = {}
         for name in [n for n in cells if n not in plan.runs]:
-            jobs[pool.submit(_job, common, None, plan.grid, cells[name], name)] = name
+            waiting[name] = partial(pool.submit, _job, common, None, plan.grid, cells[name], name)
         for target in plan.floors:
-            jobs[pool.submit(_floor, common, plan.grid, target)] = f"majority {target.task}"
-        while todo or jobs:
+            waiting[f"majority {target.task}"] = partial(pool.submit, _floor, common, plan.grid, target)
+        while todo or waiting or jobs:
             for name, run in list(todo.items()):
                 broken = [p for p in run.parents if p in failed]
                 if broken:
@@ -361,8 +372,11 @@ def execute(
                     on_event("blocked", name, failed[name])
                     del todo[name]
                 elif all(p in done or p not in plan.runs for p in run.parents):
-                    jobs[pool.submit(_job, common, run, plan.grid, cells.get(name, []), name)] = name
+                    waiting[name] = partial(pool.submit, _job, common, run, plan.grid, cells.get(name, []), name)
                     del todo[name]
+            while waiting and len(jobs) < workers:
+                name = next((n for n in waiting if n in awaited), next(iter(waiting)))
+                jobs[waiting.pop(name)()] = name
             if not jobs:
                 continue
             finished, _ = wait(jobs, return_when=FIRST_COMPLETED)
@@ -453,7 +467,7 @@ def _job(
             languages=grid.languages,
             split=cell.target.split,
             data_dir=common.data_dir,
-            limit=common.limit,
+            limit=common.limit or cell.target.limit,
             device=common.device or "cpu",
         )
     return missing, scores, time.perf_counter() - started
@@ -470,6 +484,7 @@ def _floor(common: _Common, grid: GridSpec, target: Target) -> tuple[bool, list[
         languages=grid.languages,
         split=target.split,
         data_dir=common.data_dir,
+        limit=common.limit or target.limit,
         train_task=source,
     )
     return False, scores, time.perf_counter() - started

@@ -344,7 +344,7 @@ def key(run: RunSpec) -> str:
 
     The slug is for people; two runs are the same exactly when the digests are.
     """
-    slug = "-".join((run.task, run.method.name, str(run.init.__struct_config__.tag), run.backbone.name))
+    slug = "-".join((run.task, run.method.name, str(run.init.__struct_config__.tag), Path(run.backbone.name).name))
     slug = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")[:72]
     return f"{slug}-s{run.seed}-{digest(run)[:16]}"
 

@@ -192,8 +192,7 @@ def train(
     recipe = run.recipe
     accelerator = Accelerator(
         cpu=device == "cpu",
-        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-        gradient_accumulation_steps=1,
+        mixed_precision="no",  # the recipe decides, below: one process may train runs of different precision
         log_with=list(trackers) if log_dir else None,
         project_dir=str(log_dir) if log_dir else None,
     )
@@ -263,7 +262,7 @@ def _loop(
             progress.num_tokens += int(batch["attention_mask"].sum())
             progress.num_examples += len(chosen)
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            with accelerator.autocast():
+            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 loss = kind.loss(model(batch, task).float(), batch) / recipe.accumulate
             if not torch.isfinite(loss):
                 raise XlingError(

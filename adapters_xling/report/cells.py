@@ -23,6 +23,8 @@ LEXICAL_MARGIN = 5.0
 """A task whose best method is within this many points of the lexical floor is labelled lexical."""
 
 NO_INTERMEDIATE = "none"
+BASE = "base"
+"""Method of scores of a bare backbone."""
 
 # Two-sided 5 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the last the last is used (stricter).
 _T_95 = (

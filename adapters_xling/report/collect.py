@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
-from adapters_xling.report.cells import FLOORS, NO_INTERMEDIATE, Cell, System, Target
+from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, Cell, System, Target
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.spec import Score, canonical_json
@@ -52,6 +52,11 @@ def collect(
             raise DataError(_clash(other, score))
     if not found:
         raise DataError("no scores to report: run an evaluation first, or check which file was read")
+    keys: dict[System, set[str]] = {}
+    for (_, system, _), by_seed in found.items():
+        keys.setdefault(system, set()).update(score.key for score in by_seed.values())
+    found = _shared_rows(found)
+    keys = {system: names for system, names in keys.items() if any(system == other for _, other, _ in found)}
     cells = {
         place: Cell(
             by_seed={seed: by_seed[seed].value for seed in sorted(by_seed)},
@@ -60,9 +65,6 @@ def collect(
         )
         for place, by_seed in found.items()
     }
-    keys: dict[System, set[str]] = {}
-    for (_, system, _), by_seed in found.items():
-        keys.setdefault(system, set()).update(score.key for score in by_seed.values())
     targets, headline = _targets(list(found), info)
     zero_shot = {target: _zero_shot(target, cells, info) for target in targets}
     return Results(
@@ -81,6 +83,35 @@ def collect(
         zero_shot=zero_shot,
         chance=_chance(found, facts, headline),
     )
+
+
+def _shared_rows(found: dict[_Place, dict[int, Score]]) -> dict[_Place, dict[int, Score]]:
+    """Give what was scored without training for its target (retrieval) to the rows that it belongs to.
+
+    The bare backbone is every method's row without an intermediate task, in every seed; an intermediate entry scored as
+    it is belongs to each row that starts from it or stands on it. Where no such row exists it keeps its own.
+    """
+    seeds: dict[System, set[int]] = {}
+    for (_, system, _), by_seed in found.items():
+        seeds.setdefault(system, set()).update(by_seed)
+    shared: dict[_Place, dict[int, Score]] = {}
+    for (target, system, language), by_seed in found.items():
+        if system.method == BASE:
+            hosts = [
+                other
+                for other in seeds
+                if other.backbone == system.backbone and not other.is_floor and not other.has_intermediate
+                if other.method != BASE
+            ]
+            score = next(iter(by_seed.values()))
+            given = {host: dict.fromkeys(seeds[host], score) for host in hosts}
+        elif system.has_intermediate and (system.init, system.route) == ("fresh", "slot"):
+            given = {other: by_seed for other in seeds if other != system and other[:4] == system[:4]}
+        else:
+            given = {}
+        for host, scores in (given or {system: by_seed}).items():
+            shared.setdefault((target, host, language), {}).update(scores)
+    return shared
 
 
 def _clash(one: Score, two: Score) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -295,3 +296,40 @@ def test_crowded_chart_names_each_methods_best_and_baseline_inside_the_plot():
     assert sorted(p.label for p in chart.points if p.label_y is not None) == ["i00", "none"]
     few = cost_quality(collect(scores[:11], facts={"k": EntryFacts(num_trainable=1_000)}))
     assert all(few.top <= p.label_y <= few.bottom for p in few.points)
+
+
+def test_what_needs_no_training_is_shared_by_the_rows_it_belongs_to() -> None:
+    """A bare backbone belongs to every method's row without intermediate; an entry as it is to its warm and stack."""
+
+    def row(key: str, task: str, value: float, **changes: Any) -> Score:
+        fields: dict[str, Any] = {
+            "metric": "accuracy", "language": "de", "num_examples": 10, "split": "test", "zero_shot": True,
+            "backbone": "b", "method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", "seed": 0,
+        }  # fmt: skip
+        return Score(key=key, task=task, value=value, **{**fields, **changes})
+
+    scores = [
+        row("base", "find", 40.0, method="base", route="base"),
+        row("i0", "find", 50.0, intermediate="nli"),
+        row("i1", "find", 52.0, intermediate="nli", seed=1),
+        row("a0", "tag", 60.0),
+        row("a1", "tag", 62.0, seed=1),
+        row("w0", "tag", 70.0, init="warm", intermediate="nli"),
+        row("w1", "tag", 71.0, init="warm", intermediate="nli", seed=1),
+        row("s0", "tag", 72.0, route="stack", intermediate="nli"),
+        row("f0", "tag", 80.0, method="full"),
+    ]
+    results = collect(scores)
+    find = next(target for target in results.targets if target.task == "find")
+    rows = {(s.method, s.intermediate, s.init, s.route): results.row(find, s) for s in results.systems}
+    assert set(rows) == {
+        ("full", "none", "fresh", "slot"),
+        ("lora", "none", "fresh", "slot"),
+        ("lora", "nli", "warm", "slot"),
+        ("lora", "nli", "fresh", "stack"),
+    }
+    values = {name: cells["de"].by_seed for name, cells in rows.items()}
+    assert values["full", "none", "fresh", "slot"] == {0: 40.0}
+    assert values["lora", "none", "fresh", "slot"] == {0: 40.0, 1: 40.0}
+    assert values["lora", "nli", "warm", "slot"] == {0: 50.0, 1: 52.0}
+    assert values["lora", "nli", "fresh", "stack"] == {0: 50.0, 1: 52.0}

@@ -1,0 +1,182 @@
+"""The loop's promises: order, accumulation, selection, patience, guard, determinism, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters_xling import inference, tasks, training
+from adapters_xling.errors import ConfigError, XlingError
+from adapters_xling.grid import make_run
+from adapters_xling.methods import resolve
+from adapters_xling.model import backbone_id
+from adapters_xling.spec import RunSpec, Warm
+from adapters_xling.zoo import Entry, Zoo
+
+SMALL: dict[str, Any] = {
+    "max_steps": 4,
+    "eval_every_steps": 2,
+    "dev_examples": 12,
+    "batch_size": 4,
+    "max_train_examples": 32,
+    "max_length": 64,
+}
+
+
+def run_of(folder: Path, *, task: str = "mini-nli", method: str = "lora", seed: int = 0, **changes: Any) -> RunSpec:
+    settings = {"lora": {"r": 2, "dropout": 0.0}, "bottleneck": {"reduction_factor": 4}}.get(method, {})
+    return make_run(
+        tasks.get(task),
+        resolve(method, settings),
+        backbone=backbone_id(str(folder)),
+        recipe="nano",
+        overrides={**SMALL, **changes},
+        seed=seed,
+    )
+
+
+def trained(run: RunSpec, root: Path, **options: Any) -> Entry:
+    return training.train(run, zoo=Zoo(root, fallbacks=()), device="cpu", show_progress=False, **options)
+
+
+def weights(entry: Entry) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(entry.folder.rglob("*.safetensors")):
+        found |= {f"{path.name}/{name.replace(entry.key, '')}": tensor for name, tensor in load_file(path).items()}
+    return found
+
+
+def largest_difference(one: Entry, two: Entry) -> float:
+    a, b = weights(one), weights(two)
+    assert set(a) == set(b)
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_an_epoch_meets_every_row_once_and_epochs_differ() -> None:
+    stream = training.batches(10, 4, seed=3)
+    epochs = [[next(stream) for _ in range(3)] for _ in range(2)]
+    for epoch in epochs:
+        assert [len(batch) for batch in epoch] == [4, 4, 2]
+        assert sorted(i for batch in epoch for i in batch) == list(range(10))
+    assert epochs[0] != epochs[1]
+    again = training.batches(10, 4, seed=3)
+    assert [next(again) for _ in range(3)] == epochs[0]
+
+
+@pytest.mark.parametrize("method", ["full", "bottleneck", "lora", "head"])
+def test_the_same_run_gives_the_same_bits_and_another_seed_does_not(
+    method: str, backbone_folder: Path, tmp_path: Path
+) -> None:
+    run = run_of(backbone_folder, method=method, dropout=0.1)
+    one, two = trained(run, tmp_path / "a"), trained(run, tmp_path / "b")
+    assert largest_difference(one, two) == 0.0
+    other = trained(run_of(backbone_folder, method=method, dropout=0.1, seed=1), tmp_path / "a")
+    assert largest_difference(one, other) > 0.0
+
+
+def test_accumulating_two_batches_equals_one_of_twice_the_size(backbone_folder: Path, tmp_path: Path) -> None:
+    """Without dropout and for a loss that is a mean over examples; the rest is the order of additions."""
+    one = trained(run_of(backbone_folder, dropout=0.0, batch_size=8), tmp_path)
+    two = trained(run_of(backbone_folder, dropout=0.0, batch_size=4, accumulate=2), tmp_path)
+    assert one.key != two.key
+    assert largest_difference(one, two) < 1e-5
+    assert one.card.training is not None
+    assert two.card.training is not None
+    assert one.card.training.tokens == two.card.training.tokens
+
+
+def planned_scores(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """Make the dev scores what a test says; the first call is the majority's."""
+    left = iter([0.0, *values])
+    monkeypatch.setattr(inference, "score", lambda *_, **__: {"accuracy": next(left)})
+
+
+def test_the_best_dev_step_is_kept_not_the_last(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(backbone_folder, max_steps=6)
+    short = trained(run, tmp_path / "whole")
+    planned_scores(monkeypatch, [50.0, 70.0, 60.0])
+    best = trained(run, tmp_path / "best")
+    assert best.card.training is not None
+    assert (best.card.training.best_step, best.card.training.dev_score) == (4, 70.0)
+    assert best.card.training.dev_curve == ((2, 50.0), (4, 70.0), (6, 60.0))
+    planned_scores(monkeypatch, [50.0, 40.0, 60.0])
+    last = trained(run, tmp_path / "last")
+    assert largest_difference(best, last) > 0.0
+    assert short.key == best.key
+
+
+def test_patience_stops_a_run_that_no_longer_gains(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned_scores(monkeypatch, [50.0, 49.0, 50.0, 90.0, 90.0])
+    entry = trained(run_of(backbone_folder, max_steps=10, patience=2), tmp_path)
+    assert entry.card.training is not None
+    assert (entry.card.training.steps, entry.card.training.planned_steps) == (6, 10)
+    assert entry.card.training.best_step == 2
+
+
+def test_a_run_that_learnt_nothing_is_marked(backbone_folder: Path, tmp_path: Path) -> None:
+    entry = trained(run_of(backbone_folder, learning_rate=1e-12), tmp_path)
+    assert entry.card.training is not None
+    assert entry.card.training.converged is False
+
+
+def test_a_loss_that_is_not_a_number_says_so_and_leaves_no_entry(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters_xling.tasks import kinds
+
+    monkeypatch.setattr(type(kinds.get("sentence")), "loss", lambda self, logits, batch: logits.sum() * float("nan"))
+    with pytest.raises(XlingError, match=r"became nan at step 1 of 4; lower the learning rate"):
+        trained(run_of(backbone_folder), tmp_path)
+    assert Zoo(tmp_path, fallbacks=()).keys() == ()
+
+
+def test_bf16_trains(backbone_folder: Path, tmp_path: Path) -> None:
+    entry = trained(run_of(backbone_folder, precision="bf16"), tmp_path)
+    assert all(tensor.dtype == torch.float32 for tensor in weights(entry).values())
+    assert largest_difference(entry, trained(run_of(backbone_folder), tmp_path)) > 0.0
+
+
+def test_the_tracker_gets_losses_and_dev_scores(backbone_folder: Path, tmp_path: Path) -> None:
+    trained(run_of(backbone_folder), tmp_path / "zoo", log_dir=tmp_path / "logs")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    event = next((tmp_path / "logs").rglob("events.out.tfevents.*"))
+    log = EventAccumulator(str(event.parent))
+    log.Reload()
+    assert {"loss", "learning_rate", "tokens_per_s", "dev/mini-nli"} <= set(log.Tags()["scalars"])
+
+
+def test_an_unlocked_backbone_may_be_planned_but_not_trained(backbone_folder: Path, tmp_path: Path) -> None:
+    run = run_of(backbone_folder)
+    unlocked = msgspec.structs.replace(run, backbone=msgspec.structs.replace(run.backbone, digest=None))
+    with pytest.raises(ConfigError, match="not locked"):
+        trained(unlocked, tmp_path)
+
+
+def test_a_warm_start_on_the_same_task_begins_where_its_parent_ended(backbone_folder: Path, tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path, fallbacks=())
+    parent = trained(run_of(backbone_folder, learning_rate=1e-2, max_steps=20), tmp_path)
+    still = run_of(backbone_folder, learning_rate=1e-12, carry="head")
+    child = training.train(
+        msgspec.structs.replace(still, init=Warm(entry=parent.key)), zoo=zoo, device="cpu", show_progress=False
+    )
+    assert parent.card.training is not None
+    assert child.card.training is not None
+    assert child.card.training.dev_score == parent.card.training.dev_score
+    assert largest_difference(parent, child) < 1e-6
+
+
+def test_the_card_says_which_rows_were_read(backbone_folder: Path, tmp_path: Path) -> None:
+    card = trained(run_of(backbone_folder), tmp_path).card
+    assert card.data["mini-nli/train/en"].used == SMALL["max_train_examples"]
+    assert card.data["mini-nli/dev/en"].used == SMALL["dev_examples"]
+    assert card.data["mini-nli/train/en"].kept > SMALL["max_train_examples"]
