@@ -6,7 +6,7 @@ Each takes names and paths as a person would type them and gives back data.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from adapters_xling.grid import Estimate, Outcome, Plan
     from adapters_xling.report import EntryFacts
     from adapters_xling.tasks.examples import Example, Prediction
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA device is there and not hidden, found without loading torch."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all") != "" and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +57,9 @@ class Settings:
 
     @property
     def num_workers(self) -> int:
-        """Runs trained at a time."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        return self.workers or cores
+        """Runs trained at a time: as asked for, else one on a GPU, else one per core."""
+        on_gpu = self.device.startswith("cuda") if self.device else has_gpu()
+        return self.workers or (1 if on_gpu else cores())
 
     @property
     def data_dir(self) -> Path | None:
@@ -127,8 +137,7 @@ def train(
     """
     from adapters_xling import grid, methods
     from adapters_xling import tasks as catalog
-    from adapters_xling.backbones import family
-    from adapters_xling.model import backbone_id
+    from adapters_xling.model import backbone_id, family_of
     from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
@@ -138,11 +147,11 @@ def train(
     init: Init = Warm(entry=zoo.resolve(warm)) if warm else Fresh()
     route: Route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot())) if stack else Slot()
     built = methods.resolve(method, method_settings)
-    built.check(family(backbone))
+    built.check(family_of(backbone))
     run = grid.make_run(
         catalog.train_task(task(name, settings), extra=settings.tasks),
         built,
-        backbone=backbone_id(backbone),
+        backbone=backbone_id(backbone, download=True),
         recipe=recipe or default_recipe(backbone),
         overrides=overrides,
         init=init,
@@ -158,7 +167,15 @@ def train(
         device=settings.device,
         show_progress=show_progress,
         extra_tasks=settings.tasks,
+        backbone=_local(backbone),
     )
+
+
+def _local(backbone: str) -> Path | None:
+    """The folder of a local backbone; None for one that is known by name."""
+    from adapters_xling.backbones import BACKBONES
+
+    return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
 
 
 def evaluate(
@@ -173,13 +190,13 @@ def evaluate(
     on_missing: Callable[[str, str], Any] | None = None,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable."""
-    from adapters_xling.backbones import BACKBONES
     from adapters_xling.evaluation import evaluate as evaluate_entry
+    from adapters_xling.model import is_backbone
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     return evaluate_entry(
-        entry if entry in BACKBONES else zoo.resolve(entry),
+        entry if is_backbone(entry) else zoo.resolve(entry),
         task(name, settings),
         zoo=zoo,
         runs_dir=settings.runs_dir,
@@ -187,7 +204,8 @@ def evaluate(
         split=split,
         data_dir=settings.data_dir,
         limit=limit,
-        device=settings.device or "cpu",
+        device=settings.device,
+        extra_tasks=settings.tasks,
         on_language=on_language,
         on_missing=on_missing,
     )
@@ -212,7 +230,7 @@ def predict(
         DataError: for texts the kind cannot use.
     """
     from adapters_xling import inference
-    from adapters_xling.model import open_entry
+    from adapters_xling.model import open_entry, resolve_device
     from adapters_xling.tasks import kinds
 
     settings = settings or Settings()
@@ -228,17 +246,23 @@ def predict(
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:
             raise DataError(f"row {item.id}: {problem}")
-    model = open_entry(found.key, zoo=zoo, device=settings.device or "cpu")
+    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device))
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe.max_length)
 
 
-def plan(name: str, *, narrow: Mapping[str, Sequence[Any]] | None = None, settings: Settings | None = None) -> Plan:
-    """Expand a grid without training anything."""
+def plan(
+    name: str,
+    *,
+    narrow: Mapping[str, Sequence[Any]] | None = None,
+    download: bool = False,
+    settings: Settings | None = None,
+) -> Plan:
+    """Expand a grid without training anything; `download` fetches a hub backbone, which training needs."""
     from adapters_xling import grid
 
     settings = settings or Settings()
     spec = grid.load_grid(name, narrow=dict(narrow or {}))
-    return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks)
+    return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
 
 
 def estimate(planned: Plan, *, settings: Settings | None = None) -> Estimate:
@@ -260,20 +284,39 @@ def run(
     from adapters_xling import grid
 
     settings = settings or Settings()
-    return grid.execute(
-        planned,
-        zoo=open_zoo(settings),
+    common = grid.Common(
+        zoo_root=open_zoo(settings).root,
         runs_dir=settings.runs_dir,
         data_dir=settings.data_dir,
         extra_tasks=settings.tasks,
-        workers=settings.num_workers,
         device=settings.device,
         limit=limit,
-        on_event=on_event,
+        backbone=_local(planned.grid.backbone),
     )
+    return grid.execute(planned, common, workers=settings.num_workers, on_event=on_event)
 
 
-def write_report(planned: Plan, outcome: Outcome, folder: Path, *, settings: Settings | None = None) -> dict[str, Path]:
+_OWN_FOLDERS = ("zoo", "scores", "logs")
+
+
+def report_folder(
+    name: str, *, narrowed: bool = False, limit: int | None = None, settings: Settings | None = None
+) -> Path:
+    """Folder of a grid's scores and report; a narrowed or limited run has its own, so that no full report is lost.
+
+    Raises:
+        ConfigError: for a grid named like a folder that holds something else.
+    """
+    stem = Path(name).stem
+    if stem in _OWN_FOLDERS:
+        raise ConfigError(f"a grid cannot be named {stem!r}: that folder of the runs holds something else; rename it")
+    suffix = ("-narrowed" if narrowed else "") + (f"-first{limit}" if limit else "")
+    return (settings or Settings()).runs_dir / f"{stem}{suffix}"
+
+
+def write_report(
+    planned: Plan, outcome: Outcome, folder: Path, *, limit: int | None = None, settings: Settings | None = None
+) -> dict[str, Path]:
     """Write scores, what the scores do not say, and the report of a grid into `folder`."""
     from adapters_xling import report
     from adapters_xling.zoo import provenance
@@ -285,10 +328,10 @@ def write_report(planned: Plan, outcome: Outcome, folder: Path, *, settings: Set
     info = report.RunInfo(
         title=planned.grid.title,
         commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
-        machine=f"{origin.gpu or origin.cpu}, {len(os.sched_getaffinity(0))} cores",
+        machine=f"{origin.gpu or origin.cpu}, {cores()} cores",
         date=origin.created[:10],
         seconds=round(outcome.seconds, 1),
-        notes=(planned.grid.warning,) if planned.grid.warning else (),
+        notes=tuple(_notes(planned, limit)),
         metrics=_main_metrics(planned, settings),
     )
     report.write_scores(folder / "scores.jsonl", outcome.scores)
@@ -331,6 +374,18 @@ def _facts(zoo: Zoo, name: str) -> EntryFacts:
         chance=trained.chance if trained else None,
         method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
     )
+
+
+def _notes(planned: Plan, limit: int | None) -> Iterator[str]:
+    """What must be said beside every table of a grid: its own warning, and which rows were left out."""
+    if planned.grid.warning:
+        yield planned.grid.warning
+    if limit:
+        yield f"Only the first {limit} rows of each set were scored."
+        return
+    limited = {cell.target.task: cell.target.limit for cell in planned.cells if cell.target.limit}
+    for name, rows in limited.items():
+        yield f"{name}: only the first {rows} rows of each language were scored."
 
 
 def _main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:

@@ -94,8 +94,3 @@ def backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise unknown("backbone", name, BACKBONES, "adapters_xling/backbones.py")
     return BACKBONES[name]
-
-
-def family(name: str) -> Family:
-    """The family (architecture) of a backbone by the backbone's name."""
-    return FAMILIES[backbone(name).family]

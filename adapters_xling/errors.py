@@ -40,7 +40,7 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Unkn
         where: a file, folder or place in which the valid names live.
 
     >>> print(unknown("task", "xnly", ["xnli", "mnli"]))
-    unknown task 'xnly'. Did you mean 'xnli' or 'mnli'? Known (2): mnli, xnli
+    unknown task 'xnly'. Did you mean 'xnli'? Known (2): mnli, xnli
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)

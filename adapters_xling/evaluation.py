@@ -6,20 +6,24 @@ Predictions stay on disk, so scores can be recomputed without a model.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_xling import inference, methods, tasks
+from adapters_xling import inference, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
-from adapters_xling.model import Model, backbone_id, bare, open_entry
+from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
 
+SCORING = 1
+"""Version of the score files."""
 DEFAULT_MAX_LENGTH = 512
 """Sub-word tokens of a sentence in retrieval, which no recipe trained (both public code bases use 512)."""
 
@@ -37,7 +41,7 @@ def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str)
     return tuple(languages or known)
 
 
-def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo) -> dict[str, Any]:
+def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path | None = None) -> dict[str, Any]:
     """What a Score says about where it comes from: method, init, route, intermediate task and seed.
 
     The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
@@ -47,8 +51,15 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo) -> dict[str, Any]:
         return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
     run = card.run
     trained = {ref.name for ref in run.tasks}
-    own = bool(trained & {task.name, tasks.train_task(task).name}) or task.head_name in card.heads
-    source = zoo.get(run.parents[0]).card.run.task if own and run.parents else (run.task if not own else "none")
+    own = bool(trained & {task.name, tasks.train_task(task, extra=extra_tasks).name}) or task.head_name in card.heads
+    if not own:
+        source = run.task
+    elif not run.parents:
+        source = "none"
+    elif run.parents[0] in zoo:
+        source = zoo.get(run.parents[0], verify=False).card.run.task
+    else:
+        source = run.parents[0]  # a parent that is not here still has its name
     return {
         "method": methods.resolve(run.method).label,
         "init": "warm" if isinstance(run.init, Warm) else "fresh",
@@ -68,14 +79,14 @@ def evaluate(
     split: str | None = None,
     data_dir: Path | None = None,
     limit: int | None = None,
-    device: str = "cpu",
+    device: str | None = None,
+    extra_tasks: Path | None = None,
     on_language: Callable[[str, list[Score]], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
+    skip_missing: bool | None = None,
+    backbone: Path | None = None,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
-
-    Languages that were asked for must have their rows at hand; when all are meant, one without rows is left out (its
-    cell stays empty) and reported.
 
     Args:
         name: key of an entry, or name of a backbone (retrieval needs no training).
@@ -86,9 +97,13 @@ def evaluate(
         split: split to score; the task's `eval_split` by default.
         data_dir: folder of original data files.
         limit: score only the first rows (the number goes into the file names: such scores never mix with full ones).
-        device: where the model runs.
+        device: where the model runs; None chooses.
+        extra_tasks: private folder of task files.
         on_language: called with language and scores as each is done.
         on_missing: called with language and reason where rows are not at hand.
+        skip_missing: leave out languages without rows (their cells stay empty) instead of raising, as long as one
+            language has some; by default when no languages were named.
+        backbone: folder of a local backbone, which an entry names without its path.
 
     Raises:
         ConfigError: when the entry has no head for the task.
@@ -96,7 +111,8 @@ def evaluate(
     """
     split = split or task.eval_split
     codes = check_languages(task, languages, split)
-    card = None if name in BACKBONES else zoo.get(name).card
+    skip_missing = languages is None if skip_missing is None else skip_missing
+    card = None if is_backbone(name) or (backbone is not None and name == backbone.name) else zoo.get(name).card
     if card is not None and kinds.get(task.kind).trains and task.head_name not in card.heads:
         raise ConfigError(
             f"entry {name} has no head for task {task.name!r} (head {task.head_name!r}); it has: "
@@ -106,28 +122,38 @@ def evaluate(
         raise ConfigError(
             f"backbone {name!r} has no heads, so it can be scored on retrieval only, not on {task.name!r}"
         )
-    folder = runs_dir / "scores" / name / task.name
+    folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = f"-first{limit}" if limit else ""
-    labels = labels_of(card, task, zoo=zoo)
-    weights = backbone_id(name).digest if card is None else None
+    labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
+    weights = (
+        backbone_id(str(backbone or name)).digest
+        if card is None
+        else {file: one.sha256 for file, one in card.files.items()}
+    )
     max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else 0
+    reading = _reading(task, card.run.backbone.name if card else name, max_length)
     model: Model | None = None
     scores: list[Score] = []
     for language in codes:
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
         except MissingData as err:
-            if languages is not None or (language == codes[-1] and not scores):
+            if not skip_missing or (language == codes[-1] and not scores):
                 raise
             if on_missing:
                 on_missing(language, str(err))
             continue
-        identity = digest([task, split, language, limit, rows.identity, weights])
+        identity = digest([task, split, language, limit, rows.identity, weights, reading])
         path = folder / f"{split}-{language}{suffix}.json"
         found = read_scores(path, identity)
         if found is None:
             if model is None:
-                model = open_entry(name, zoo=zoo, device=device) if card else bare(name, device=device)
+                place = resolve_device(device)
+                model = (
+                    open_entry(name, zoo=zoo, device=place, backbone=backbone)
+                    if card
+                    else bare(name, device=place, backbone=backbone)
+                )
                 max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
             predictions = inference.predict(model, task, rows.examples, max_length=max_length)
             values = inference.score(task, rows.examples, predictions, language=language)
@@ -141,7 +167,7 @@ def evaluate(
                     num_examples=len(predictions),
                     split=split,
                     zero_shot=language not in task.train_languages or not kinds.get(task.kind).trains,
-                    backbone=card.run.backbone.name if card else name,
+                    backbone=card.run.backbone.name if card else Path(name).name,
                     **labels,
                 )
                 for metric, value in values.items()
@@ -162,6 +188,7 @@ def majority(
     data_dir: Path | None = None,
     limit: int | None = None,
     train_task: TaskSpec | None = None,
+    skip_missing: bool = False,
 ) -> list[Score]:
     """Score the prediction that ignores the input: the floor under every table."""
     split = split or task.eval_split
@@ -174,7 +201,7 @@ def majority(
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
         except MissingData:
-            if languages is not None or (language == codes[-1] and not scores):
+            if not skip_missing or (language == codes[-1] and not scores):
                 raise
             continue
         predictions = kind.majority(train, rows.examples, task)
@@ -218,6 +245,21 @@ def read_scores(path: Path, identity: str) -> list[Score] | None:
     if not isinstance(body, dict) or body.get("identity") != identity:
         return None
     return [decode(Score, row, str(path)) for row in body["scores"]]
+
+
+def _reading(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
+    """What turns outputs into scores: code of kinds and metrics, and where a backbone's sentences are read."""
+    row = BACKBONES.get(backbone)
+    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
+
+
+@functools.cache
+def _code() -> str:
+    """Digest of the modules that decide what a prediction and its score are."""
+    package = Path(kinds.__file__).parent
+    readers = sorted((package.parent / "readers").glob("*.py"))
+    files = [*sorted(package.glob("*.py")), *readers, Path(metrics.__file__), package.parent / "rows.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _facts(rows: tasks.Rows) -> dict[str, Any]:

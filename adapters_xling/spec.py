@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 import yaml
@@ -20,6 +21,10 @@ from .errors import ConfigError, unknown
 
 SCHEMA = 1
 """Version of the canonical form. A field added later is listed in `LATER_FIELDS` instead of raising this."""
+
+ALGORITHM = 1
+"""Version of what training means (head initialisation, order of rows, optimiser grouping, selection). Raised by any
+change that gives another result from the same run, so that old entries are never taken for new ones."""
 
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -211,7 +216,7 @@ Route = Slot | Base | Use | Stack
 
 
 class BackboneId(Frozen, frozen=True):
-    """Identity of a backbone: hub repository and commit, or the shipped name, and the digest of its weight file.
+    """Identity of a backbone: hub repository and commit, or the shipped name, and the digest of its files.
 
     A digest of ``None`` marks an unlocked backbone: such a run may be planned but not trained.
     """
@@ -241,7 +246,8 @@ class RunSpec(Frozen, frozen=True):
     recipe: Recipe
     init: Init = Fresh()
     route: Route = Slot()
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    algorithm: int = ALGORITHM
     schema: int = SCHEMA
 
     @property
@@ -431,7 +437,6 @@ def _fields_anywhere(cls: Any, seen: frozenset[Any] = frozenset()) -> set[str]:
 class Recipes(Frozen, frozen=True):
     """`recipes.yaml`: named recipes, each a set of differences; see `resolve_recipe`."""
 
-    _order: ClassVar[tuple[str, ...]] = ("defaults", "methods", "kinds")
     recipes: dict[str, dict[str, Any]]
 
 
@@ -471,6 +476,9 @@ def resolve_recipe(
         if extra:
             known = ("extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks")
             raise unknown("level", sorted(extra)[0], known, f"task_configs/recipes.yaml: {link}")
+        for kind_given in body.get("kinds", {}):
+            if kind_given not in get_args(KindName):
+                raise unknown("kind", kind_given, get_args(KindName), f"task_configs/recipes.yaml: {link}.kinds")
         for level in (
             body.get("defaults"),
             body.get("methods", {}).get(method),
@@ -480,4 +488,7 @@ def resolve_recipe(
         ):
             values.update(level or {})
     values.update(overrides or {})
+    endless = [field for field, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    if endless:
+        raise ConfigError(f"recipe {name!r} for {method}/{kind}: {endless[0]} is {values[endless[0]]}; give a number")
     return decode(Recipe, values, f"recipe {name!r} for {method}/{kind}")

@@ -22,7 +22,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError, XlingError
-from adapters_xling.model import Model, build, save_entry
+from adapters_xling.model import Model, build, resolve_device, save_entry
 from adapters_xling.spec import Recipe, RunSpec, TaskSpec, key
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Features
@@ -74,11 +74,12 @@ def load_data(task: TaskSpec, recipe: Recipe, tokenizer: Any, *, data_dir: Path 
     if not kind.trains:
         raise ConfigError(f"task {task.name!r} is of kind {task.kind!r}, which has nothing to train")
     cards: dict[str, DataCard] = {}
-    examples: dict[str, list[Any]] = {"train": [], "dev": []}
-    for split, found in examples.items():
-        for language in task.train_languages:
-            limit = recipe.max_train_examples if split == "train" else recipe.dev_examples
-            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit or None)
+    examples: dict[str, list[Any]] = {}
+    for split, limit in (("train", recipe.max_train_examples), ("dev", recipe.dev_examples)):
+        examples[split], found = tasks.load_all(
+            task, split, task.train_languages, data_dir=data_dir, limit=limit or None
+        )
+        for language, rows in found.items():
             cards[f"{task.name}/{split}/{language}"] = DataCard(
                 kept=rows.kept,
                 used=len(rows.examples),
@@ -89,8 +90,7 @@ def load_data(task: TaskSpec, recipe: Recipe, tokenizer: Any, *, data_dir: Path 
                 source=rows.source,
                 files=rows.files,
             )
-            found += rows.examples
-    dev = examples["dev"][: recipe.dev_examples or None]
+    dev = examples["dev"]
     language = task.train_languages[0]
     guess = kind.majority(examples["train"], dev, task)
     chance = next(iter(inference.score(task, dev, guess, language=language).values()))
@@ -160,6 +160,7 @@ def train(
     device: str | None = None,
     show_progress: bool = True,
     extra_tasks: Path | None = None,
+    backbone: Path | None = None,
 ) -> Entry:
     """Train what a run describes and keep it as an entry; an entry that exists already is returned as it is.
 
@@ -172,6 +173,7 @@ def train(
         device: `cpu` or `cuda`; None lets accelerate choose.
         show_progress: draw a progress bar with throughput and time left.
         extra_tasks: private folder of task files.
+        backbone: folder of a local backbone, which a run names without its path.
 
     Raises:
         ConfigError: for a run that cannot be trained (unlocked backbone, unsupported route, kind without training).
@@ -185,13 +187,21 @@ def train(
         raise ConfigError(f"run {name}: {len(run.tasks)} tasks given; a run trains one task")
     if run.backbone.digest is None:
         raise ConfigError(
-            f"backbone {run.backbone.name!r} is not locked: its weight file has never been read, so the run can be "
-            "planned but not trained"
+            f"backbone {run.backbone.name!r} is not locked: its files were never read, so the run can be planned but "
+            "not trained. `xling train` and `xling run` download it; where there is no network, give the folder of a copy"
         )
     task = tasks.get(run.tasks[0].name, extra=extra_tasks)
+    found = tasks.ref(task, data_dir=data_dir)
+    if found != run.tasks[0]:
+        raise ConfigError(
+            f"run {name}: task {task.name!r} or its rows are no longer what the run was made from (digest "
+            f"{found.digest[:16]}, the run says {run.tasks[0].digest[:16]}): the task file or a data file was changed. "
+            "Put it back, or plan the run again"
+        )
     recipe = run.recipe
+    place = resolve_device(device)
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        cpu=place.type == "cpu",
         mixed_precision="no",  # the recipe decides, below: one process may train runs of different precision
         log_with=list(trackers) if log_dir else None,
         project_dir=str(log_dir) if log_dir else None,
@@ -201,7 +211,7 @@ def train(
         accelerator.init_trackers(name)
     started = time.perf_counter()
     set_seed(run.seed)
-    model = build(run, zoo=zoo, tasks=[task], device=accelerator.device)
+    model = build(run, zoo=zoo, tasks=[task], device=place, backbone=backbone)
     data = load_data(task, recipe, model.tokenizer, data_dir=data_dir)
     steps = total_steps(recipe, len(data.train))
     optimizer = optimiser(model, recipe)
@@ -261,8 +271,8 @@ def _loop(
             batch = kind.collate([data.train[i] for i in chosen], pad_id=model.pad_id)
             progress.num_tokens += int(batch["attention_mask"].sum())
             progress.num_examples += len(chosen)
-            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 loss = kind.loss(model(batch, task).float(), batch) / recipe.accumulate
             if not torch.isfinite(loss):
                 raise XlingError(

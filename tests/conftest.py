@@ -58,6 +58,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XLING_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("XLING_TASKS", raising=False)
+    monkeypatch.delenv("XLING_BACKBONES", raising=False)
 
 
 @pytest.fixture

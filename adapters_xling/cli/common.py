@@ -53,7 +53,10 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
         name, sign, text = pair.partition("=")
         if not sign or not name:
             raise click.BadParameter(f"{pair!r} is not of the form name=value", param_hint=option)
-        value = yaml.safe_load(text)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as err:
+            raise click.BadParameter(f"{pair!r}: {text!r} is not a value", param_hint=option) from err
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = float(value)  # YAML 1.1 reads 1e-4 as a string

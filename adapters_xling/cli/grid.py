@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +15,13 @@ from adapters_xling.errors import MissingData, XlingError
 
 def _codes(value: str | None) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()] if value else []
+
+
+def _numbers(value: str | None) -> list[int]:
+    try:
+        return [int(code) for code in _codes(value)]
+    except ValueError as err:
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers", param_hint="--seeds") from err
 
 
 @click.command()
@@ -38,11 +44,10 @@ def run(grid: str, dry_run: bool, limit: int | None, as_json: bool, **options: A
     narrow: dict[str, Any] = {
         name: _codes(options.pop(name)) for name in ("methods", "intermediate", "targets", "languages")
     }
-    narrow["seeds"] = [int(seed) for seed in _codes(options.pop("seeds"))]
+    narrow["seeds"] = _numbers(options.pop("seeds"))
     settings = settings_from(options)
-    plan = api.plan(grid, narrow=narrow, settings=settings)
-    zoo = api.open_zoo(settings)
-    states = plan.state(zoo)
+    plan = api.plan(grid, narrow=narrow, download=not dry_run, settings=settings)
+    states = plan.state(api.open_zoo(settings))
     estimate = api.estimate(plan, settings=settings)
     if dry_run:
         if as_json:
@@ -51,37 +56,45 @@ def run(grid: str, dry_run: bool, limit: int | None, as_json: bool, **options: A
         print_table(("state", "run"), [(state, name) for name, state in states.items()])
         _say(states, len(plan.cells), estimate)
         return
+    folder = api.report_folder(grid, narrowed=any(narrow.values()), limit=limit, settings=settings)
     if not as_json:
         click.secho(plan.grid.title, bold=True)
         _say(states, len(plan.cells), estimate)
-    total = len(states)
-    started, count = time.perf_counter(), 0
-
-    def event(what: str, name: str, text: str) -> None:
-        nonlocal count
-        count += name in states
+    outcome = api.run(plan, limit=limit, settings=settings, on_event=_Events(len(states), set(states), quiet=as_json))
+    if outcome.scores:
+        paths = api.write_report(plan, outcome, folder, limit=limit, settings=settings)
         if as_json:
-            return
-        spent = time.perf_counter() - started
-        left = f", about {duration(spent / count * (total - count))} left" if 0 < count < total else ""
-        colour = {"fail": "red", "blocked": "yellow"}.get(what)
-        click.secho(f"[{count}/{total}{left}] {what:<7} {name}  {text}", fg=colour)
-
-    outcome = api.run(plan, limit=limit, settings=settings, on_event=event)
-    folder = settings.runs_dir / Path(grid).stem
-    paths = api.write_report(plan, outcome, folder, settings=settings)
-    if as_json:
-        print_json([{n: getattr(score, n) for n in score.__struct_fields__} for score in outcome.scores])
-    else:
-        click.echo(api.summary(folder))
-        click.echo(
-            f"trained {len(outcome.trained)}, reused {total - len(outcome.trained) - len(outcome.failed)}, "
-            f"failed {len(outcome.failed)}, in {duration(outcome.seconds)}"
-        )
-        click.echo(f"report: {paths['html']}")
+            print_json([{n: getattr(score, n) for n in score.__struct_fields__} for score in outcome.scores])
+        else:
+            click.echo(api.summary(folder))
+            reused = len(states) - len(outcome.trained) - len(set(outcome.failed) & set(states))
+            click.echo(
+                f"trained {len(outcome.trained)}, reused {reused}, failed {len(outcome.failed)}, "
+                f"in {duration(outcome.seconds)}"
+            )
+            click.echo(f"report: {paths['html']}")
     if outcome.failed:
         lines = "\n".join(f"  {name}: {why}" for name, why in outcome.failed.items())
-        raise XlingError(f"{len(outcome.failed)} run(s) failed; the others are kept:\n{lines}")
+        raise XlingError(f"{len(outcome.failed)} of the grid's runs and cells failed; all others are kept:\n{lines}")
+
+
+class _Events:
+    """Prints a line for each job that ends, with an estimate of the time left."""
+
+    def __init__(self, total: int, runs: set[str], *, quiet: bool) -> None:
+        self.total, self.runs, self.quiet = total, runs, quiet
+        self.started, self.count = time.perf_counter(), 0
+
+    def __call__(self, what: str, name: str, text: str) -> None:
+        self.count += name in self.runs
+        if self.quiet:
+            return
+        spent = time.perf_counter() - self.started
+        left = ""
+        if 0 < self.count < self.total:
+            left = f", about {duration(spent / self.count * (self.total - self.count))} left"
+        colour = {"fail": "red", "blocked": "yellow"}.get(what)
+        click.secho(f"[{self.count}/{self.total}{left}] {what:<7} {name}  {text}", fg=colour)
 
 
 def _say(states: dict[str, str], cells: int, estimate: Any) -> None:
@@ -100,7 +113,7 @@ def _say(states: dict[str, str], cells: int, estimate: Any) -> None:
 def report(grid: str, as_text: bool, **options: Any) -> None:
     """Render the report of GRID from the scores of its last run; needs no model and no torch."""
     settings = settings_from(options)
-    folder = settings.runs_dir / Path(grid).stem
+    folder = api.report_folder(grid, settings=settings)
     if not (folder / "scores.jsonl").is_file():
         raise MissingData(f"{folder / 'scores.jsonl'} does not exist: run the grid first (xling run {grid})")
     paths = api.render_report(folder)

@@ -10,6 +10,10 @@ import click
 from adapters_xling import api
 from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
 from adapters_xling.errors import XlingError
+from adapters_xling.spec import TaskSpec
+
+MAX_LENGTH = 256
+"""Tokens of a row that is checked, as in the recipe `paper`."""
 
 
 @click.group(invoke_without_command=True)
@@ -19,6 +23,8 @@ from adapters_xling.errors import XlingError
 def tasks(ctx: click.Context, as_json: bool, **options: Any) -> None:
     """List the tasks, check them, or make one from your own file."""
     if ctx.invoked_subcommand is not None:
+        given = {name: value for name, value in options.items() if value is not None}
+        ctx.default_map = {ctx.invoked_subcommand: given}  # what the command itself is not told, it takes from here
         return
     found = api.tasks(settings_from(options))
     if as_json:
@@ -35,50 +41,66 @@ def tasks(ctx: click.Context, as_json: bool, **options: Any) -> None:
 
 @tasks.command()
 @click.argument("names", nargs=-1)
-@click.option("--rows", default=200, show_default=True, help="Rows of each split that are pushed through.")
+@click.option("--rows", default=200, show_default=True, help="Rows of each split (retrieval: all).")
+@click.option("--language", help="Language to check; the first that is at hand when left out.")
 @folders
-def check(names: tuple[str, ...], rows: int, **options: Any) -> None:
+def check(names: tuple[str, ...], rows: int, language: str | None, **options: Any) -> None:
     """Push rows of each task through reading, encoding, loss and decoding; every gold answer must score 100.
 
-    All tasks are checked when no NAMES are given; tasks whose data is not at hand are named, not failed.
+    All tasks are checked when no NAMES are given; tasks whose rows are not on this machine are named, not failed.
     """
+    from adapters_xling import languages
     from adapters_xling import tasks as catalog
-    from adapters_xling.errors import MissingData
     from adapters_xling.model import load_tokenizer
+    from adapters_xling.tasks import kinds
     from adapters_xling.tasks.check import check_task
 
     settings = settings_from(options)
     data_dir = settings.data_dir
+    if language:
+        languages.language(language)
     tokenizer = load_tokenizer("xlmr-nano")
-    failed = 0
+    checked = failed = absent = 0
     for spec in [api.task(name, settings) for name in names] or api.tasks(settings):
-        language = (spec.train_languages or spec.languages)[0]
-        for split in ("train", "dev", "test"):
+        code, splits = _at_hand(spec, language, data_dir)
+        if not splits:
+            absent += 1
+            click.echo(f"{spec.name:<20} not at hand{f' in {language!r}' if language else ''}")
+            continue
+        checked += 1
+        limit = rows if kinds.get(spec.kind).trains else None  # whole sets of sentences are searched
+        for split in splits:
             try:
-                found = catalog.load(spec, split, language, data_dir=data_dir, limit=rows)
-            except MissingData as err:
-                click.echo(f"{spec.name:<20} {split:<6} no rows at hand: {str(err).splitlines()[0]}")
-                continue
-            except XlingError as err:
-                failed += 1
-                click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
-                continue
-            try:
-                report = check_task(spec, found.examples, tokenizer, language=language)
+                found = catalog.load(spec, split, code, data_dir=data_dir, limit=limit)
+                report = check_task(spec, found.examples, tokenizer, language=code, max_length=MAX_LENGTH)
             except XlingError as err:
                 failed += 1
                 click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
                 continue
             dropped = f", dropped {found.dropped}" if found.dropped else ""
             click.echo(f"{spec.name:<20} {split:<6} ok: {len(found.examples)} rows{dropped}; {report}")
+    click.echo(f"{checked} checked, {absent} not at hand")
     if failed:
         raise XlingError(f"{failed} check(s) failed; the lines above say which rows and why")
+
+
+def _at_hand(spec: TaskSpec, language: str | None, data_dir: Path | None) -> tuple[str, tuple[str, ...]]:
+    """A language with rows on this machine, the wanted one if any, and the splits it has; no splits when there is
+    none.
+    """
+    from adapters_xling import tasks as catalog
+
+    for code in (language,) if language else dict.fromkeys(spec.train_languages + spec.languages):
+        splits = catalog.splits_at_hand(spec, code, data_dir=data_dir)
+        if splits:
+            return code, splits
+    return "", ()
 
 
 @tasks.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the new task.")
-@click.option("--kind", required=True, help="sentence, choice, tag, span or retrieve.")
+@click.option("--kind", required=True, help="sentence, choice, tag or span.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--language", default="en", show_default=True, help="Language of the rows.")
 @click.option("--force", is_flag=True, help="Replace a task file of that name.")

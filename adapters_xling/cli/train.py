@@ -23,7 +23,7 @@ from adapters_xling.spec import canonical
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
 @click.option("--warm", metavar="ENTRY", help="Start the slot from this entry.")
 @click.option("--stack", metavar="ENTRY", help="Stand on this entry; it stays frozen.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @folders
@@ -167,14 +167,15 @@ def predict(
 
 def _show(texts: list[str], prediction: Any) -> None:
     """Print one prediction for a person."""
-    value = prediction.value
-    if isinstance(value, (tuple, list)):
-        print_table(("word", "tag"), list(zip(texts[0].split(), value, strict=False)))
+    value, detail = prediction.value, dict(prediction.detail)
+    shares = detail.pop("probabilities", None)
+    if isinstance(value, tuple):
+        print_table(("word", "tag", "%"), list(zip(texts[0].split(), value, [100 * s for s in shares], strict=True)))
         return
+    if isinstance(value, int):  # a choice: show its text
+        shares, value = dict(zip(texts[1:], shares, strict=True)), texts[1 + value]
     click.secho(str(value), bold=True)
-    for name, probabilities in prediction.detail.items():
-        if isinstance(probabilities, dict):
-            for label, share in sorted(probabilities.items(), key=lambda item: -item[1]):
-                click.echo(f"  {label:<15} {share:6.1%}  {'█' * round(30 * share)}")
-        else:
-            click.echo(f"  {name}: {probabilities}")
+    for label, share in sorted((shares or {}).items(), key=lambda item: -item[1]):
+        click.echo(f"  {label:<15} {share:6.1%}  {'█' * round(30 * share)}")
+    for name, other in detail.items():
+        click.echo(f"  {name}: {other}")

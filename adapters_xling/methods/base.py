@@ -118,11 +118,3 @@ class Method(ABC):
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """What has to surround a call of single layers, for libraries that prepare things per forward pass."""
         return contextlib.nullcontext()
-
-
-def settings_of(cls: type[Method]) -> dict[str, Any]:
-    """Settings of a method with their defaults (only fields that have one)."""
-    return {
-        field.name: (field.default if field.default is not dataclasses.MISSING else None)
-        for field in dataclasses.fields(cls)
-    }

@@ -90,7 +90,7 @@ class Bottleneck(Method):
         inv_reduction_factor: half the hidden size over the invertible block's bottleneck.
         prefix_length: virtual keys and values per layer.
         prefix_bottleneck: width of the network that makes them.
-        leave_out: layers (from 0) without a block.
+        leave_out: layers (from 0) without a block, in no order.
     """
 
     name: ClassVar[str] = "bottleneck"
@@ -122,6 +122,7 @@ class Bottleneck(Method):
                     f"method 'bottleneck': {field.name} does not belong to architecture {self.architecture!r}, "
                     f"which has: {', '.join(preset)}, leave_out"
                 )
+        object.__setattr__(self, "leave_out", tuple(sorted(set(self.leave_out))))
 
     def check(self, family: Family) -> None:
         """Refuse numbers that make no block, and activations the library does not have."""

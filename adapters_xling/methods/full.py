@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Full(Method):
-    """Train the encoder itself.
+    """Train the encoder itself. Its dropout is the recipe's (`Model.set_dropout`).
 
     Attributes:
         train_embeddings: False freezes the token vectors, which are most of a multilingual encoder's weights.

@@ -60,10 +60,12 @@ class Lora(Method):
         r: rank.
         alpha: the update is scaled by alpha / r, or by alpha / sqrt(r) with `rslora`.
         dropout: on the update's input, in training.
-        targets: module suffixes; None is the family's default (query and value), "all-linear" every linear map.
+        targets: module suffixes, in no order; None is the family's default (query and value), "all-linear" every linear
+            map. Spelling either out adapts the same modules under another key: which they are depends on the family,
+            and a key is made without it.
         rslora: rank-stabilised scaling (Kalajdzievski 2023).
         dora: weight-decomposed update (Liu et al. 2024); cannot be stacked, for it is not additive.
-        layers: layers (from 0) that get an update; None is all.
+        layers: layers (from 0) that get an update, in no order; None is all (likewise another key than all numbers).
     """
 
     name: ClassVar[str] = "lora"
@@ -75,6 +77,12 @@ class Lora(Method):
     rslora: bool = False
     dora: bool = False
     layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets is not None and not isinstance(self.targets, str):
+            object.__setattr__(self, "targets", tuple(sorted(set(self.targets))))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 
     def check(self, family: Family) -> None:
         """Refuse ranks, scalings and targets that cannot work."""

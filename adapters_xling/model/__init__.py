@@ -8,25 +8,39 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .backbone import LoadedBackbone, backbone_id, fingerprint, load_backbone, load_tokenizer
+from .backbone import (
+    LoadedBackbone,
+    backbone_id,
+    backbones_dir,
+    family_of,
+    fingerprint,
+    is_backbone,
+    load_backbone,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:
     from .building import bare, build, open_entry
     from .core import Model
+    from .device import resolve_device
     from .saving import check_probe, probe, save_entry
 
 __all__ = [
     "LoadedBackbone",
     "Model",
     "backbone_id",
+    "backbones_dir",
     "bare",
     "build",
     "check_probe",
+    "family_of",
     "fingerprint",
+    "is_backbone",
     "load_backbone",
     "load_tokenizer",
     "open_entry",
     "probe",
+    "resolve_device",
     "save_entry",
 ]
 
@@ -37,6 +51,7 @@ _LAZY = {
     "check_probe": "saving",
     "open_entry": "building",
     "probe": "saving",
+    "resolve_device": "device",
     "save_entry": "saving",
 }
 

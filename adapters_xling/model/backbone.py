@@ -1,14 +1,20 @@
 """Backbones: where their files are, what identifies them, how they are loaded and fingerprinted.
 
 Importing this module loads no deep-learning library; `backbone_id` never does.
+
+A backbone with a row in `backbones.py` goes by its row's name. Any other is a folder and goes by the folder's own name,
+its `repo` being "local": where the folder lies is no part of its identity, so keys and cards hold no path. To open what
+was trained on it the folder is looked for (`_places`), and is the right one exactly when its digest is the one wanted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +31,14 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 _FILES = (CONFIG, "tokenizer.json", WEIGHTS)
+"""What a backbone is: these files are fetched from the hub, and these are what its digest covers."""
+LOCAL = "local"
+"""`repo` of a backbone that has no row in `backbones.py`."""
+FOLDERS = "XLING_BACKBONES"
+"""Environment variable: a folder whose subfolders are backbones, by name."""
+
+_seen: dict[str, Path] = {}
+"""Digest -> folder of every backbone this process identified, so that what it trained it can also open."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class LoadedBackbone:
     Attributes:
         encoder: the bare encoder, without pooling layer and heads.
         tokenizer: its fast tokenizer.
-        id: what was loaded, with the digest of the weight file.
+        id: what was loaded, with the digest of its files.
         family: its architecture.
         row: its row in `backbones.py`, or one made from its configuration for a local folder.
         fingerprint: sha256 over the loaded tensors.
@@ -48,30 +62,67 @@ class LoadedBackbone:
     fingerprint: str
 
 
-def backbone_id(name: str, *, zoo: Zoo | None = None) -> BackboneId:
-    """Identify a backbone without loading it: digest of its weight file, remembered while the file stays the same.
+def backbones_dir() -> Path | None:
+    """A user's own folder of backbones, from `XLING_BACKBONES`; None when none was named."""
+    value = os.environ.get(FOLDERS)
+    return Path(value).expanduser() if value else None
+
+
+def backbone_id(name: str, *, zoo: Zoo | None = None, download: bool = False) -> BackboneId:
+    """Identify a backbone without loading it: digest of its files, remembered while they stay the same.
+
+    The digest is a sha256 over the names and sha256 digests of config.json, tokenizer.json and model.safetensors.
 
     Args:
-        name: a name from `backbones.py`, or a local folder with config.json, tokenizer.json and model.safetensors.
+        name: a name from `backbones.py`, the path of a local folder with those three files, or the name of one in the
+            zoo or in `XLING_BACKBONES`.
         zoo: where to look for backbones beside what ships with the package.
+        download: fetch a hub backbone that is not in the local cache; whatever is to be trained needs it here.
 
     Returns:
-        The identity; `digest` is None for a hub backbone that was not downloaded yet (it can be planned with).
+        The identity. Without `download`, `digest` is None for a hub backbone that is not here (it can be planned with).
+
+    Raises:
+        UnknownName: when it is none of these.
+        ZooError: when a folder is incomplete, or a download fails.
+    """
+    folder = _find(name, zoo=zoo, revision=None, download=download)
+    return _planned(name) if folder is None else _identify(name, folder)
+
+
+def is_backbone(name: str, *, zoo: Zoo | None = None) -> bool:
+    """Whether a name is a known backbone or stands for a folder of one, and is not an entry's key."""
+    return name in BACKBONES or (_typed(name) / CONFIG).is_file() or next(_named(name, zoo), None) is not None
+
+
+def family_of(name: str, *, zoo: Zoo | None = None) -> Family:
+    """Architecture of a backbone by name, or of a folder by its configuration; loads no weights.
 
     Raises:
         UnknownName: when it is neither.
-        ZooError: when a shipped or local folder is incomplete.
+        ZooError: when a folder is incomplete.
     """
-    return _identify(name, _find(name, zoo=zoo, revision=None, download=False))
+    if name in BACKBONES:
+        return FAMILIES[backbone(name).family]
+    folder = _find(name, zoo=zoo, revision=None, download=False)
+    assert folder is not None
+    return _family(_read_config(folder), folder)
 
 
-def load_backbone(name: str | BackboneId, *, zoo: Zoo | None = None, device: Any = "cpu") -> LoadedBackbone:
+def load_backbone(
+    name: str | BackboneId,
+    *,
+    zoo: Zoo | None = None,
+    device: Any = "cpu",
+    backbone: str | Path | None = None,
+) -> LoadedBackbone:
     """Load encoder and tokenizer of a backbone, from safetensors only; hub backbones are downloaded when need be.
 
     Args:
         name: name or local folder, or the identity a run or card holds, which then must be met to the byte.
         zoo: where to look for backbones beside what ships with the package.
         device: where the encoder goes.
+        backbone: folder that holds the files; nowhere else is looked then.
 
     Raises:
         UnknownName: for a backbone nobody knows.
@@ -80,20 +131,18 @@ def load_backbone(name: str | BackboneId, *, zoo: Zoo | None = None, device: Any
     import torch
     from transformers.utils import logging
 
-    wanted = name if isinstance(name, BackboneId) else None
-    name = wanted.name if wanted else str(name)
-    folder = _find(name, zoo=zoo, revision=wanted.revision if wanted else None, download=True)
-    found = _identify(name, folder)
-    if folder is None or found.digest is None:
-        raise ZooError(f"backbone {name!r}: its files could not be found")
-    if wanted and wanted.digest and wanted.digest != found.digest:
-        raise ZooError(
-            f"backbone {name!r} was {_short(wanted)}, what lies in {folder} is {_short(found)}; "
-            "pull that backbone or retrain"
-        )
+    if isinstance(name, BackboneId):
+        folder = _locate(name, zoo=zoo, place=backbone)
+        found = name if name.digest else _identify(name.name, folder)
+    else:
+        place = _place(name if backbone is None else backbone)
+        path = _find(place, zoo=zoo, revision=None, download=True)
+        assert path is not None
+        folder, found = path, _identify(place, path)
+    name = found.name
     config = _read_config(folder)
     family = _family(config, folder)
-    row = BACKBONES.get(name) or _row(name, family, config)
+    row = BACKBONES[name] if found.repo != LOCAL and name in BACKBONES else _row(name, family, config)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it lists the LM head as unused; what matters is checked below
     try:
@@ -154,12 +203,12 @@ def fingerprint(encoder: nn.Module, *, backbone_name: Callable[[str], str | None
 
 
 def require_same(found: BackboneId, wanted: BackboneId, *, who: str) -> None:
-    """Refuse a backbone other than the one something was trained on.
+    """Refuse a backbone other than the one something was trained on; the digest decides, not name or place.
 
     Raises:
         ZooError: naming both and the way out.
     """
-    if (found.repo, found.revision, found.digest) != (wanted.repo, wanted.revision, wanted.digest):
+    if found.digest != wanted.digest:
         raise ZooError(
             f"{who} was trained on {_short(wanted)}, this run uses {_short(found)}; pull that backbone or retrain"
         )
@@ -170,24 +219,109 @@ def _short(one: BackboneId) -> str:
     return f"{one.name}@{mark}"
 
 
+# --- where backbones are ------------------------------------------------------------------------------------------
+
+
 def _find(name: str, *, zoo: Zoo | None, revision: str | None, download: bool) -> Path | None:
     """Folder of a backbone's files; None for a hub backbone that is not here and may not be downloaded."""
     row = BACKBONES.get(name)
     if row is not None and row.repo is not None:
         return _hub(row, revision or row.revision, download=download)
-    if row is None and Path(name).is_dir():
-        return _complete(Path(name))
-    try:
-        return _complete((zoo or Zoo(paths.shipped_zoo_dir())).backbone_folder(name))
-    except UnknownName:
-        if row is None:
-            raise unknown(
-                "backbone", name, BACKBONES, "adapters_xling/backbones.py, or the path of a local folder"
-            ) from None
+    if row is None and _typed(name).is_dir():
+        return _complete(_typed(name))
+    folder = next(_named(name, zoo), None)
+    if folder is not None:
+        return _complete(folder)
+    if row is None:
+        raise unknown(
+            "backbone",
+            name,
+            BACKBONES,
+            f"adapters_xling/backbones.py, or the path of a local folder, or the name of one in {FOLDERS} "
+            f"({backbones_dir() or 'not set'})",
+        )
+    raise ZooError(
+        f"backbone {name!r} should lie in {paths.shipped_zoo_dir() / name}, but does not. "
+        "Reinstall the package, or make it with scripts/pretrain_nano.py"
+    )
+
+
+def _locate(wanted: BackboneId, *, zoo: Zoo | None, place: str | Path | None) -> Path:
+    """Folder with exactly the files an identity stands for.
+
+    Raises:
+        UnknownName: for a `place` that is neither folder nor name.
+        ZooError: when there is none, with every place that was looked into and how to name another.
+    """
+    others: list[tuple[Path, BackboneId]] = []
+    for folder in _places(wanted, zoo) if place is None else [_given(wanted, zoo, place)]:
+        found = _identify(wanted.name, folder)
+        if wanted.digest in (None, found.digest):
+            return folder
+        others.append((folder, found))
+    way_out = (
+        f"Name its folder as `backbone`, or set {FOLDERS} (now: {backbones_dir() or 'not set'}) to the folder in which "
+        f"it lies as {wanted.name!r}"
+    )
+    if others:
+        folder, found = others[0]
         raise ZooError(
-            f"backbone {name!r} should lie in {paths.shipped_zoo_dir() / name}, but does not. "
-            "Reinstall the package, or make it with scripts/pretrain_nano.py"
-        ) from None
+            f"backbone {wanted.name!r} with sha256:{(wanted.digest or '')[:12]} is wanted, what lies in {folder} has "
+            f"sha256:{(found.digest or '')[:12]}; pull that backbone or retrain. {way_out}"
+        )
+    raise ZooError(
+        f"backbone {_short(wanted)} is not at hand: no folder {wanted.name!r} in {(zoo or _shipped()).root} or "
+        f"{FOLDERS}, and none with its digest was used in this process. {way_out}"
+    )
+
+
+def _places(wanted: BackboneId, zoo: Zoo | None) -> Iterator[Path]:
+    """Folders in which an identity's files may lie: hub cache, zoo, `XLING_BACKBONES`, seen before; the hub last."""
+    row = BACKBONES.get(wanted.name)
+    hub = row if row is not None and row.repo is not None and row.repo == wanted.repo else None
+    cached = _hub(hub, wanted.revision or hub.revision, download=False) if hub else None
+    if cached is not None:
+        yield cached
+    if wanted.digest is not None or hub is None:
+        yield from map(_complete, _named(wanted.name, zoo))
+        seen = _seen.get(wanted.digest or "")
+        if seen is not None and (seen / CONFIG).is_file():
+            yield _complete(seen)
+    if hub and cached is None:
+        fetched = _hub(hub, wanted.revision or hub.revision, download=True)
+        assert fetched is not None
+        yield fetched
+
+
+def _given(wanted: BackboneId, zoo: Zoo | None, place: str | Path) -> Path:
+    folder = _find(_place(place), zoo=zoo, revision=wanted.revision if place == wanted.name else None, download=True)
+    assert folder is not None
+    return folder
+
+
+def _place(place: str | Path) -> str:
+    """A path always means the folder, a string may be a name."""
+    return str(place.expanduser().absolute()) if isinstance(place, Path) else place
+
+
+def _typed(name: str) -> Path:
+    """The folder that a name may be the path of."""
+    return Path(os.path.abspath(Path(name).expanduser()))  # noqa: PTH100 - a link keeps the name it was given
+
+
+def _named(name: str, zoo: Zoo | None) -> Iterator[Path]:
+    """Folders of this name in the zoo and in `XLING_BACKBONES`; a path is no name."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        return
+    with contextlib.suppress(UnknownName):
+        yield (zoo or _shipped()).backbone_folder(name)
+    own = backbones_dir()
+    if own is not None and (own / name / CONFIG).is_file():
+        yield own / name
+
+
+def _shipped() -> Zoo:
+    return Zoo(paths.shipped_zoo_dir())
 
 
 def _complete(folder: Path) -> Path:
@@ -210,25 +344,48 @@ def _hub(row: Backbone, revision: str | None, *, download: bool) -> Path | None:
     if not download:
         return None
     try:
+        _reach(row.repo, revision)
         for file in _FILES:
-            path = hf_hub_download(row.repo, file, revision=revision, etag_timeout=5)
+            path = Path(hf_hub_download(row.repo, file, revision=revision, etag_timeout=5))
+            if path.parent.parent.name == "snapshots":
+                revision = path.parent.name  # the other files come from the first one's commit
     except Exception as err:  # the client raises many unrelated types; each means "not to be had"
         raise ZooError(
             f"backbone {row.name!r} ({row.repo}@{revision or 'main'}) is not in the local cache and cannot be "
-            f"downloaded ({type(err).__name__}). Check the network, or download it elsewhere and give its folder "
-            "as the backbone; xlmr-nano needs no network"
+            f"downloaded ({type(err).__name__}). Check the network, or download {', '.join(_FILES)} elsewhere and give "
+            "their folder as the backbone; xlmr-nano needs no network"
         ) from err
-    return Path(path).parent
+    return _complete(path.parent)
 
 
-def _identify(name: str, folder: Path | None) -> BackboneId:
+def _reach(repo: str, revision: str | None) -> None:
+    """Ask the hub once: its own client would try again for half a minute before it says that there is no network."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import get_session
+
+    get_session().head(hf_hub_url(repo, CONFIG, revision=revision), timeout=5)
+
+
+# --- what identifies them -----------------------------------------------------------------------------------------
+
+
+def _planned(name: str) -> BackboneId:
+    row = backbone(name)
+    return BackboneId(name=name, repo=row.repo or name, revision=row.revision, digest=None)
+
+
+def _identify(name: str, folder: Path) -> BackboneId:
+    """Identity of the files in a folder that was found for a name, remembering where they lie."""
+    folder = folder.absolute()
+    total = hashlib.sha256("".join(f"{file}\0{file_digest(folder / file)}\n" for file in _FILES).encode())
+    digest = total.hexdigest()
+    _seen[digest] = folder
     row = BACKBONES.get(name)
-    repo = row.repo if row and row.repo else name
-    if folder is None:
-        return BackboneId(name=name, repo=repo, revision=backbone(name).revision, digest=None)
+    if row is None:
+        return BackboneId(name=folder.name, repo=LOCAL, revision=None, digest=digest)
     # In the hub's cache the snapshot folder is named by the commit.
-    revision = folder.name if row and row.repo and folder.parent.name == "snapshots" else None
-    return BackboneId(name=name, repo=repo, revision=revision, digest=file_digest(folder / WEIGHTS))
+    revision = folder.name if row.repo and folder.parent.name == "snapshots" else None
+    return BackboneId(name=name, repo=row.repo or name, revision=revision, digest=digest)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,20 @@ from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.methods import Method, resolve
 from adapters_xling.methods.native import read_tensors
 from adapters_xling.methods.slots import own_route, slot_name, slots
-from adapters_xling.spec import Base, Route, RunSpec, Slot, Stack, TaskSpec, Use, Warm, describe, entries, key
+from adapters_xling.spec import (
+    BackboneId,
+    Base,
+    Route,
+    RunSpec,
+    Slot,
+    Stack,
+    TaskSpec,
+    Use,
+    Warm,
+    describe,
+    entries,
+    key,
+)
 from adapters_xling.zoo import Entry, Zoo
 
 from .backbone import LoadedBackbone, load_backbone, require_same
@@ -24,7 +38,14 @@ from .core import Model, seed_for
 from .saving import ENCODER, HEADS, check_probe
 
 
-def build(run: RunSpec, *, zoo: Zoo, tasks: Sequence[TaskSpec], device: Any = "cpu") -> Model:
+def build(
+    run: RunSpec,
+    *,
+    zoo: Zoo,
+    tasks: Sequence[TaskSpec],
+    device: Any = "cpu",
+    backbone: str | Path | None = None,
+) -> Model:
     """Make the model a run trains: parents resident and frozen, the slot attached, heads fresh or carried over.
 
     The result is in eval mode; `trainable_parameters()` is what the run may change. Initial weights do not depend on
@@ -35,9 +56,11 @@ def build(run: RunSpec, *, zoo: Zoo, tasks: Sequence[TaskSpec], device: Any = "c
         zoo: where the parents are.
         tasks: the run's tasks, in the run's order.
         device: where the model goes.
+        backbone: folder of the run's backbone, when it cannot be found by itself; its files must be the same.
 
     Raises:
-        ConfigError: for a method that cannot start or run so, and parents of another method or settings.
+        ConfigError: for a method that cannot start or run so, rows longer than the encoder can read, and parents of
+            another method or settings.
         UnknownName: for a parent or backbone nobody knows.
         ZooError: for parents or backbones that are not what their cards say.
     """
@@ -54,18 +77,24 @@ def build(run: RunSpec, *, zoo: Zoo, tasks: Sequence[TaskSpec], device: Any = "c
             f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
             "Valid: slot, or stack(<entries>, slot)"
         )
-    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=None)
+    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone)
     method.check(loaded.family)
+    model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
+    if run.recipe.max_length > model.max_positions:
+        raise ConfigError(
+            f"recipe.max_length is {run.recipe.max_length}, but backbone {run.backbone.name!r} reads at most "
+            f"{model.max_positions} tokens; set --with max_length={model.max_positions} (or less)"
+        )
     resident = _Resident(loaded, method, zoo)
     route = resident.expand(run.route)
     warm = resident.check(run.init.entry) if isinstance(run.init, Warm) else None
     if warm is not None:
         _same_ground(warm, route, resident)
-    model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
     own = slot_name(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(run.seed, "slot"))
         model.trainable = method.attach(model.encoder, own, warm.folder / ENCODER if warm else None, route)
+    model.set_dropout()
     if warm is not None:
         _prove(loaded, warm, own_route(route, own), method)
     for task in tasks:
@@ -75,7 +104,7 @@ def build(run: RunSpec, *, zoo: Zoo, tasks: Sequence[TaskSpec], device: Any = "c
 
 
 def open_entry(
-    name: str, *, zoo: Zoo, device: Any = "cpu", route: Route | None = None, backbone: str | None = None
+    name: str, *, zoo: Zoo, device: Any = "cpu", route: Route | None = None, backbone: str | Path | None = None
 ) -> Model:
     """Open an entry for use: its encoder side, what it stands on, and its heads, all checked.
 
@@ -84,7 +113,7 @@ def open_entry(
         zoo: where it and its parents are.
         device: where the model goes.
         route: how to run it instead of as it was trained; `Use` names entries of the same method.
-        backbone: another place of the same backbone (a folder that moved); its weights must be the same to the byte.
+        backbone: folder of its backbone, when it cannot be found by itself; its files must be the same to the byte.
 
     Raises:
         UnknownName: for an entry or backbone nobody knows.
@@ -106,14 +135,16 @@ def open_entry(
     return model.requires_grad_(False).eval().to(device)
 
 
-def bare(name: str, *, zoo: Zoo | None = None, device: Any = "cpu") -> Model:
-    """Open a backbone without any entry: retrieval needs no training.
+def bare(
+    name: str | BackboneId, *, zoo: Zoo | None = None, device: Any = "cpu", backbone: str | Path | None = None
+) -> Model:
+    """Open a backbone without any entry: retrieval needs no training. Arguments are those of `load_backbone`.
 
     Raises:
         UnknownName: for a backbone nobody knows.
         ZooError: when its files cannot be had or are damaged.
     """
-    return Model(load_backbone(name, zoo=zoo), resolve("head")).to(device)
+    return Model(load_backbone(name, zoo=zoo, backbone=backbone), resolve("head")).to(device)
 
 
 @dataclass
@@ -172,14 +203,12 @@ class _Resident:
         return entry
 
 
-def _load(run: RunSpec, *, zoo: Zoo, who: str, backbone: str | None) -> LoadedBackbone:
-    wanted = run.backbone
-    loaded = load_backbone(backbone or wanted, zoo=zoo)
-    if backbone is not None:
-        if loaded.id.digest != wanted.digest:
-            require_same(loaded.id, wanted, who=who)
-        loaded = LoadedBackbone(**{**vars(loaded), "id": wanted})
-    require_same(loaded.id, wanted, who=who)
+def _load(run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None) -> LoadedBackbone:
+    try:
+        loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone)
+    except ZooError as err:
+        raise ZooError(f"{who}: {err}") from err
+    require_same(loaded.id, run.backbone, who=who)
     return loaded
 
 

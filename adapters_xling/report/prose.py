@@ -19,7 +19,8 @@ from adapters_xling.report.scores import RunInfo
 HOW_TO_READ = (
     "Every number is a percentage of the metric named with the task. Zero-shot is the unweighted mean over the "
     "languages that were not trained on; the source language stands beside it and is never part of it.",
-    "Δ is the difference to the same method without an intermediate task, taken within each seed and then averaged.",
+    "Δ is the difference to the same method without an intermediate task, taken within each seed and then averaged. "
+    "A row with an intermediate task had more steps in total, those of that task; Δ does not correct for them.",
     "± is the standard deviation over seeds. * marks a Δ that a paired t test over seeds tells from zero at the 5% "
     "level; it is not corrected for the number of comparisons and says nothing about the sampling of test examples. "
     "With one seed there is no such hint.",

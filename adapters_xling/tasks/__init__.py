@@ -1,6 +1,7 @@
 """Tasks: their YAML files, their rows, and the kinds that give them form. Importing this loads no torch.
 
-The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `load`, `ref` (rows); `features` (token ids).
+The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `load`, `load_all`, `ref` (rows); `features` (token
+ids).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cache import features
     from .catalog import all_specs, get, names, train_task
-    from .data import Rows, load, ref, splits_at_hand
+    from .data import Rows, load, load_all, ref, splits_at_hand
     from .private import draft_task
 
 _VERBS = {
@@ -21,6 +22,7 @@ _VERBS = {
     "train_task": "catalog",
     "Rows": "data",
     "load": "data",
+    "load_all": "data",
     "ref": "data",
     "splits_at_hand": "data",
     "features": "cache",
@@ -34,6 +36,7 @@ __all__ = [
     "features",
     "get",
     "load",
+    "load_all",
     "names",
     "ref",
     "splits_at_hand",

@@ -37,6 +37,8 @@ FORMAT = 1
 CHUNK = 2000
 """Examples that are encoded at a time, so that a large set never exists twice as Python objects."""
 
+_KINDS_DIR = Path(__file__).parent / "kinds"
+
 _DTYPES: dict[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 _Arrays = dict[str, np.ndarray]
 
@@ -150,19 +152,21 @@ def content_digest(kind: Kind, examples: Sequence[Example], tokenizer: Any, task
 
 
 def _code_digest(cls: type) -> str:
-    """Digest of the source files of a class and its bases: a changed `encode` must not meet features of the old one."""
-    digest = hashlib.sha256()
+    """Digest of the code that encodes: a changed `encode` must not meet features of the old one.
+
+    That is every file of `tasks/kinds/`, whoever imports whom there, and files of the class and its bases elsewhere.
+    """
+    sources = {file.name: file for file in _KINDS_DIR.glob("*.py")}
     for base in cls.__mro__[:-1]:
         try:
-            module = inspect.getmodule(base)
-            folder = Path(inspect.getfile(base))
-            sources = [folder, folder.with_name("common.py")]
+            file = Path(inspect.getfile(base))
         except (TypeError, OSError):
             continue
-        if module is not None and module.__name__.partition(".")[0] != "abc":
-            for source in sources:
-                if source.is_file():
-                    digest.update(source.read_bytes())
+        if file.is_file() and file.parent != _KINDS_DIR and base.__module__.partition(".")[0] != "abc":
+            sources[f"{base.__module__}:{file.name}"] = file
+    digest = hashlib.sha256()
+    for name, file in sorted(sources.items()):
+        digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ The catalog is the only place that knows which tasks exist; a task is added by a
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec
 from adapters_xling.tasks import readers
 
 _NOT_TASKS = frozenset({"grids"})
+RECIPES = "recipes.yaml"
+"""Optimisation settings; they lie beside the tasks and are none."""
+
 ALL = "all"
 """Name, in `splits`, of rows that a partition divides into splits."""
 
@@ -42,8 +46,20 @@ def _candidates(extra: Path | None) -> Iterator[Path]:
     if not private.is_dir():
         raise ConfigError(f"{private} is not a folder of task files; mend --tasks or XLING_TASKS")
     for file in sorted([*private.glob("*.yaml"), *private.glob("*/*.yaml")]):
-        if file.name != "recipes.yaml" and file.parent.name not in _NOT_TASKS:
+        if file.name == RECIPES:
+            _say_recipes_are_not_read(file)
+        elif file.parent.name not in _NOT_TASKS:
             yield file
+
+
+@functools.cache
+def _say_recipes_are_not_read(file: Path) -> None:
+    """Warn, once in a process: only the shipped recipes are read."""
+    warnings.warn(
+        f"{file} is not read: recipes come from {paths.task_configs_dir() / RECIPES} alone. Give differences with "
+        "`xling train --with NAME=VALUE`, or under `overrides` of a grid",
+        stacklevel=2,
+    )
 
 
 def names(extra: Path | None = None) -> tuple[str, ...]:
@@ -76,7 +92,7 @@ def train_task(task: TaskSpec, *, override: str | None = None, extra: Path | Non
     """The task whose train and dev rows `task` learns from: itself, its `train_on`, or `override`.
 
     Raises:
-        ConfigError: where the override's kind or labels do not fit.
+        ConfigError: where kind, labels or head of what is trained on do not fit.
     """
     seen = [task.name]
     while source := override or task.train_on:
@@ -191,4 +207,10 @@ def _check_fit(task: TaskSpec, source: TaskSpec, where: str) -> None:
         raise ConfigError(
             f"{where}: {source.name!r} is of kind {source.kind!r} with labels {list(source.labels)}, but {task.name!r} "
             f"is of kind {task.kind!r} with labels {list(task.labels)}; a head serves both only where these are equal"
+        )
+    if source.head_name != task.head_name:
+        raise ConfigError(
+            f"{where}: the head trained on {source.name!r} is kept as {source.head_name!r}, but {task.name!r} looks "
+            f"for {task.head_name!r}; write `head: {source.head_name}` in the task file of {task.name!r}, or give both "
+            "task files the same `head`"
         )

@@ -87,7 +87,7 @@ def check_task(
     for at in range(0, len(features), BATCH_SIZE):
         part = features[at : at + BATCH_SIZE]
         _check_batch(kind, task, part, kind.collate(part, pad_id=tokenizer.pad_token_id), examples)
-    lossy = {features_.example: features_.meta["unreachable"] for features_ in features if _unreachable(features_)}
+    lossy = kind.unreachable(features, examples, task)
     excused = {examples[i].id for i in lossy}
     decoded = kind.decode(kind.gold_outputs(features, examples, task), features, examples, task)
     golds, predictions = _aligned(kind, task, examples, decoded, excused)
@@ -106,10 +106,6 @@ def check_task(
         scores=_score_gold(task, golds, predictions, language),
         majority={name: _score(task, name, golds, floor, language) for name in task.metrics},
     )
-
-
-def _unreachable(feature: Features) -> bool:
-    return bool(feature.meta) and "unreachable" in feature.meta
 
 
 def _check_examples(kind: Kind, task: TaskSpec, examples: Sequence[Example]) -> None:

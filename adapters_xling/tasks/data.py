@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapters_xling import spec
-from adapters_xling.errors import DataError, XlingError, unknown
+from adapters_xling.errors import ConfigError, DataError, XlingError, unknown
 from adapters_xling.spec import Partition, TaskRef, TaskSpec
 from adapters_xling.tasks import catalog, rows, sources
 from adapters_xling.tasks.examples import ChoiceExample, Example, RetrieveExample, SentenceExample
+from adapters_xling.tasks.kinds import options
 
 NUM_SAMPLES = 3
 MIN_SUSPICIOUS = 50
@@ -204,40 +205,100 @@ def _refuse_blanked(task: TaskSpec, split: str, source: str, examples: list[Exam
         )
 
 
+def load_all(
+    task: TaskSpec,
+    split: str,
+    languages: Sequence[str],
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+) -> tuple[list[Example], dict[str, Rows]]:
+    """Read one split in several languages as one list of rows with ids of their own.
+
+    Parallel rows have the same id in every language, so with several languages each id becomes ``<language>:<id>``.
+    With one language this is exactly `load`.
+
+    Args:
+        task: whose rows.
+        split: ``train``, ``dev`` or ``test``.
+        languages: codes; their rows follow one another in this order.
+        data_dir: folder of the original files; default `XLING_DATA`.
+        limit: rows of all languages together, divided equally, the first languages one more where it does not come
+            out even. What a small language leaves unused goes to no other.
+
+    Returns:
+        All examples, and the rows of each language (with the same ids).
+
+    Raises:
+        MissingData, DataError, UnknownName: as `load` does.
+    """
+    found: dict[str, Rows] = {}
+    for i, language in enumerate(languages):
+        share = None if limit is None else limit // len(languages) + (i < limit % len(languages))
+        rows_of = load(task, split, language, data_dir=data_dir, limit=share)
+        if len(languages) > 1:
+            own = [_in_language(example, language) for example in rows_of.examples]
+            rows_of = dataclasses.replace(rows_of, examples=own)
+        found[language] = rows_of
+    return [example for rows_of in found.values() for example in rows_of.examples], found
+
+
+def _in_language(example: Example, language: str) -> Example:
+    if isinstance(example, RetrieveExample):
+        example = dataclasses.replace(example, matches=tuple(f"{language}:{match}" for match in example.matches))
+    return _with_id(example, f"{language}:{example.id}")
+
+
 def ref(
-    task: TaskSpec, *, data_dir: Path | None = None, train_on: str | None = None, extra: Path | None = None
+    task: TaskSpec,
+    *,
+    data_dir: Path | None = None,
+    train_on: str | None = None,
+    extra: Path | None = None,
+    allow_unlocked: bool = False,
 ) -> TaskRef:
     """Name and digest of everything about a task that changes what a model learns from it.
 
-    Digested: kind, labels, options and head; of the task it trains on also reader, options and partition; the
-    converters' version; and the identity of the train and dev rows. Titles, citations, metrics, evaluation languages do
-    not change weights and are left out. Reads no row: files are hashed, once per change.
+    Digested: kind, labels, options (with the kind's defaults) and head; of the task it trains on also reader, options,
+    partition and the first metric, which selects the weights; the converters' version; and the identity of the train
+    and dev rows. Titles, citations, other metrics, evaluation languages do not change weights and are left out. Reads
+    no row and imports no torch: files are hashed, once per change.
 
     Args:
         task: the task.
         data_dir: folder of the original files.
         train_on: another task to learn from than the file says.
         extra: private folder of task files.
+        allow_unlocked: accept train rows from the hub at no fixed revision, for a look at a digest that does not tell
+            which rows they are; nothing is trained under it.
 
     Raises:
         MissingData: when no source of the train rows is at hand.
+        ConfigError: when the train or dev rows come from the hub at no fixed revision.
     """
     source = catalog.train_task(task, override=train_on, extra=extra)
+    identities = []
+    for split in ("train", "dev"):
+        for language in source.train_languages if sources.has_split(source, split) else ():
+            found = sources.find(source, split, language, data_dir=data_dir)
+            if not (found.locked or allow_unlocked):
+                raise ConfigError(
+                    f"task {source.name!r}: the {split} rows in {language!r} would come from {found.description}: "
+                    "at no fixed revision they can change from one day to the next, and nobody could say what was "
+                    "learnt from. Set `revision:` of that source in the task file to a commit of the data set, or put "
+                    "the original files under --data-dir or XLING_DATA"
+                )
+            identities.append([split, language, found.definition(), found.identity()])
     parts: dict[str, object] = {
         "kind": task.kind,
         "labels": task.labels,
-        "options": task.options,
+        "options": options.resolved(task),
         "head": task.head_name,
         "train_on": source.name,
-        "train_options": source.options,
+        "train_options": options.resolved(source),
+        "select_by": source.metrics[0],
         "converters": rows.VERSION,
-        "rows": [
-            [split, language, found.definition(), found.identity()]
-            for split in ("train", "dev")
-            for language in source.train_languages
-            if sources.has_split(source, split)
-            for found in [sources.find(source, split, language, data_dir=data_dir)]
-        ],
+        "rows": identities,
     }
     return TaskRef(name=task.name, digest=spec.digest(parts))
 

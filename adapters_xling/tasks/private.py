@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,12 @@ from adapters_xling.errors import ConfigError, DataError, MissingData, unknown
 from adapters_xling.spec import FileSource, TaskSpec
 from adapters_xling.tasks import data, readers
 from adapters_xling.tasks.data import Rows
+from adapters_xling.tasks.rows import Raw
+
+GOLD = ("label", "tags", "answers", "impossible")
+"""Fields that are gold: rows to predict for may have such columns, and they are not looked at."""
+
+_ONE_CHOICE = re.compile(r"choice[ _-]?(\d+)", re.IGNORECASE)
 
 MAX_LABELS = 100
 """More different labels than this are taken for a column of free text."""
@@ -51,7 +58,7 @@ _FORMS = {
         None,
     ),
     "tag": _Form(
-        {"words": ("words", "tokens"), "tags": ("tags", "labels", "ner_tags", "pos_tags")},
+        {"words": ("words", "tokens", "text", "sentence"), "tags": ("tags", "labels", "ner_tags", "pos_tags")},
         {"id": ("id", "uid"), "group": ("group",)},
         "tag_accuracy",
         "tags",
@@ -110,8 +117,7 @@ def draft_task(
     if not usable:
         reason = f": {raws[0].place}: {raws[0].reject}" if raws else ""
         raise DataError(f"{path}: no usable row{reason}. A table needs a header line and at least one row.")
-    found = list(dict.fromkeys(itertools.chain.from_iterable(raw.values for raw in usable[:1000])))
-    chosen = _choose(path, form, found, columns or {}, kind)
+    chosen = _choose(path, form, _columns(usable), columns or {}, kind)
     body: dict[str, Any] = {
         "name": name,
         "kind": kind,
@@ -136,20 +142,20 @@ def draft_task(
         "licence": "private",
     }
     if form.labels_from:
-        body["labels"] = _labels(path, usable, chosen[form.labels_from])
+        body["labels"] = _labels(path, usable, chosen[form.labels_from], several=kind == "tag")
     notes = f"# Drafted from {path.name}: {len(usable)} rows"
     notes += f", {len(raws) - len(usable)} torn\n" if len(usable) < len(raws) else "\n"
     notes += "# Check columns and labels. Rows with the same group (default: the first text) stay in one split.\n"
-    return notes + yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+    return notes + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
 
 
-def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str], kind: str) -> dict[str, str]:
-    """Field -> column: as given, else by a usual name."""
+def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str], kind: str) -> dict[str, Any]:
+    """Field -> column: as given, else by a usual name; choices may also be columns choice1, choice2, …"""
     lower = {column.lower(): column for column in reversed(found)}
     for field, column in given.items():
         if column not in found:
             raise DataError(f"{path}: no column {column!r} for {field!r}; found {', '.join(map(repr, found))}")
-    chosen: dict[str, str] = {}
+    chosen: dict[str, Any] = {}
     for field, usual in {**form.required, **form.optional}.items():
         if field in given:
             chosen[field] = given[field]
@@ -157,20 +163,37 @@ def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str],
         match = next((lower[name] for name in usual if name in lower and lower[name] not in chosen.values()), None)
         if match is not None:
             chosen[field] = match
+        elif field == "choices" and len(apart := _choice_columns(found)) > 1:
+            chosen[field] = apart
         elif field in form.required:
+            more = ", or choice1, choice2, …" if field == "choices" else ""
             raise DataError(
                 f"{path}: which column is {field!r} of kind {kind!r}? Found {', '.join(map(repr, found))}; usual names "
-                f"are {', '.join(usual)}. Name it with columns: {field}=<column>."
+                f"are {', '.join(usual)}{more}. Name it with columns: {field}=<column>."
             )
     return chosen
 
 
-def _labels(path: Path, raws: list[Any], column: str) -> list[str]:
-    """Labels that occur, sorted; blanks are left out."""
+def _choice_columns(found: list[str]) -> list[str]:
+    """Columns choice1, choice2, … in the order of their numbers."""
+    numbered = [(int(match[1]), column) for column in found if (match := _ONE_CHOICE.fullmatch(column.strip()))]
+    return [column for _, column in sorted(numbered)]
+
+
+def _columns(raws: list[Raw]) -> list[str]:
+    """Columns of the first rows, in order of first appearance."""
+    return list(dict.fromkeys(itertools.chain.from_iterable(raw.values for raw in raws[:1000])))
+
+
+def _labels(path: Path, raws: list[Raw], column: str, *, several: bool) -> list[str]:
+    """Labels that occur, sorted; blanks are left out. With `several` of them in a row, blanks stand between."""
     counts: Counter[str] = Counter()
     for raw in raws:
         value = raw.values.get(column, "")
-        counts.update(map(str, value) if isinstance(value, list) else [str(value).strip()])
+        if isinstance(value, list):
+            counts.update(map(str, value))
+        else:
+            counts.update(str(value).split() if several else [str(value).strip()])
     counts.pop("", None)
     if len(counts) < 2:
         raise DataError(f"{path}: column {column!r} holds {len(counts)} different label(s); a task needs at least two")
@@ -184,7 +207,10 @@ def _labels(path: Path, raws: list[Any], column: str) -> list[str]:
 
 
 def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None = None) -> Rows:
-    """Read rows to predict for: a table with the columns of a kind of task, gold not needed.
+    """Read rows to predict for: a table with the columns of a kind of task. Columns of gold are not looked at.
+
+    Choices are a list in one column, or columns choice1, choice2, …; words to tag are a list, or one text that is split
+    at blanks.
 
     Args:
         path: tsv, csv, jsonl or json.
@@ -205,11 +231,16 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     for given in columns or {}:
         if given not in fields:
             raise unknown(f"field of kind {task.kind!r}", given, fields)
-    usual = {field: list(names) for field, names in fields.items() if field not in ("id", "group")}
+    plain = {field: column for field, column in (columns or {}).items() if field not in GOLD}
+    inputs_form = form._replace(required={field: names for field, names in form.required.items() if field not in GOLD})
+    usable = [
+        raw for raw in readers.get("table").read([path], options={}, language=task.languages[0]) if raw.reject is None
+    ]
+    chosen = _choose(path, inputs_form, _columns(usable), plain, task.kind) if usable else {}
     source = FileSource(
         reader="table",
         splits={"test": str(path.resolve())},
-        options={"columns": {**usual, **(columns or {})}},
+        options={"columns": {**chosen, **dict.fromkeys(GOLD, ())}},
     )
     inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={})
     return data.load(inputs, "test", task.languages[0], need_gold=False)

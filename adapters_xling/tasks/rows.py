@@ -15,6 +15,7 @@ Options that every converter understands (`options` of a source):
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from adapters_xling.tasks.examples import (
     TagExample,
 )
 
-VERSION = 1
+VERSION = 2
 """Raise when the same raw row would become another example: it enters every task's digest."""
 
 OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts"})
@@ -228,15 +229,28 @@ def _choices(raw: Raw, context: Context) -> tuple[tuple[str, ...], tuple[str, ..
         raise missing_column(raw, "choices", (wanted,))
     else:
         found = raw.values[wanted]
+    if isinstance(found, str):
+        found = _from_json(found)
     names: list[str] = []
     if isinstance(found, Mapping):
         parallel = set(found) == {"label", "text"}
         names = list(map(str, found["label"] if parallel else found))
         found = found["text"] if parallel else list(found.values())
     if not isinstance(found, (list, tuple)):
-        raise DataError(f"{raw.place}: column {wanted!r} holds {found!r} instead of a list of choices")
+        raise DataError(
+            f"{raw.place}: column {wanted!r} holds {found!r} instead of a list of choices. In a table write a JSON "
+            'list (["yes", "no"]) into the cell, or one column per choice: choice1, choice2, …'
+        )
     texts = tuple("" if text is None else str(text).strip() for text in found)
     return tuple(names) or tuple(map(str, range(len(texts)))), texts
+
+
+def _from_json(cell: str) -> Any:
+    """What a table's cell holds as JSON; the cell itself where that is none."""
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
 
 
 def _choice_label(raw: Raw, names: tuple[str, ...], context: Context) -> int | None:
@@ -260,19 +274,19 @@ def _choice_label(raw: Raw, names: tuple[str, ...], context: Context) -> int | N
 
 @converter("tag")
 def _tag(raw: Raw, identifier: str, context: Context) -> Example:
-    words = tuple(map(str, context.get(raw, "words", ("words", "tokens"))))
-    tags = context.get(raw, "tags", ("tags",), required=context.need_gold)
+    words = _split(raw, "words", context.get(raw, "words", ("words", "tokens")))
+    tags = _split(raw, "tags", context.get(raw, "tags", ("tags",), required=context.need_gold))
     if not words:
         raise Reject("no words")
     if "" in words:
         raise Reject("empty word")
     group = str(context.get(raw, "group", ("group",), required=False) or " ".join(words))
-    if not tags or not any(map(str, tags)):
+    if not any(tags):
         if context.need_gold:
             raise Reject(BLANK_LABEL)
         return TagExample(id=identifier, words=words, group=group)
     table = context.options.get("labels", {})
-    tags = tuple(str(table.get(str(tag), tag)) for tag in tags)
+    tags = tuple(str(table.get(tag, tag)) for tag in tags)
     if len(tags) != len(words):
         raise Reject("not one tag per word")
     known = set(context.task.labels)
@@ -282,6 +296,17 @@ def _tag(raw: Raw, identifier: str, context: Context) -> Example:
         if tag not in known:
             raise unknown_label(raw, tag, context.task)
     return TagExample(id=identifier, words=words, tags=tags, group=group)
+
+
+def _split(raw: Raw, name: str, value: Any) -> tuple[str, ...]:
+    """Words or tags: a list of them, or one text in which blanks stand between them."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(value.split())
+    if not isinstance(value, (list, tuple)):
+        raise DataError(f"{raw.place}: {name} are {value!r} instead of a list, or a text with blanks between them")
+    return tuple(map(str, value))
 
 
 @converter("span")

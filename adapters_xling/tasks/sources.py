@@ -33,6 +33,7 @@ class Found:
         read: yields its raw rows; the options are those of its converters.
         identity: digest of what the rows come from.
         definition: what of the task's file determines the rows, plain data to be hashed.
+        locked: False for rows of the hub at no fixed revision, whose identity cannot be known.
     """
 
     description: str
@@ -42,6 +43,7 @@ class Found:
     options: Mapping[str, Any] = field(default_factory=dict)
     partition: Partition | None = None
     files: tuple[Path, ...] = ()
+    locked: bool = True
 
 
 def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found:
@@ -225,4 +227,5 @@ def _hub(source: HubSource, split: str, language: str) -> Found:
         definition=lambda: _definition(source, split),
         options=source.options,
         partition=source.partition,
+        locked=source.revision is not None,
     )

@@ -57,6 +57,19 @@ def test_defaults_are_written_out_and_equal_the_same_numbers_given_by_hand() -> 
     assert resolve("bottleneck").spec().settings["reduction_factor"] == 16
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("lora", {"layers": (0, 1)}, {"layers": [1, 0, 1]}),
+        ("lora", {"targets": ("key", "query")}, {"targets": ["query", "key", "key"]}),
+        ("bottleneck", {"leave_out": (0, 2)}, {"leave_out": [2, 0, 2]}),
+    ],
+)
+def test_the_order_of_layers_and_targets_makes_no_other_method(name: str, one: dict, other: dict) -> None:
+    assert canonical_json(resolve(name, one).spec()) == canonical_json(resolve(name, other).spec())
+    assert resolve(name, one) == resolve(name, other) != resolve(name)
+
+
 @every_method
 def test_attach_makes_exactly_the_declared_parameters_trainable(case: str) -> None:
     encoder = new_encoder()

@@ -1,4 +1,4 @@
-"""The loop's promises: order, accumulation, selection, patience, guard, determinism, and what a failure leaves behind."""
+"""The loop keeps its promises: order, accumulation, selection, patience, guard, determinism, failures."""
 
 from __future__ import annotations
 

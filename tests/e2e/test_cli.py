@@ -73,7 +73,11 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
         (["run", "quikstart"], "Did you mean 'quickstart'"),
         (["run", "absent.yaml"], "does not exist"),
         (["run", "quickstart", "--methods", "loar"], "Did you mean 'lora'"),
-        (["run", "quickstart", "--languages", "xx"], "unknown language"),
+        (["run", "quickstart", "--languages", "xx"], "unknown language of this grid's targets 'xx'"),
+        (["train", "mini-pos", "--with", "batch_size=[1"], "is not a value"),
+        (["train", "mini-pos", "--with", "learning_rate=.inf"], "give a number"),
+        (["train", "mini-pos", "--seed", "-1"], "--seed"),
+        (["run", "quickstart", "--seeds", "a"], "whole numbers"),
         (["report", "quickstart"], "run the grid first"),
         (["zoo", "show", "nothing-here"], "nothing-here"),
         (["zoo", "verify"], "--all"),
@@ -165,7 +169,7 @@ def test_a_grid_runs_reports_and_trains_nothing_the_second_time(
     code, out, err = xling("run", grid, "--limit", "10", "--workers", "1", capsys=capsys)
     assert code == 0, err
     assert "trained 5" in out
-    folder = tmp_path / "runs" / "small"
+    folder = tmp_path / "runs" / "small-first10"
     lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
     cells = {(s["task"], s["method"], s["intermediate"]) for s in lines}
     assert {
@@ -179,10 +183,27 @@ def test_a_grid_runs_reports_and_trains_nothing_the_second_time(
     assert (folder / "report.md").is_file()
     code, again, _ = xling("run", grid, "--limit", "10", "--workers", "1", capsys=capsys)
     assert "trained 0, reused 5" in again
-    before = html
-    assert xling("report", grid, capsys=capsys)[0] == 0
-    strip = (folder / "report.html").read_text(encoding="utf-8")
-    assert len(strip) == pytest.approx(len(before), rel=0.05)
+    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    assert "Only the first 10 rows of each set were scored." in info["info"]["notes"]
+    rendered = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    folder.rename(tmp_path / "runs" / "small")
+    code, out, _ = xling("report", grid, capsys=capsys)
+    assert code == 0
+    assert (tmp_path / "runs" / "small" / "report.html").read_bytes() == rendered
+
+
+def test_two_workers_give_the_scores_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = grid_file(tmp_path)
+    found = []
+    for workers in ("1", "2"):
+        monkeypatch.setenv("XLING_RUNS", str(tmp_path / workers))
+        code, _, err = xling("run", grid, "--limit", "5", "--workers", workers, capsys=capsys)
+        assert code == 0, err
+        found.append((tmp_path / workers / "small-first5" / "scores.jsonl").read_text(encoding="utf-8"))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +247,7 @@ def test_a_failed_run_blocks_its_children_and_nothing_else(capsys: pytest.Captur
     assert code == 2
     assert "planted failure" in err
     assert "blocked: its parent" in err
-    scores = (tmp_path / "runs" / "small" / "scores.jsonl").read_text(encoding="utf-8")
+    scores = (tmp_path / "runs" / "small-first5" / "scores.jsonl").read_text(encoding="utf-8")
     assert '"method":"full","init":"warm"' in scores
     code, out, _ = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
     assert code == 0

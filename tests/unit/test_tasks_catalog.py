@@ -190,10 +190,49 @@ def test_train_task_follows_train_on_and_the_override() -> None:
         tasks.train_task(xnli, override="panx")
 
 
+@pytest.mark.parametrize("name", [name for name in tasks.names() if tasks.get(name).train_on])
+def test_every_target_finds_the_head_of_what_it_trains_on(name: str) -> None:
+    task = tasks.get(name)
+    assert task.head_name == tasks.train_task(task).head_name
+
+
+def test_the_sources_that_the_shipped_grids_name_fit_their_targets() -> None:
+    named = [
+        (target["task"], target["train"])
+        for file in (paths.task_configs_dir() / "grids").glob("*.yaml")
+        for target in spec.read_yaml(file)["targets"]
+        if isinstance(target, dict) and "train" in target
+    ]
+    assert {("xnli", "kit-nli"), ("kit-xquad", "kit-squad1")} <= set(named)
+    for target, source in named:
+        found = tasks.train_task(tasks.get(target), override=source)
+        assert (found.name, found.head_name) == (source, tasks.get(target).head_name)
+
+
+def test_a_source_with_another_head_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    write(tmp_path / "own", {"name": "source"})
+    path = write(tmp_path / "own", {"train_on": "source"})
+    with pytest.raises(
+        ConfigError, match=r"kept as 'source', but 'mine' looks for 'mine'; write `head: source`"
+    ) as caught:
+        tasks.get("mine", extra=tmp_path / "own")
+    assert str(path) in str(caught.value)
+    write(tmp_path / "own", {"train_on": "source", "head": "source"})
+    assert tasks.train_task(tasks.get("mine", extra=tmp_path / "own"), extra=tmp_path / "own").name == "source"
+    with pytest.raises(ConfigError, match="write `head: kit-squad1` in the task file of 'xquad'"):
+        tasks.train_task(tasks.get("xquad"), override="kit-squad1")
+
+
+def test_private_recipes_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    write(tmp_path / "own")
+    (tmp_path / "own" / "recipes.yaml").write_text("paper: {}\n")
+    with pytest.warns(UserWarning, match=r"own.recipes\.yaml is not read: .* --with NAME=VALUE"):
+        assert "mine" in tasks.names(tmp_path / "own")
+
+
 def test_tasks_that_train_on_one_another_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "own", {"name": "a", "train_on": "b"})
-    write(tmp_path / "own", {"name": "b", "train_on": "c"})
-    write(tmp_path / "own", {"name": "c", "train_on": "b"})
+    for name, source in ("ab", "bc", "cb"):
+        write(tmp_path / "own", {"name": name, "train_on": source, "head": "shared"})
     with pytest.raises(ConfigError, match="a -> b -> c -> b"):
         tasks.train_task(tasks.get("a", extra=tmp_path / "own"), extra=tmp_path / "own")
 

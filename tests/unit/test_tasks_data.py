@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 
 from adapters_xling import tasks
-from adapters_xling.errors import DataError, MissingData, UnknownName
+from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
 from adapters_xling.spec import FileSource, HubSource, Partition, TaskSpec, decode
-from adapters_xling.tasks import data, hub_rows, mini, sources
+from adapters_xling.tasks import data, hub_rows, kinds, mini, sources
+from adapters_xling.tasks.kinds import options
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -400,8 +403,95 @@ def test_a_targets_digest_is_that_of_what_it_trains_on(monkeypatch: pytest.Monke
     monkeypatch.setattr(hub_rows, "why_not", lambda: None)
     monkeypatch.delenv("XLING_DATA", raising=False)
     xnli = tasks.get("xnli")
-    assert tasks.ref(xnli).digest == tasks.ref(tasks.get("mnli")).digest
-    assert tasks.ref(xnli, train_on="snli").digest == tasks.ref(tasks.get("snli")).digest != tasks.ref(xnli).digest
+
+    def digest(task: TaskSpec, **more: Any) -> str:
+        return tasks.ref(task, allow_unlocked=True, **more).digest
+
+    assert digest(xnli) == digest(tasks.get("mnli"))
+    assert digest(xnli, train_on="snli") == digest(tasks.get("snli")) != digest(xnli)
+
+
+def test_nothing_is_trained_on_hub_rows_at_no_fixed_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_rows, "why_not", lambda: None)
+    hub = {"type": "hub", "repo": "o/nli", "reader": "table", "splits": {"train": "train", "test": "test"}}
+    with pytest.raises(ConfigError, match=r"task 'mine': the train rows in 'en' .*o/nli@unlocked.*Set `revision:`"):
+        tasks.ref(task(sources=[hub]))
+    assert tasks.ref(task(sources=[hub]), allow_unlocked=True).name == "mine"
+    assert tasks.ref(task(sources=[{**hub, "revision": "0" * 40, "verified": True}])).name == "mine"
+    assert not sources.find(task(sources=[hub]), "test", "en").locked  # to be scored, not to be learnt from
+    put(tmp_path, "train.tsv", nli(3))
+    files = {"type": "files", "reader": "table", "splits": {"train": "train.tsv"}}
+    assert tasks.ref(task(sources=[files, hub]), data_dir=tmp_path).name == "mine"
+
+
+def test_the_digest_holds_every_option_and_the_metric_that_selects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "train.tsv", nli(3))
+    put(tmp_path, "dev.tsv", nli(3))
+
+    def digest(kind: str = "span", metrics: tuple[str, ...] = ("squad",), **given: Any) -> str:
+        return tasks.ref(task(kind, metrics=metrics, options=given), data_dir=tmp_path).digest
+
+    first = digest()
+    assert digest(doc_stride=128) == first
+    assert digest(doc_stride=64) != first
+    assert digest(metrics=("squad", "mlqa")) == first
+    assert digest(metrics=("mlqa", "squad")) != first
+    monkeypatch.setitem(options.DEFAULTS["span"], "n_best_size", 3)
+    assert digest() != first
+    assert digest(n_best_size=20) == first
+
+
+def test_every_kind_takes_its_defaults_from_where_the_digest_does() -> None:
+    assert {name: kinds.get(name).default_options for name in kinds.names()} == options.DEFAULTS
+
+
+def test_a_digest_needs_no_torch() -> None:
+    code = (
+        "import sys; from adapters_xling.tasks import get, ref; ref(get('mini-qa')); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- several languages -------------------------------------------------------------------------------------------
+
+
+def test_parallel_rows_of_several_languages_keep_ids_of_their_own(tmp_path: Path) -> None:
+    put(tmp_path, "en.tsv", nli(6))
+    put(tmp_path, "de.tsv", nli(6, label="neutral"))
+    mine = task()
+    examples, rows = tasks.load_all(mine, "test", ("en", "de"), data_dir=tmp_path)
+    assert [example.id for example in examples] == [f"{code}:{i}" for code in ("en", "de") for i in range(1, 7)]
+    assert len({example.id for example in examples}) == 12
+    assert {code: [e.id for e in one.examples] for code, one in rows.items()} == {
+        code: [f"{code}:{i}" for i in range(1, 7)] for code in ("en", "de")
+    }
+    assert (rows["de"].kept, rows["de"].files) == (6, ("de.tsv",))
+
+
+@pytest.mark.parametrize(("limit", "shares"), [(5, (3, 2)), (4, (2, 2)), (1, (1, 0)), (None, (6, 6)), (99, (6, 6))])
+def test_a_limit_is_divided_over_the_languages(tmp_path: Path, limit: int | None, shares: tuple[int, int]) -> None:
+    put(tmp_path, "en.tsv", nli(6))
+    put(tmp_path, "de.tsv", nli(6))
+    examples, rows = tasks.load_all(task(), "test", ("en", "de"), data_dir=tmp_path, limit=limit)
+    assert tuple(len(one) for one in rows.values()) == shares
+    assert len(examples) == sum(shares)
+
+
+def test_one_language_is_read_as_always(tmp_path: Path) -> None:
+    put(tmp_path, "en.tsv", nli(6))
+    examples, rows = tasks.load_all(task(), "test", ("en",), data_dir=tmp_path, limit=4)
+    alone = tasks.load(task(), "test", "en", data_dir=tmp_path, limit=4)
+    assert rows == {"en": alone} and examples == alone.examples
+
+
+def test_queries_of_several_languages_still_find_their_matches() -> None:
+    examples, _ = tasks.load_all(tasks.get("mini-retrieval"), "test", ("de", "sw"), limit=4)
+    corpus = {e.id for e in examples if e.side == "corpus"}  # type: ignore[union-attr]
+    queries = [e for e in examples if e.side == "query"]  # type: ignore[union-attr]
+    assert len(queries) == 4
+    assert all(set(e.matches) <= corpus and e.matches[0][:2] == e.id[:2] for e in queries)  # type: ignore[union-attr]
 
 
 def test_every_shipped_source_names_its_options_as_its_reader_knows_them() -> None:

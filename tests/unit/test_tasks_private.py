@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from adapters_xling import tasks
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
+from adapters_xling.tasks import private
 
 
 def table(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
@@ -92,3 +94,112 @@ def test_files_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
         draft(table(tmp_path, "one.csv", [{"text": "a", "label": "x"}]))
     with pytest.raises(ConfigError, match=r"'label' holds 150 different values .*too many"):
         draft(table(tmp_path, "free.csv", [{"text": "a", "label": f"note {i}"} for i in range(150)]))
+
+
+# --- rows to predict for -----------------------------------------------------------------------------------------
+
+
+def write_rows(folder: Path, suffix: str, rows: list[dict[str, Any]]) -> Path:
+    """The same rows as JSON lines, or as CSV with lists written as JSON."""
+    path = folder / f"in.{suffix}"
+    if suffix == "jsonl":
+        return table(folder, path.name, rows)
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(
+            {name: json.dumps(cell) if isinstance(cell, list) else cell for name, cell in row.items()} for row in rows
+        )
+    return path
+
+
+SUFFIXES = pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+
+
+@SUFFIXES
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "q", "choices": ["x", "y, z"]},
+        {"question": "q", "options": ["x", "y, z"], "label": "none of ours"},
+        {"question": "q", "choice2": "y, z", "choice1": "x", "answer": 7},
+        {"Premise": "q", "Choice 1": "x", "Choice 2": "y, z"},
+    ],
+)
+def test_choices_to_predict_for_are_one_column_or_numbered_ones(
+    tmp_path: Path, suffix: str, row: dict[str, Any]
+) -> None:
+    (example,) = private.read_inputs(write_rows(tmp_path, suffix, [row]), tasks.get("mini-choice")).examples
+    found = example.prompt, example.choices, example.label  # type: ignore[union-attr]
+    assert found == ("q", ("x", "y, z"), None)
+
+
+def test_choices_that_cannot_be_found_or_read_say_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"which column is 'choices' .*or choice1, choice2, …\. Name it with columns"):
+        private.read_inputs(write_rows(tmp_path, "csv", [{"question": "q", "a": "x"}]), tasks.get("mini-choice"))
+    with pytest.raises(DataError, match=r"column 'choices' holds 'x or y' instead of a list .*choice1, choice2"):
+        private.read_inputs(
+            write_rows(tmp_path, "csv", [{"question": "q", "choices": "x or y"}]), tasks.get("mini-choice")
+        )
+
+
+@SUFFIXES
+@pytest.mark.parametrize("column", ["words", "tokens", "text", "sentence", "Text"])
+def test_a_text_to_tag_is_split_at_blanks(tmp_path: Path, suffix: str, column: str) -> None:
+    path = write_rows(tmp_path, suffix, [{column: "Ada  came home .", "tags": "not ours"}])
+    (example,) = private.read_inputs(path, tasks.get("mini-ner")).examples
+    assert (example.words, example.tags) == (("Ada", "came", "home", "."), None)  # type: ignore[union-attr]
+
+
+def test_a_list_of_words_stays_as_it_is(tmp_path: Path) -> None:
+    path = write_rows(tmp_path, "jsonl", [{"id": 7, "words": ["New York", "."], "tags": ["O"]}, {"words": None}])
+    rows = private.read_inputs(path, tasks.get("mini-ner"))
+    assert [(e.id, e.words) for e in rows.examples] == [("7", ("New York", "."))]  # type: ignore[union-attr]
+    assert rows.dropped == {"no words": 1}
+
+
+@SUFFIXES
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("mini-nli", {"premise": "a", "hypothesis": "b", "label": "nobody's label"}),
+        ("mini-qa", {"question": "Who?", "context": "Ada came.", "answers": "Ada", "is_impossible": "False"}),
+        ("mini-choice", {"question": "q", "choice1": "a", "choice2": "b", "label": "17"}),
+        ("mini-pos", {"text": "Ada came", "tags": "A B C", "labels": "X"}),
+    ],
+)
+def test_columns_of_gold_are_not_looked_at(tmp_path: Path, suffix: str, name: str, row: dict[str, Any]) -> None:
+    rows = private.read_inputs(write_rows(tmp_path, suffix, [row]), tasks.get(name))
+    (example,) = rows.examples
+    assert not rows.dropped
+    gold = [getattr(example, field, None) for field in ("label", "tags", "answers", "impossible")]
+    assert not any(gold)
+
+
+@SUFFIXES
+def test_named_columns_are_taken_and_wrong_ones_refused(tmp_path: Path, suffix: str) -> None:
+    path = write_rows(tmp_path, suffix, [{"text": "no", "utterance": "a", "reply": "b"}])
+    nli = tasks.get("mini-nli")
+    (example,) = private.read_inputs(path, nli, columns={"first": "utterance", "second": "reply"}).examples
+    assert (example.first, example.second) == ("a", "b")  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="no column 'uterance' for 'first'; found 'text', 'utterance'"):
+        private.read_inputs(path, nli, columns={"first": "uterance"})
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(DataError, match="no rows in"):
+        private.read_inputs(tmp_path / "empty.csv", nli)
+
+
+def test_a_table_with_numbered_choices_or_tags_in_one_text_becomes_a_task(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    rows = {
+        "choice": [{"question": f"q{i}", "choice1": "a", "choice2": "b", "label": i % 2} for i in range(60)],
+        "tag": [{"text": f"Ada came {i}", "tags": "B O O"} for i in range(60)],
+    }
+    for kind, given in rows.items():
+        path = table(tmp_path, f"{kind}.csv", given)
+        (tmp_path / "own" / f"my-{kind}.yaml").write_text(
+            tasks.draft_task(path, name=f"my-{kind}", kind=kind, language="en")
+        )
+        task = tasks.get(f"my-{kind}", extra=tmp_path / "own")
+        assert sum(tasks.load(task, split, "en").kept for split in ("train", "dev", "test")) == 60
+    assert tasks.get("my-tag", extra=tmp_path / "own").labels == ("B", "O")

@@ -31,7 +31,7 @@ class Kind(ABC):
         example_type: the example class it works on.
         pooled: True when the head reads one pooled vector per row (through the shared pooler) instead of all tokens.
         trains: False for kinds without head and loss (retrieval).
-        default_options: every setting of `TaskSpec.options` it knows, with its default.
+        default_options: every setting of `TaskSpec.options` it knows, with its default (shipped kinds: `options.py`).
     """
 
     name: ClassVar[str]
@@ -64,7 +64,10 @@ class Kind(ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], tokenizer: Any, task: TaskSpec, *, max_length: int) -> list[Features]:
-        """Turn examples into token ids of at most `max_length`. What had to be cut or split is kept in `meta`."""
+        """Turn examples into token ids of at most `max_length`. What had to be cut or split is kept in `meta`.
+
+        Each example alone decides what becomes of it: large splits are encoded in parts.
+        """
 
     def check_label(self, features: Features, task: TaskSpec) -> str | None:
         """Say why an encoded gold label is malformed (type, range, alignment), or None. Features without gold are
@@ -113,6 +116,13 @@ class Kind(ABC):
         self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec
     ) -> list[np.ndarray]:
         """Outputs a perfect model would give; `decode` of them must score 100 (this is what `check_task` does)."""
+
+    def unreachable(self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec) -> dict[int, str]:
+        """Index of an example -> why not even a perfect model could give its gold exactly.
+
+        By default what `encode` left in ``meta["unreachable"]``.
+        """
+        return {f.example: f.meta["unreachable"] for f in features if f.meta and "unreachable" in f.meta}
 
     @abstractmethod
     def gold(self, example: Any) -> Any:

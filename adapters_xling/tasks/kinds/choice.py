@@ -35,6 +35,7 @@ from .common import (
     tokenize,
     wrong_type,
 )
+from .options import DEFAULTS
 
 
 class Choice(Kind):
@@ -48,7 +49,7 @@ class Choice(Kind):
     texts = "a prompt and at least two choices"
     example_type = ChoiceExample
     pooled = True
-    default_options: ClassVar[dict[str, Any]] = {"truncate": "start"}
+    default_options: ClassVar[dict[str, Any]] = DEFAULTS["choice"]
 
     def check_spec(self, task: TaskSpec) -> None:
         """See `Kind.check_spec`."""

@@ -30,6 +30,7 @@ from .common import (
     tokenize,
     wrong_type,
 )
+from .options import DEFAULTS
 from .search import mine, nearest, unit
 
 SIDES = ("query", "corpus")
@@ -50,7 +51,7 @@ class Retrieve(Kind):
     example_type = RetrieveExample
     pooled = True
     trains = False
-    default_options: ClassVar[dict[str, Any]] = {"mode": "nearest", "top_k": 1, "neighbours": 4}
+    default_options: ClassVar[dict[str, Any]] = DEFAULTS["retrieve"]
 
     def check_spec(self, task: TaskSpec) -> None:
         """See `Kind.check_spec`."""
@@ -86,14 +87,20 @@ class Retrieve(Kind):
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
         template = Template.of(tokenizer, pair=False)
         room = template.room(max_length)
-        lossy = _not_one_to_one(rows) if options_of(self, task)["mode"] == "mine" else frozenset()
         features = []
         for i, ids in enumerate(tokenize(tokenizer, [row.text for row in rows])):
-            meta: dict[str, Any] = {"cut": max(0, len(ids) - room)}
-            if rows[i].id in lossy:
-                meta["unreachable"] = "has several distinct matches, or shares one, where mining pairs one to one"
+            meta = {"cut": max(0, len(ids) - room)}
             features.append(Features(example=i, input_ids=[template.join(cut(ids, room))], meta=meta))
         return features
+
+    def unreachable(self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec) -> dict[int, str]:
+        """See `Kind.unreachable`; it depends on the whole split, so `encode`, which sees parts of it, cannot say."""
+        if options_of(self, task)["mode"] != "mine":
+            return {}
+        rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
+        lossy = _not_one_to_one(rows)
+        reason = "has several distinct matches, or shares one, where mining pairs one to one"
+        return {i: reason for i, row in enumerate(rows) if row.side == "query" and row.id in lossy}
 
     def collate(self, features: Sequence[Features], *, pad_id: int) -> Batch:
         """See `Kind.collate`."""

@@ -121,13 +121,14 @@ class Sentence(Kind):
         examples: Sequence[Example],
         task: TaskSpec,
     ) -> list[Prediction]:
-        """The most probable label; `detail` holds the probability of each."""
+        """The most probable label; `detail["probabilities"]` holds one per label."""
         by_example = {feature.example: logits for feature, logits in zip(features, outputs, strict=True)}
         predictions = []
         for i, example in enumerate(examples):
             logits_C = by_example[i]
-            detail = {label: round(float(p), 6) for label, p in zip(task.labels, softmax(logits_C), strict=True)}
-            predictions.append(Prediction(example.id, task.labels[int(logits_C.argmax())], detail))
+            shares = {label: round(float(p), 6) for label, p in zip(task.labels, softmax(logits_C), strict=True)}
+            label = task.labels[int(logits_C.argmax())]
+            predictions.append(Prediction(example.id, label, {"probabilities": shares}))
         return predictions
 
     def gold_outputs(

@@ -34,6 +34,7 @@ from .common import (
     tokenize,
     wrong_type,
 )
+from .options import DEFAULTS
 from .span_decode import Tokens, best_span, locate, tokenize_contexts
 
 NO_ANSWER = 0
@@ -58,14 +59,7 @@ class Span(Kind):
     texts = "a question and its context"
     example_type = SpanExample
     pooled = False
-    default_options: ClassVar[dict[str, Any]] = {
-        "doc_stride": 128,
-        "max_query_length": 64,
-        "n_best_size": 20,
-        "max_answer_length": 30,
-        "null_threshold": 0.0,
-        "impossible": False,
-    }
+    default_options: ClassVar[dict[str, Any]] = DEFAULTS["span"]
 
     def check_spec(self, task: TaskSpec) -> None:
         """See `Kind.check_spec`."""

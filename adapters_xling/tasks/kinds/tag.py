@@ -26,6 +26,7 @@ from .common import (
     gold_labels,
     most_frequent,
     pad_rows,
+    softmax,
     to_numpy,
     wrong_type,
 )
@@ -144,16 +145,19 @@ class Tag(Kind):
         examples: Sequence[Example],
         task: TaskSpec,
     ) -> list[Prediction]:
-        """One tag per word, windows put together again."""
-        found: list[dict[int, str]] = [{} for _ in examples]
+        """One tag per word, windows put together again; `detail["probabilities"]` is that of each word's tag."""
+        found: list[dict[int, tuple[str, float]]] = [{} for _ in examples]
         for logits_WC, feature in zip(outputs, features, strict=True):
-            for offset, best in enumerate(logits_WC.argmax(axis=-1)):
-                found[feature.example][feature.meta["first_word"] + offset] = task.labels[int(best)]
+            for offset, shares_C in enumerate(softmax(logits_WC)):
+                best = int(shares_C.argmax())
+                place = feature.meta["first_word"] + offset
+                found[feature.example][place] = task.labels[best], round(float(shares_C[best]), 4)
         predictions = []
         for example, tags in zip(examples, found, strict=True):
             num_words = len(example.words)  # type: ignore[union-attr]
             assert len(tags) == num_words, f"{example.id}: {len(tags)} tags for {num_words} words"
-            predictions.append(Prediction(example.id, tuple(tags[w] for w in range(num_words))))
+            values, shares = zip(*(tags[w] for w in range(num_words)), strict=True)
+            predictions.append(Prediction(example.id, values, {"probabilities": shares}))
         return predictions
 
     def gold_outputs(

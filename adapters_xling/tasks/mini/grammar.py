@@ -35,6 +35,10 @@ class Fact(NamedTuple):
     time: str = ""
     neg: bool = False
 
+    def having(self, part: str, value: str) -> Fact:
+        """The same fact with another value in one part."""
+        return self._replace(**{part: value})  # type: ignore[arg-type]
+
 
 class Token(NamedTuple):
     """A written word, its tag, and the part of the fact that it names ("" for function words)."""
@@ -125,7 +129,7 @@ def time_phrase(fact: Fact, language: str, ask: str) -> list[Token]:
     """The time of a fact with its adposition, or nothing."""
     if not fact.time or ask == "time":
         return []
-    before, core, after = (TIMES[fact.time][_COLUMN[language]].split(",") + ["", ""])[:3]
+    before, core, after = ([*TIMES[fact.time][_COLUMN[language]].split(","), "", ""])[:3]
     last = "NOUN" if language == "tr" else "ADP"
     head = []
     for word in before.split():

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- tables: one concept, one row
 """Word tables of the mini world (data only).
 
 Every concept has one row; every language one column. A cell lists the inflected forms the grammar needs, separated by
@@ -210,7 +211,7 @@ seek | seeks, seek | sucht : : wen | busca : a | ищет : acc; разыски�
 
 # somebody hands a thing to another person: as ACTS; hi postposition of the receiver; zh verb between 把-object and 给
 GIVINGS = """
-give | gives, give | gibt | da | даёт | देता, देती : को | veriyor, vermiyor | | anampa, hampi
+give | gives, give | gibt | da | даёт | देता, देती : को | veriyor, vermiyor | - | anampa, hampi
 show | shows, show | zeigt | muestra; enseña | показывает | दिखाता, दिखाती : को | gösteriyor, göstermiyor | 展示 | anamwonyesha, hamwonyeshi
 send | sends, send | schickt; sendet | envía; manda | посылает; отправляет | भेजता, भेजती : को | gönderiyor, göndermiyor; yolluyor, yollamıyor | 寄 | anamtumia, hamtumii
 sell | sells, sell | verkauft | vende | продаёт | बेचता, बेचती : को | satıyor, satmıyor | 卖 | anamuuzia, hamuuzii

@@ -1,0 +1,21 @@
+"""Experiments as data: expand a grid to runs, order them by parents, run what is missing, collect the scores."""
+
+from adapters_xling.grid.execute import Common, Estimate, Outcome, estimate, execute
+from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, expand, grid_path, load_grid, make_run, recipes
+
+__all__ = [
+    "Cell",
+    "Common",
+    "Estimate",
+    "GridSpec",
+    "Outcome",
+    "Plan",
+    "Target",
+    "estimate",
+    "execute",
+    "expand",
+    "grid_path",
+    "load_grid",
+    "make_run",
+    "recipes",
+]

@@ -1,0 +1,326 @@
+"""Run a plan: train what is missing, several runs at a time, score every cell, keep failures apart.
+
+Each run is trained once however many cells need it. A run that fails blocks its descendants and nothing else; a cell
+that cannot be scored blocks nothing. Results do not depend on the number of workers: each has its own process and
+threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from adapters_xling import tasks
+from adapters_xling.errors import XlingError
+from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, languages_of, target_tasks
+from adapters_xling.spec import RunSpec, Score
+from adapters_xling.zoo import Zoo
+
+ATTEMPTS = 2
+"""How often a job is tried whose worker process died (an out-of-memory kill may have hit the wrong one)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long the missing part of a plan will take; `seconds` is None until something like it was timed here."""
+
+    seconds: float | None
+    text: str
+
+
+@dataclass
+class Outcome:
+    """What came of running a plan."""
+
+    scores: list[Score]
+    trained: list[str]
+    failed: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job brought: whether it trained, its scores, and the cells that could not be scored, with reasons."""
+
+    trained: bool
+    scores: list[Score]
+    errors: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every job of a grid shares; plain data, so that it can be sent to another process.
+
+    Attributes:
+        zoo_root: where entries are kept.
+        runs_dir: predictions and scores.
+        data_dir: folder of original data files.
+        extra_tasks: private task files.
+        threads: torch threads of each job.
+        device: `cpu` or `cuda`; None chooses.
+        limit: score only the first rows of every set.
+        backbone: folder of a local backbone, which runs and entries name without its path.
+    """
+
+    zoo_root: Path
+    runs_dir: Path
+    data_dir: Path | None = None
+    extra_tasks: Path | None = None
+    threads: int = 1
+    device: str | None = None
+    limit: int | None = None
+    backbone: Path | None = None
+
+
+def execute(
+    plan: Plan, common: Common, *, workers: int = 1, on_event: Callable[[str, str, str], Any] = lambda *_: None
+) -> Outcome:
+    """Train what is missing and score every cell, `workers` jobs at a time.
+
+    Args:
+        plan: what `expand` gave.
+        common: folders and device.
+        workers: processes at a time; one means this process.
+        on_event: called with (event, name, text); events are `train`, `have`, `fail` and `blocked`.
+    """
+    started = time.perf_counter()
+    cells: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        cells.setdefault(cell.name, []).append(cell)
+    jobs: dict[str, Callable[[], Result]] = {
+        name: partial(_job, common, plan.runs.get(name), plan.grid, cells.get(name, []), name)
+        for name in [*[n for n in cells if n not in plan.runs], *plan.runs]
+    }
+    jobs |= {f"majority {t.task}": partial(_floor, common, plan.grid, t) for t in plan.floors}
+    outcome = Outcome([], [], {}, 0.0)
+    found: dict[str, list[Score]] = {}
+    for name, result in _finished(jobs, plan, workers, outcome.failed, on_event):
+        found[name] = result.scores
+        if result.trained:
+            outcome.trained.append(name)
+        outcome.failed.update(result.errors)
+        for cell_name, why in result.errors.items():
+            on_event("fail", cell_name, why)
+        on_event("train" if result.trained else "have", name, f"{result.seconds:.1f} s")
+    outcome.scores += [score for name in jobs for score in found.get(name, [])]
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def _finished(
+    jobs: dict[str, Callable[[], Result]],
+    plan: Plan,
+    workers: int,
+    failed: dict[str, str],
+    on_event: Callable[[str, str, str], Any],
+) -> Any:
+    """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too."""
+    parents = {name: [p for p in run.parents if p in plan.runs] for name, run in plan.runs.items()}
+    awaited = {parent for names in parents.values() for parent in names}  # first, for others stand on them
+    todo, done = dict(jobs), set[str]()
+    attempts: dict[str, int] = {}
+    running: dict[Future[Result], str] = {}
+    pool = _pool(workers)
+    try:
+        while todo or running:
+            for name in [n for n in todo if any(p in failed for p in parents.get(n, []))]:
+                broken = next(p for p in parents[name] if p in failed)
+                failed[name] = f"blocked: its parent {broken} failed"
+                on_event("blocked", name, failed[name])
+                del todo[name]
+            ready = [n for n in todo if all(p in done for p in parents.get(n, []))]
+            ready.sort(key=lambda n: n not in awaited)
+            try:
+                for name in ready[: workers - len(running)]:
+                    attempts[name] = attempts.get(name, 0) + 1
+                    running[pool.submit(todo[name])] = name
+                    del todo[name]
+                if not running:
+                    continue
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    result = future.result()  # a broken pool shows here
+                    name = running.pop(future)
+                    if isinstance(result, str):
+                        failed[name] = result
+                        on_event("fail", name, result)
+                        continue
+                    done.add(name)
+                    yield name, result
+            except BrokenProcessPool:
+                for name in running.values():
+                    if attempts[name] < ATTEMPTS:
+                        todo[name] = jobs[name]
+                    else:
+                        failed[name] = "its worker process was killed (out of memory?); try fewer --workers"
+                        on_event("fail", name, failed[name])
+                running.clear()
+                pool.shutdown(wait=False)
+                pool = _pool(workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Here:
+    """Stands in for a process pool when there is one worker: jobs run at once, in this process."""
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(_caught(function))
+        except Exception as err:
+            future.set_exception(err)
+        return future
+
+    def shutdown(self, **_: bool) -> None:
+        """Nothing to end."""
+
+
+class _Processes:
+    """A process pool whose jobs hand their failure back as text, so that only a killed worker raises here."""
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        return self._pool.submit(_caught, function)
+
+    def shutdown(self, *, wait: bool, cancel_futures: bool = False) -> None:
+        """End the workers."""
+        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+def _pool(workers: int) -> Any:
+    return _Processes(workers) if workers > 1 else _Here()
+
+
+def _caught(function: Callable[[], Result]) -> Result | str:
+    """Run a job; a failure becomes its message."""
+    try:
+        return function()
+    except Exception as err:
+        return _message(err)
+
+
+def _message(err: Exception) -> str:
+    """What the user reads of a failure."""
+    return str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
+
+
+def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str) -> Result:
+    """Train one run when it is missing, then score its cells. Runs in a worker process."""
+    import torch
+
+    from adapters_xling.evaluation import evaluate
+    from adapters_xling.training import train
+
+    torch.set_num_threads(common.threads)
+    started = time.perf_counter()
+    zoo = Zoo(common.zoo_root)
+    missing = run is not None and name not in zoo
+    if run is not None and missing:
+        train(
+            run,
+            zoo=zoo,
+            data_dir=common.data_dir,
+            log_dir=common.runs_dir / "logs",
+            device=common.device,
+            show_progress=False,
+            extra_tasks=common.extra_tasks,
+            backbone=common.backbone,
+        )
+    scores: list[Score] = []
+    errors: dict[str, str] = {}
+    for cell in cells:
+        task = tasks.get(cell.target.task, extra=common.extra_tasks)
+        languages = languages_of(cell.target, task, grid)
+        if not languages:
+            continue
+        try:
+            scores += evaluate(
+                name,
+                task,
+                zoo=zoo,
+                runs_dir=common.runs_dir,
+                languages=languages,
+                skip_missing=True,
+                split=cell.target.split,
+                data_dir=common.data_dir,
+                limit=common.limit or cell.target.limit,
+                device=common.device,
+                extra_tasks=common.extra_tasks,
+                backbone=common.backbone,
+            )
+        except Exception as err:
+            errors[f"{name} on {task.name}"] = (
+                str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
+            )
+    return Result(missing, scores, errors, time.perf_counter() - started)
+
+
+def _floor(common: Common, grid: GridSpec, target: Target) -> Result:
+    """Score the prediction that ignores the input. Runs in a worker process."""
+    from adapters_xling.evaluation import majority
+
+    started = time.perf_counter()
+    task, source = target_tasks(target, extra=common.extra_tasks)
+    languages = languages_of(target, task, grid)
+    scores = (
+        majority(
+            task,
+            backbone=grid.backbone,
+            languages=languages,
+            skip_missing=True,
+            split=target.split,
+            data_dir=common.data_dir,
+            limit=common.limit or target.limit,
+            train_task=source,
+        )
+        if languages
+        else []
+    )
+    return Result(False, scores, {}, time.perf_counter() - started)
+
+
+def estimate(plan: Plan, *, zoo: Zoo, workers: int) -> Estimate:
+    """Predict the time of the runs a plan still lacks from entries trained here before.
+
+    Seconds per optimiser step and example of the most similar entries: same backbone, method and task, else same
+    method, else any. Evaluation is not counted apart; the figure is of the order of minutes, not seconds.
+    """
+    timed: dict[tuple[str, ...], list[float]] = {}
+    for entry in zoo.entries():
+        run, facts = entry.card.run, entry.card.training
+        if facts is None or not facts.steps:
+            continue
+        cost = facts.seconds / (facts.steps * run.recipe.batch_size * run.recipe.accumulate)
+        for similar in _similar(run):
+            timed.setdefault(similar, []).append(cost)
+    missing = [run for name, run in plan.runs.items() if name not in zoo]
+    if not missing:
+        return Estimate(0.0, "nothing to train")
+    total = 0.0
+    for run in missing:
+        costs = next((timed[s] for s in _similar(run) if s in timed), None)
+        if costs is None:
+            return Estimate(None, "no run was timed here yet; the time left is shown once the first run is done")
+        rows = run.recipe.max_steps * run.recipe.batch_size * run.recipe.accumulate
+        if not rows:
+            return Estimate(None, "a recipe that counts epochs is not estimated; time left is shown on the way")
+        total += rows * sorted(costs)[len(costs) // 2]
+    seconds = total / workers
+    return Estimate(seconds, f"about {max(1, round(seconds / 60))} min of training left with {workers} at a time")
+
+
+def _similar(run: RunSpec) -> tuple[tuple[str, ...], ...]:
+    """From most to least alike: what a run's cost per example may be read from."""
+    backbone_name, method = run.backbone.name, run.method.name
+    return ((backbone_name, method, run.task), (backbone_name, method), (backbone_name,))

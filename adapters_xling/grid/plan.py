@@ -1,0 +1,301 @@
+"""Grids as data: read one, expand it to runs and cells, find everything illegal before anything trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from adapters_xling import methods, paths, tasks
+from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.methods import Method
+from adapters_xling.spec import (
+    BackboneId,
+    Fresh,
+    Frozen,
+    Init,
+    Name,
+    Recipes,
+    Route,
+    RunSpec,
+    Slot,
+    Stack,
+    TaskSpec,
+    Use,
+    Warm,
+    decode,
+    key,
+    load_recipes,
+    read_yaml,
+    resolve_recipe,
+)
+from adapters_xling.zoo import Zoo
+
+NO_INTERMEDIATE = "none"
+FRESH, SLOT = Fresh(), Slot()
+HEAD_FLOORS: dict[str, dict[str, Any]] = {"head": {}, "vectors": {"layer": 0}}
+"""Floors that are trained: a head on the frozen encoder, and a head on its token vectors alone."""
+
+
+class Target(Frozen, frozen=True):
+    """A target task of a grid.
+
+    Attributes:
+        task: its name.
+        train: task its training rows come from; by default what its task file says.
+        split: split to score; by default what its task file says.
+        limit: score only the first rows of each language (printed with every table that stands on it).
+    """
+
+    task: Name
+    train: Name | None = None
+    split: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class GridSpec(Frozen, frozen=True):
+    """One experiment: intermediate tasks × target tasks × methods × transfers × seeds on one backbone.
+
+    Attributes:
+        methods: label -> settings; `method` names the family where the label does not.
+        intermediate: tasks of phase 2; "none" is the run without one.
+        transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
+        floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors).
+        overrides: differences to the recipe, for every run of the grid.
+        languages: evaluation languages; null means all of each task's.
+        warning: a sentence that is printed with every table.
+    """
+
+    title: str
+    backbone: str
+    recipe: str
+    methods: dict[str, dict[str, Any]]
+    intermediate: tuple[str, ...]
+    targets: tuple[Target | str, ...]
+    transfer: tuple[Literal["warm", "stack"], ...] = ("warm",)
+    seeds: tuple[int, ...] = (0,)
+    floors: tuple[Literal["majority", "head", "vectors"], ...] = ("majority", "head", "vectors")
+    overrides: dict[str, Any] = {}
+    languages: tuple[str, ...] | None = None
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to score: an entry (or the bare backbone) on a target task."""
+
+    name: str
+    target: Target
+
+
+@dataclass
+class Plan:
+    """A grid, expanded.
+
+    Attributes:
+        runs: key -> run, parents before children.
+        cells: what to score once the runs exist.
+        floors: targets whose majority prediction is scored.
+    """
+
+    grid: GridSpec
+    runs: dict[str, RunSpec] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+    floors: list[Target] = field(default_factory=list)
+
+    def state(self, zoo: Zoo) -> dict[str, str]:
+        """For each run: `have`, `missing`, or `blocked` (trainable only after a missing parent)."""
+        states: dict[str, str] = {}
+        for name, run in self.runs.items():
+            if name in zoo:
+                states[name] = "have"
+            else:
+                states[name] = "blocked" if any(states.get(p) != "have" for p in run.parents) else "missing"
+        return states
+
+
+def grid_path(name: str) -> Path:
+    """Find a grid by name (shipped) or path.
+
+    Raises:
+        UnknownName: with the closest shipped grid.
+    """
+    if name.endswith((".yaml", ".yml")) or os.sep in name:
+        if not Path(name).is_file():
+            raise ConfigError(f"grid file {name} does not exist")
+        return Path(name)
+    folder = paths.task_configs_dir() / "grids"
+    known = {path.stem: path for path in folder.glob("*.yaml")}
+    if name not in known:
+        raise unknown("grid", name, known, "task_configs/grids/*.yaml, or give a path that ends in .yaml")
+    return known[name]
+
+
+def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> GridSpec:
+    """Read a grid; `narrow` keeps only the named methods, intermediate tasks, targets, languages or seeds.
+
+    Raises:
+        ConfigError: naming file and field.
+        UnknownName: when `narrow` asks for something the grid does not have.
+    """
+    path = grid_path(name)
+    grid = decode(GridSpec, read_yaml(path), str(path))
+    changes: dict[str, Any] = {}
+    for what, wanted in (narrow or {}).items():
+        if not wanted:
+            continue
+        have = getattr(grid, what)
+        names = {(item if isinstance(item, str) else getattr(item, "task", item)): item for item in have or wanted}
+        for item in wanted:
+            if item not in names:
+                raise unknown(what.rstrip("s"), str(item), map(str, names), str(path))
+        changes[what] = {k: have[k] for k in wanted} if isinstance(have, dict) else tuple(names[w] for w in wanted)
+    return msgspec.structs.replace(grid, **changes)
+
+
+def method_from(label: str, settings: Mapping[str, Any]) -> Method:
+    """Build a method from a grid's label and settings; `method` among them names the family where the label does not.
+
+    Raises:
+        UnknownName: for a method or setting that does not exist.
+    """
+    given = dict(settings)
+    return methods.resolve(given.pop("method", label), given)
+
+
+def make_run(
+    task: TaskSpec,
+    method: Method,
+    *,
+    backbone: BackboneId,
+    recipe: str,
+    overrides: Mapping[str, Any] | None = None,
+    init: Init = FRESH,
+    route: Route = SLOT,
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> RunSpec:
+    """Put together everything that determines an entry, fully resolved.
+
+    Raises:
+        ConfigError: when the method cannot start or run that way, or a setting is wrong.
+        MissingData: when the task's rows, whose digest is part of the run, are not at hand.
+    """
+    problem = method.supports(init, route)
+    if problem:
+        raise ConfigError(f"task {task.name}: {problem}")
+    settings = resolve_recipe(
+        recipes(), recipe, method=method.name, kind=task.kind, task=task.name, overrides=overrides
+    )
+    return RunSpec(
+        backbone=backbone,
+        tasks=(tasks.ref(task, data_dir=data_dir),),
+        method=method.spec(),
+        recipe=settings,
+        init=init,
+        route=route,
+        seed=seed,
+    )
+
+
+def expand(
+    grid: GridSpec, *, data_dir: Path | None = None, extra_tasks: Path | None = None, download: bool = False
+) -> Plan:
+    """Turn a grid into runs and cells, checking everything that can be checked without training.
+
+    A hub backbone that is not here yet may be planned with; `download` fetches it, which training needs.
+
+    Raises:
+        XlingError: for an unknown task, method, setting or language, or a combination no method supports.
+    """
+    from adapters_xling.model import backbone_id, family_of  # torch-free until weights are loaded
+
+    family = family_of(grid.backbone)
+    identity = backbone_id(grid.backbone, download=download)
+    plan = Plan(grid)
+    targets = [Target(task=t) if isinstance(t, str) else t for t in grid.targets]
+
+    def run_for(task: TaskSpec, method: Method, init: Init, route: Route, seed: int, **more: Any) -> str:
+        run = make_run(
+            task,
+            method,
+            backbone=identity,
+            recipe=grid.recipe,
+            overrides={**grid.overrides, **more},
+            init=init,
+            route=route,
+            seed=seed,
+            data_dir=data_dir,
+        )
+        plan.runs.setdefault(key(run), run)
+        return key(run)
+
+    specs = {target: target_tasks(target, extra=extra_tasks) for target in targets}
+    served = {code for target, (task, _) in specs.items() for code in languages_of(target, task, grid)}
+    for code in grid.languages or ():
+        if code not in served:
+            raise unknown(
+                "language of this grid's targets", code, served | {c for t, _ in specs.values() for c in t.languages}
+            )
+    for seed in grid.seeds:
+        for label, settings in grid.methods.items():
+            method = method_from(label, settings)
+            method.check(family)
+            for intermediate in grid.intermediate:
+                parent = None
+                if intermediate != NO_INTERMEDIATE:
+                    parent = run_for(tasks.get(intermediate, extra=extra_tasks), method, Fresh(), Slot(), seed)
+                for target, (_, source) in specs.items():
+                    if source is None:
+                        plan.cells.append(Cell(parent or grid.backbone, target))
+                        continue
+                    starts = _starts(parent, grid.transfer)
+                    for init, route in starts:
+                        if method.supports(init, route) and len(starts) > 1:
+                            continue  # what cannot stack is compared through its warm run
+                        plan.cells.append(Cell(run_for(source, method, init, route, seed), target))
+        for floor, settings in HEAD_FLOORS.items():
+            if floor in grid.floors:
+                more = {"pooling": "mean"} if settings else {}
+                for target, (_, source) in specs.items():
+                    if source is not None:
+                        method = methods.resolve("head", settings)
+                        plan.cells.append(Cell(run_for(source, method, Fresh(), Slot(), seed, **more), target))
+    plan.cells = list(dict.fromkeys(plan.cells))
+    if "majority" in grid.floors:
+        plan.floors = list(specs)
+    return plan
+
+
+def _starts(parent: str | None, transfer: Sequence[str]) -> list[tuple[Init, Route]]:
+    """Init and route of a target run for each way of using its parent."""
+    if parent is None:
+        return [(Fresh(), Slot())]
+    ways: dict[str, tuple[Init, Route]] = {
+        "warm": (Warm(entry=parent), Slot()),
+        "stack": (Fresh(), Stack(parts=(Use(entry=parent), Slot()))),
+    }
+    return [ways[way] for way in transfer]
+
+
+def target_tasks(target: Target, *, extra: Path | None) -> tuple[TaskSpec, TaskSpec | None]:
+    """A target's task and the task it trains on (None where the kind needs no training)."""
+    task = tasks.get(target.task, extra=extra)
+    if not task.train_languages:
+        return task, None
+    return task, tasks.train_task(task, override=target.train, extra=extra)
+
+
+def languages_of(target: Target, task: TaskSpec, grid: GridSpec) -> tuple[str, ...]:
+    """Languages of a target's cells: those of the task in that split, cut to the ones the grid names."""
+    known = task.languages_by_split.get(target.split or task.eval_split, task.languages)
+    return tuple(code for code in known if grid.languages is None or code in grid.languages)
+
+
+def recipes() -> Recipes:
+    """The shipped recipes."""
+    return load_recipes(paths.task_configs_dir() / "recipes.yaml")

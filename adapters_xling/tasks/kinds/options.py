@@ -1,0 +1,30 @@
+"""Settings of every kind (`TaskSpec.options`) with their defaults.
+
+They stand apart from the kinds because a run is hashed with them, and hashing a run imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters_xling.spec import TaskSpec
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sentence": {},
+    "choice": {"truncate": "start"},
+    "tag": {},
+    "span": {
+        "doc_stride": 128,
+        "max_query_length": 64,
+        "n_best_size": 20,
+        "max_answer_length": 30,
+        "null_threshold": 0.0,
+        "impossible": False,
+    },
+    "retrieve": {"mode": "nearest", "top_k": 1, "neighbours": 4},
+}
+
+
+def resolved(task: TaskSpec) -> dict[str, Any]:
+    """Every option of a task's kind, the task's own values over the defaults."""
+    return {**DEFAULTS[task.kind], **task.options}

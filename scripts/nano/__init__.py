@@ -1,0 +1,1 @@
+"""Parts of the nano pretraining script: vocabulary, data, figures."""
