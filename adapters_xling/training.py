@@ -187,8 +187,8 @@ def train(
         raise ConfigError(f"run {name}: {len(run.tasks)} tasks given; a run trains one task")
     if run.backbone.digest is None:
         raise ConfigError(
-            f"backbone {run.backbone.name!r} is not locked: its files were never read, so the run can be planned but "
-            "not trained. `xling train` and `xling run` download it; where there is no network, give the folder of a copy"
+            f"backbone {run.backbone.name!r} is not locked: its files were never read, so the run can be planned "
+            "but not trained. `xling train` and `xling run` download it; without a network, give a copy's folder"
         )
     task = tasks.get(run.tasks[0].name, extra=extra_tasks)
     found = tasks.ref(task, data_dir=data_dir)
