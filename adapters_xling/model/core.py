@@ -242,19 +242,7 @@ class Model(nn.Module):
             ZooError: when weights are missing, unexpected or of another shape.
         """
         for name, card in cards.items():
-            self.add_head(
-                TaskSpec(
-                    name=card.task,
-                    kind=card.kind,
-                    role="private",
-                    title=card.task,
-                    languages=("en",),
-                    sources=(),
-                    metrics=(),
-                    labels=card.labels,
-                    head=name,
-                )
-            )
+            self.add_head(task_of_head(name, card))
         own = self.head_state()
         wrong = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]
         if wrong:
@@ -312,6 +300,21 @@ class Model(nn.Module):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
+
+
+def task_of_head(name: str, card: HeadCard) -> TaskSpec:
+    """The task behind a head as far as the forward pass needs it: kind, labels and the head's name."""
+    return TaskSpec(
+        name=card.task,
+        kind=card.kind,
+        role="private",
+        title=card.task,
+        languages=("en",),
+        sources=(),
+        metrics=(),
+        labels=card.labels,
+        head=name,
+    )
 
 
 def pool(hidden_NTD: Tensor, mask_NT: Tensor, pooling: str) -> Tensor:

@@ -17,7 +17,7 @@ from adapters_xling.tasks.examples import Example
 from adapters_xling.tasks.kinds.base import pad
 from adapters_xling.zoo import HeadCard, Probe
 
-from .core import Model
+from .core import Model, task_of_head
 
 ENCODER = "encoder"
 """Folder of an entry with the method's native files."""
@@ -110,17 +110,7 @@ def _probe_task(heads: dict[str, HeadCard], expected: Probe) -> TaskSpec:
     """The task a probe was made with, as far as the forward pass needs it: head, kind and labels."""
     for name, card in heads.items():
         if card.task == expected.task:
-            return TaskSpec(
-                name=card.task,
-                kind=card.kind,
-                role="private",
-                title=card.task,
-                languages=("en",),
-                sources=(),
-                metrics=(),
-                labels=card.labels,
-                head=name,
-            )
+            return task_of_head(name, card)
     raise ZooError(
         f"the probe is about task {expected.task!r}, the heads are for {[card.task for card in heads.values()]}; "
         "the card contradicts itself: pull the entry again"

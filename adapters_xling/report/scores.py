@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import msgspec
 
 from adapters_xling.errors import DataError, MissingData
+from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Frozen, Score
 
 
@@ -97,23 +96,4 @@ def read_scores(path: Path) -> list[Score]:
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Write scores, one per line, atomically: readers see the old file or the new one, never half of either."""
     encode = msgspec.json.encode
-    write_atomically(path, b"".join(encode(score) + b"\n" for score in scores))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file through a temporary sibling and a rename; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; a report is to be shared
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    atomic_write(path, b"".join(encode(score) + b"\n" for score in scores))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from adapters_xling.paths import atomic_write
 from adapters_xling.report.page import html
-from adapters_xling.report.scores import EntryFacts, RunInfo, write_atomically
+from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.tables import csv, markdown
 from adapters_xling.spec import Score
 
@@ -31,5 +32,5 @@ def write(
     paths = {}
     for kind, (name, content) in contents.items():
         paths[kind] = out_dir / name
-        write_atomically(paths[kind], content.encode())
+        atomic_write(paths[kind], content.encode())
     return paths

@@ -100,14 +100,14 @@ def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str]
     assert json.loads(out) == first  # an entry that exists is not trained again
 
     _, out, _ = xling(
-        "evaluate", "mini-ner-lora", "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
+        "evaluate", first["key"], "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
     )
     scores = json.loads(out)
     assert {(s["language"], s["zero_shot"], s["num_examples"]) for s in scores} == {("sw", True, 20), ("ru", True, 20)}
     kept = sorted((tmp_path / "runs" / "scores").rglob("*.json"))
     before = [path.stat().st_mtime_ns for path in kept]
     _, again, _ = xling(
-        "evaluate", "mini-ner-lora", "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
+        "evaluate", first["key"], "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
     )
     assert json.loads(again) == scores
     assert [path.stat().st_mtime_ns for path in kept] == before  # read, not computed again
@@ -117,12 +117,12 @@ def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str]
         '{"words": ["Anna", "sleeps", "."]}\n{"words": ["Peter", "lebt", "in", "Berlin"]}\n', encoding="utf-8"
     )
     output = tmp_path / "out.jsonl"
-    assert xling("predict", "mini-ner-lora", "--input", str(rows), "--output", str(output), capsys=capsys)[0] == 0
+    assert xling("predict", first["key"], "--input", str(rows), "--output", str(output), capsys=capsys)[0] == 0
     predicted = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [len(line["prediction"]) for line in predicted] == [3, 4]
 
     code, out, _ = xling(
-        "train", "mini-ner", "--method", "lora", *SHORT, "--warm", "mini-ner-lora", "--json", capsys=capsys
+        "train", "mini-ner", "--method", "lora", *SHORT, "--warm", first["key"], "--json", capsys=capsys
     )
     child = json.loads(out)["key"]
     code, _, err = xling("zoo", "rm", first["key"], capsys=capsys)
