@@ -21,9 +21,12 @@ import random
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the threads of --threads share a batch, not a matrix product
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -124,19 +127,23 @@ def start_vectors(model: MaskedModel, columns: list[list[np.ndarray]], args: arg
 
 
 def optimisers(model: MaskedModel, args: argparse.Namespace) -> tuple[list[torch.optim.Optimizer], list[float]]:
-    """Muon for the matrices inside the encoder and head, Adam for the rest (token vectors at half its rate)."""
+    """Muon for the matrices inside the encoder and head, Adam for the rest (token vectors at half its rate).
+
+    The matrices are dealt out to one Muon per thread, since each of them is handled alone.
+    """
     matrices, tables, rest = [], [], []
     for name, p in model.named_parameters():
         (
             tables if "embeddings.word" in name else matrices if p.ndim == 2 and "embeddings" not in name else rest
         ).append(p)
-    muon = torch.optim.Muon(matrices, lr=args.matrix_rate, weight_decay=0.01, momentum=0.95)
+    dealt = [matrices[i :: args.threads] for i in range(args.threads)]
+    muons = [torch.optim.Muon(part, lr=args.matrix_rate, weight_decay=0.01, momentum=0.95) for part in dealt]
     adam = torch.optim.Adam(
         [{"params": tables, "lr": args.rate / 2, "eps": args.table_epsilon}, {"params": rest, "lr": args.rate}],
         betas=(0.9, 0.98),
     )
-    base = [group["lr"] for o in (muon, adam) for group in o.param_groups]
-    return [muon, adam], base
+    opts = [*muons, adam]
+    return opts, [group["lr"] for o in opts for group in o.param_groups]
 
 
 def rate_factor(step: int, elapsed: float, budget: float, decay: float) -> float:
@@ -160,8 +167,39 @@ def contrast(model: MaskedModel, pairs: list[tuple[np.ndarray, np.ndarray]], lay
     return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
 
 
+class Share(NamedTuple):
+    """What one thread adds to a step: gradients in the order of the parameters, and its counts."""
+
+    gradients: tuple[torch.Tensor | None, ...]
+    kind: str
+    right: int
+    masked: int
+    loss: float
+    pull: float
+    tokens: int
+
+
+def share(model: MaskedModel, shard: data.Source, pieces: torch.Tensor, args: argparse.Namespace) -> Share:
+    """Draws a batch from a shard and differentiates both objectives on it; parameters are only read."""
+    kind, rows = shard.batch()
+    ids, mask, labels = mask_batch(rows, shard.masks, len(shard.tokenizer))
+    with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.bf16):
+        among = pieces if kind == "mini" else None
+        loss, right, total = model.loss(ids.to(args.device), mask.to(args.device), labels.to(args.device), among)
+        pull = contrast(model, shard.pairs(32), args.contrast_layer, args.device)
+    gradients = torch.autograd.grad(loss + args.contrast_weight * pull, list(model.parameters()), allow_unused=True)
+    return Share(gradients, kind, int(right), total, float(loss.detach()), float(pull.detach()), int(mask.sum()))
+
+
+def set_gradients(model: MaskedModel, shares: list[Share]) -> None:
+    """Mean of the shares' gradients, as ``grad`` of every parameter."""
+    for number, p in enumerate(model.parameters()):
+        parts = [g for s in shares if (g := s.gradients[number]) is not None]
+        p.grad = sum(parts[1:], parts[0]) / len(shares) if parts else None
+
+
 def save_checkpoint(
-    path: Path, model: MaskedModel, opts: list[torch.optim.Optimizer], state: dict, source: data.Source
+    path: Path, model: MaskedModel, opts: list[torch.optim.Optimizer], state: dict, shards: list[data.Source]
 ) -> None:
     """Writes everything a later process needs to go on, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +210,7 @@ def save_checkpoint(
             "optimisers": [o.state_dict() for o in opts],
             "state": state,
             "torch_rng": torch.get_rng_state(),
-            "source": source.state(),
+            "shards": [shard.state() for shard in shards],
         },
         temporary,
     )
@@ -235,16 +273,17 @@ def export(model: MaskedModel, tokenizer_dir: Path, out: Path, figures: dict) ->
 def parse() -> argparse.Namespace:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--minutes", type=float, default=75.0, help="time budget for training steps")
+    p.add_argument("--minutes", type=float, default=120.0, help="budget of training: CPU time of a thread, or GPU time")
     p.add_argument("--out", type=Path, default=Path("zoo/xlmr-nano"))
     p.add_argument("--checkpoint-dir", type=Path, default=Path.home() / ".cache" / "adapters_xling" / "nano")
     p.add_argument("--data-dir", type=Path, default=os.environ.get("XLING_DATA") or None)
     p.add_argument("--resume", action="store_true")
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=2, help="each draws its own batch; a step takes the mean")
     p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--real-fraction", type=float, default=0.2, help="share of batches that are real text")
-    p.add_argument("--batch-size", type=int, default=64)
+    p.add_argument("--real-fraction", type=float, default=0.3, help="share of batches that are real text")
+    p.add_argument("--batch-size", type=int, default=128, help="mini rows a thread and step; a fifth as many real ones")
+    p.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="of matrix products")
     p.add_argument("--hidden-size", type=int, default=128)
     p.add_argument("--layers", type=int, default=4)
     p.add_argument("--contrast-layer", type=int, default=2)
@@ -255,13 +294,21 @@ def parse() -> argparse.Namespace:
     p.add_argument("--table-epsilon", type=float, default=1e-7, help="keeps rarely met token vectors still")
     p.add_argument("--decay", type=float, default=0.5)
     p.add_argument("--lines-per-language", type=int, default=12000)
-    p.add_argument("--report-minutes", type=float, default=3.0)
-    return p.parse_args()
+    p.add_argument("--report-minutes", type=float, default=5.0)
+    args = p.parse_args()
+    if math.isnan(args.minutes) or args.minutes <= 0 or args.threads < 1:
+        raise SystemExit("--minutes must be positive and --threads at least 1")
+    if args.device == "cuda":
+        args.threads = 1
+    args.bf16 = args.precision == "bf16" or (
+        args.precision == "auto" and (args.device == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+    return args
 
 
 def train(args: argparse.Namespace) -> None:
     """Builds or reads the tokenizer and data, trains within the budget, exports with figures."""
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     work = args.checkpoint_dir
     work.mkdir(parents=True, exist_ok=True)
@@ -287,18 +334,22 @@ def train(args: argparse.Namespace) -> None:
         pad_token_id=vocab.PAD,
         eos_token_id=vocab.EOS,
     )
-    config._attn_implementation = "sdpa"
+    # On a CPU the fused attention's bf16 backward takes ten times as long as plain matrix products.
+    config._attn_implementation = "eager" if args.device == "cpu" else "sdpa"
     model = MaskedModel(config)
-    state = {"step": 0, "elapsed": 0.0, "tokens": 0}
+    state = {"step": 0, "elapsed": 0.0, "wall": 0.0, "tokens": 0}
+    shards = [source.shard(i) for i in range(args.threads)]
     checkpoint = work / "last.pt"
     resumed = choose_checkpoint(work, args.minutes * 60) if args.resume else None
-    opts, base = optimisers(model, args)
     if resumed is not None:
         saved = torch.load(resumed, map_location="cpu", weights_only=False)
         model.load_state_dict(saved["model"])
         state = saved["state"]
         torch.set_rng_state(saved["torch_rng"])
-        source.restore(saved["source"])
+        if len(saved["shards"]) != args.threads:
+            raise SystemExit(f"the checkpoint was written with --threads {len(saved['shards'])}")
+        for shard, at in zip(shards, saved["shards"], strict=True):
+            shard.restore(at)
     else:
         saved = None
         begin = time.perf_counter()
@@ -313,54 +364,47 @@ def train(args: argparse.Namespace) -> None:
 
     mini_pieces = torch.tensor(source.mini_pieces(), device=args.device)
     budget = args.minutes * 60
-    rng = np.random.default_rng(args.seed * 1_000_003 + state["step"])
-    before = state["elapsed"]
-    begin = last_report = last_save = time.perf_counter()
-    seen = {"mini": [0, 0, 0.0, 0], "real": [0, 0, 0.0, 0]}
-    tokens_since, kept_stable = 0, state["elapsed"] > budget * (1 - args.decay)
-    lang_loss = 0.0
+    clock = (lambda: time.process_time() / args.threads) if args.device == "cpu" else time.perf_counter
+    before, wall = state["elapsed"], state["wall"]
+    begin, wall_begin = clock(), time.perf_counter()
+    last_report = last_save = wall_begin
+    tally = new_tally()
+    kept_stable = state["elapsed"] > budget * (1 - args.decay)
+    pool = ThreadPoolExecutor(args.threads, initializer=torch.set_num_threads, initargs=(1,))
     while True:
-        state["elapsed"] = before + time.perf_counter() - begin
+        state["elapsed"] = before + clock() - begin
+        state["wall"] = wall + time.perf_counter() - wall_begin
         if state["elapsed"] >= budget:
             break
         if not kept_stable and state["elapsed"] > budget * (1 - args.decay):
-            save_checkpoint(work / "stable.pt", model, opts, state, source)
+            save_checkpoint(work / "stable.pt", model, opts, state, shards)
             kept_stable = True
         factor = rate_factor(state["step"], state["elapsed"], budget, args.decay)
         groups = [g for o in opts for g in o.param_groups]
-        for group, lr in zip(groups, base, strict=False):
+        for group, lr in zip(groups, base, strict=True):
             group["lr"] = lr * factor
-        kind, rows = source.batch()
-        ids, mask, labels = mask_batch(rows, rng, size)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=args.device == "cuda"):
-            among = mini_pieces if kind == "mini" else None
-            loss, right, total = model.loss(ids.to(args.device), mask.to(args.device), labels.to(args.device), among)
-            pull = contrast(model, source.pairs(32), args.contrast_layer, args.device)
-        for o in opts:
-            o.zero_grad(set_to_none=True)
-        (loss + args.contrast_weight * pull).backward()
+        shares = list(pool.map(lambda shard: share(model, shard, mini_pieces, args), shards))
+        set_gradients(model, shares)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for o in opts:
-            o.step()
-        count = int(mask.sum())
+        list(pool.map(lambda o: o.step(), opts))
         state["step"] += 1
-        state["tokens"] += count
-        tokens_since += count
-        lang_loss = 0.98 * lang_loss + 0.02 * float(pull.detach())
-        tally = seen[kind]
-        tally[0] += int(right)
-        tally[1] += total
-        tally[2] += float(loss.detach())
-        tally[3] += 1
+        state["tokens"] += sum(s.tokens for s in shares)
+        for s in shares:
+            tally[s.kind] = [
+                a + b for a, b in zip(tally[s.kind], (s.right, s.masked, s.loss, 1, s.tokens), strict=True)
+            ]
+            tally["pull"] = [tally["pull"][0] + s.pull, tally["pull"][1] + 1]
         now = time.perf_counter()
         if now - last_report > args.report_minutes * 60:
-            report(model, source, seen, state, tokens_since / (now - last_report), budget, factor, lang_loss, args)
-            seen = {"mini": [0, 0, 0.0, 0], "real": [0, 0, 0.0, 0]}
-            last_report, tokens_since = time.perf_counter(), 0
+            pause = clock()
+            report(model, source, tally, state, now - last_report, budget, factor, args)
+            before -= clock() - pause
+            tally, last_report = new_tally(), time.perf_counter()
         if now - last_save > 300:
-            save_checkpoint(checkpoint, model, opts, state, source)
+            save_checkpoint(checkpoint, model, opts, state, shards)
             last_save = now
-    save_checkpoint(work / "final.pt", model, opts, state, source)
+    pool.shutdown()
+    save_checkpoint(work / "final.pt", model, opts, state, shards)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(p.half().float())
@@ -369,18 +413,33 @@ def train(args: argparse.Namespace) -> None:
     print(f"wrote {args.out.name}: " + json.dumps(figures["summary"]), flush=True)
 
 
-def report(model, source, seen, state, speed, budget, factor, pull, args) -> None:
-    """One progress line."""
+def new_tally() -> dict[str, list[float]]:
+    """Right guesses, masked positions, loss, batches and tokens by kind since the last progress line."""
+    return {"mini": [0.0] * 5, "real": [0.0] * 5, "pull": [0.0, 0.0]}
+
+
+def report(
+    model: MaskedModel,
+    source: data.Source,
+    tally: dict[str, list[float]],
+    state: dict,
+    seconds: float,
+    budget: float,
+    factor: float,
+    args: argparse.Namespace,
+) -> None:
+    """One progress line; ``seconds`` of wall-clock time since the last one."""
     parts = []
-    for kind, (right, total, loss, batches) in seen.items():
+    for kind in ("mini", "real"):
+        right, total, loss, batches, _ = tally[kind]
         if batches:
             parts.append(f"{kind} loss {loss / batches:.3f} acc {right / max(1, total):.3f}")
-    quick = evaluate.quick(model, source, args.device)
-    left = (budget - state["elapsed"]) / 60
+    speed = sum(tally[kind][4] for kind in ("mini", "real")) / seconds
+    pull, number = tally["pull"]
     print(
-        f"{state['elapsed'] / 60:6.1f} min step {state['step']} {state['tokens'] / 1e6:.2f}M tokens {speed:.0f}/s "
-        f"lr x{factor:.2f} "
-        f"{' | '.join(parts)} | pull {pull:.3f} | {quick} | {left:.1f} min left",
+        f"{state['elapsed'] / 60:6.1f} of {budget / 60:.0f} min (wall {state['wall'] / 60:.1f}) step {state['step']} "
+        f"{state['tokens'] / 1e6:.2f}M tokens {speed:.0f}/s lr x{factor:.2f} {' | '.join(parts)} | "
+        f"pull {pull / max(1, number):.3f} | {evaluate.quick(model, source, args.device)}",
         flush=True,
     )
 
@@ -388,6 +447,4 @@ def report(model, source, seen, state, speed, budget, factor, pull, args) -> Non
 if __name__ == "__main__":
     arguments = parse()
     random.seed(arguments.seed)
-    if math.isnan(arguments.minutes) or arguments.minutes <= 0:
-        raise SystemExit("--minutes must be positive")
     train(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class Source:
         self.tokenizer = tokenizer
         self.args = args
         self.rng = random.Random(args.seed)
+        self.masks = np.random.default_rng(args.seed)
         self.waiting: dict[str, list[list[Row]]] = {"mini": [], "real": []}
         self.real_dir = real_dir
         real = RealText()
@@ -43,13 +45,22 @@ class Source:
             )
         self.mono, self.aligned, self.dropped = real.mono, real.aligned, real.dropped
 
+    def shard(self, number: int) -> Source:
+        """The same text, drawn from with random numbers of its own: one for each thread."""
+        new = copy.copy(self)
+        new.rng = random.Random(f"{self.args.seed} {number}")
+        new.masks = np.random.default_rng([self.args.seed, number])
+        new.waiting = {"mini": [], "real": []}
+        return new
+
     def state(self) -> dict[str, Any]:
         """What ``restore`` needs."""
-        return {"rng": self.rng.getstate()}
+        return {"rng": self.rng.getstate(), "masks": self.masks.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Sets the random state; batches waiting in memory are drawn anew."""
         self.rng.setstate(state["rng"])
+        self.masks.bit_generator.state = state["masks"]
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Ids without special tokens."""
@@ -61,7 +72,7 @@ class Source:
         """A batch of rows of similar length and its kind."""
         kind = "real" if self.mono and self.rng.random() < self.args.real_fraction else "mini"
         if not self.waiting[kind]:
-            size = self.args.batch_size if kind == "mini" else max(8, self.args.batch_size * 2 // 5)
+            size = self.args.batch_size if kind == "mini" else max(8, self.args.batch_size // 5)
             rows = [self.real_row() for _ in range(6 * size)] if kind == "real" else self.mini_rows(6 * size)
             rows.sort(key=lambda r: len(r.ids))
             batches = [rows[i * size : (i + 1) * size] for i in range(6)]
