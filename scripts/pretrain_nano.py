@@ -282,7 +282,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--real-fraction", type=float, default=0.3, help="share of batches that are real text")
-    p.add_argument("--batch-size", type=int, default=128, help="mini rows a thread and step; a fifth as many real ones")
+    p.add_argument("--batch-tokens", type=int, default=2800, help="a thread and step, padding counted; real text: 2/3")
     p.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="of matrix products")
     p.add_argument("--hidden-size", type=int, default=128)
     p.add_argument("--layers", type=int, default=4)

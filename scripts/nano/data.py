@@ -24,6 +24,17 @@ class Row(NamedTuple):
     rates: tuple[float, float]
 
 
+def bucketed(rows: list[Row], tokens: int, rng: random.Random) -> list[list[Row]]:
+    """Rows of similar length in batches of at most ``tokens`` tokens, padding counted, in random order."""
+    batches: list[list[Row]] = [[]]
+    for row in sorted(rows, key=lambda r: len(r.ids)):
+        if batches[-1] and (len(batches[-1]) + 1) * len(row.ids) > tokens:
+            batches.append([])
+        batches[-1].append(row)
+    rng.shuffle(batches)
+    return batches
+
+
 class Source:
     """Draws batches; its state can be saved and restored."""
 
@@ -69,15 +80,15 @@ class Source:
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def batch(self) -> tuple[str, list[Row]]:
-        """A batch of rows of similar length and its kind."""
+        """A batch of rows of similar length and its kind.
+
+        A real batch has two thirds of the tokens: its guesses are among all pieces, so that it takes as long.
+        """
         kind = "real" if self.mono and self.rng.random() < self.args.real_fraction else "mini"
         if not self.waiting[kind]:
-            size = self.args.batch_size if kind == "mini" else max(8, self.args.batch_size // 5)
-            rows = [self.real_row() for _ in range(6 * size)] if kind == "real" else self.mini_rows(6 * size)
-            rows.sort(key=lambda r: len(r.ids))
-            batches = [rows[i * size : (i + 1) * size] for i in range(6)]
-            self.rng.shuffle(batches)
-            self.waiting[kind] = batches
+            tokens = self.args.batch_tokens if kind == "mini" else self.args.batch_tokens * 2 // 3
+            rows = [self.real_row() for _ in range(150)] if kind == "real" else self.mini_rows(750)
+            self.waiting[kind] = bucketed(rows, tokens, self.rng)
         return kind, self.waiting[kind].pop()
 
     def row(

@@ -186,7 +186,7 @@ def figures(model: Any, tokenizer: Any, source: data.Source, state: dict, args: 
             "optimiser": f"Muon {args.matrix_rate} on matrices, Adam {args.rate}, token vectors at half of that",
             "precision": "bf16 products" if args.bf16 else "fp32",
             "schedule": f"100 steps warm-up, flat, linear decay over the last {args.decay:.0%} of the time",
-            "batch": f"{args.threads} x {args.batch_size} mini rows or {max(8, args.batch_size // 5)} real ones",
+            "batch": f"{args.threads} x {args.batch_tokens} tokens; of real text two thirds of that",
             "output": "mini batches guess among the mini world's pieces; output bias starts at log frequencies",
             "weights": "rounded to fp16; all figures are of the rounded weights",
         },

@@ -135,6 +135,8 @@ def test_shapes(language: str) -> None:
         assert text and row["context"][start : start + len(text)] == text
     for row in mini.rows("mini-choice", "dev", language, 150):
         assert len(set(row["choices"])) == 4 and 0 <= row["label"] < 4 and all(row["choices"])
+        for choice in row["choices"]:
+            assert row["prompt"].lower().count(choice.lower()) >= 1  # so its being in the text tells nothing
     for task in ("mini-nli", "mini-paraphrase", "mini-retrieval"):
         for row in mini.rows(task, "dev", language, 50):
             assert all(value == value.strip() and "  " not in value for value in row.values() if isinstance(value, str))

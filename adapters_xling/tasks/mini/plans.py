@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-from .grammar import PEOPLE, Fact
+from .grammar import LANGUAGES, PEOPLE, Fact, surface
 from .world import (
     _CITIES,
     _PEOPLE,
@@ -176,28 +176,44 @@ def answers(fact: Fact, target: Fact, part: str) -> bool:
     return fact.kind == target.kind and same and bool(getattr(fact, part)) and not fact.neg
 
 
+_ASKED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    *[("subj", ("act", "meet", "give", "at", "live", "go", "trip", "job", "mood"))] * 4,
+    *[("obj", ("act", "give"))] * 3,
+    *[("time", TIMED)] * 3,
+    *[("place", (kind,)) for kind in ("at", "go", "live", "trip")],
+    *[("rec", (kind,)) for kind in ("meet", "give")],
+)
+"""What choice questions ask for, as often as it stands here, and the kinds of facts of such a text."""
+
+
 def _choice(rng: random.Random, split: str) -> Iterator[Plan]:
-    """Question on a short text with four answers; in half of the rows a wrong one is also in the text."""
+    """A text of four facts and a question; the four choices are what each fact has in the asked part.
+
+    Every choice therefore stands in the text, in every language in the very form in which it is offered: neither the
+    choice alone, nor its words' being in the text, nor its type or case tells the answer.
+    """
     while True:
-        facts, target, part = _question(rng, split, (2, 2, 3))
-        gold = getattr(target, part)
-        present = []
-        for f in facts:
-            here = {"subj": (f.subj, f.rec), "rec": (f.subj, f.rec)}.get(part, (getattr(f, part),))
-            same_type = (
-                part != "place" or _values(f, part) == _values(target, part) if f.place or part != "place" else False
-            )
-            present += [v for v in here if v and v != gold and v in _values(target, part) and same_type]
-        asked_about = {target.subj, target.rec}
-        present = [v for v in dict.fromkeys(present) if v not in asked_about]
-        options = [v for v in _values(target, part) if v != gold and v not in asked_about]
-        absent = [v for v in options if v not in present]
-        wrong = rng.sample(absent, 3)
-        if present and rng.random() < 0.6:
-            wrong[0] = rng.choice(present)
-        values = [gold, *wrong]
-        rng.shuffle(values)
-        yield Plan(tuple(facts), target, values.index(gold), part, tuple(values), _styles(rng, len(facts) + 1))
+        part, kinds = rng.choice(_ASKED)
+        facts = scene(rng, split, 4, kinds, time=1.0 if part == "time" else 0.3)
+        target = rng.choice(facts)
+        values = [getattr(f, part) for f in facts]
+        named = {f.subj for f in facts} & {f.rec for f in facts}
+        if len(set(values)) < 4 or named or sum(answers(f, target, part) for f in facts) != 1:
+            continue
+        if any(part not in askable(f) for f in facts) or not _same_form(facts, target, part):
+            continue
+        order = rng.sample(range(4), 4)
+        shown = tuple(values[i] for i in order)
+        yield Plan(tuple(facts), target, shown.index(getattr(target, part)), part, shown, _styles(rng, 5))
+
+
+def _same_form(facts: list[Fact], target: Fact, part: str) -> bool:
+    """True when in every language each fact has its part in the case that the target would give it."""
+    return all(
+        surface(target.having(part, getattr(f, part)), part, language) == surface(f, part, language)
+        for language in LANGUAGES
+        for f in facts
+    )
 
 
 def _qa(rng: random.Random, split: str) -> Iterator[Plan]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .grammar import LANGUAGES, TAGS, Token, both, join, question, statement
+from .grammar import LANGUAGES, TAGS, Token, both, join, question, statement, surface
 from .plans import PLANNERS, Plan, plans
 from .world import SPLITS
 
@@ -49,9 +49,8 @@ def _paraphrase(plan: Plan, language: str) -> Row:
 
 def _answer(plan: Plan, language: str, value: str) -> str:
     """How a value is written where the asked part stands in the target fact."""
-    fact = plan.about.having(plan.part, value)
-    tokens = statement(fact, language, plan.styles[plan.facts.index(plan.about)], upper=False)
-    return join(t for t in tokens if t.slot == plan.part)
+    style = plan.styles[plan.facts.index(plan.about)]
+    return surface(plan.about.having(plan.part, value), plan.part, language, style)
 
 
 def _choice(plan: Plan, language: str) -> Row:
