@@ -166,8 +166,7 @@ def figures(model: Any, tokenizer: Any, source: data.Source, state: dict, args: 
         "training": {
             "minutes": round(state["elapsed"] / 60, 1),
             "threads": args.threads,
-            "minutes_are": "CPU time of one thread" if args.device == "cpu" else "GPU time",
-            "wall_minutes": round(state["wall"] / 60, 1),
+            "cpu_minutes": round(state["cpu"] / 60, 1),
             "device": args.device,
             "steps": state["step"],
             "tokens": state["tokens"],

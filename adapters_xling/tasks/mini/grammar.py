@@ -179,11 +179,6 @@ def question(fact: Fact, ask: str, language: str, style: int = 0) -> list[Token]
     return finish(_RENDER[language](core, style & 2, ask), language, "?")
 
 
-def surface(fact: Fact, part: str, language: str, style: int = 0) -> str:
-    """How the value of a part is written in the fact's statement."""
-    return join(t for t in statement(fact, language, style, upper=False) if t.slot == part)
-
-
 def both(first: Fact, second: Fact, language: str, style: int = 0, style2: int = 0) -> list[Token]:
     """Two facts as one sentence joined by "and"."""
     link = {"en": "and", "de": "und", "es": "y", "ru": "и", "hi": "और", "tr": "ve", "zh": "而且", "sw": "na"}[language]

@@ -9,14 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import combinations, islice
 from typing import NamedTuple
 
-from .grammar import LANGUAGES, PEOPLE, Fact, surface
+from .grammar import LANGUAGES, PEOPLE, Fact, gender, statement
 from .world import (
-    _CITIES,
     _PEOPLE,
-    _PLACES,
     _THINGS,
     _TIMES,
     KINDS,
@@ -31,6 +29,7 @@ from .world import (
     rng_for,
     same_predicate,
     scene,
+    split_of,
 )
 
 
@@ -38,15 +37,15 @@ class Plan(NamedTuple):
     """What a row says.
 
     ``facts`` is the text (premise, context, sentence1); ``target`` the fact that a hypothesis, second sentence or
-    question is about; ``part`` what is asked for; ``values`` the choices; ``styles`` one rendering style per fact, the
-    last for the target.
+    question is about; ``part`` what is asked for; ``options`` the choices; ``styles`` one rendering style per fact,
+    the last for the target or the choices.
     """
 
     facts: tuple[Fact, ...]
     target: Fact | None = None
     label: str | int = ""
     part: str = ""
-    values: tuple[str, ...] = ()
+    options: tuple[Fact, ...] = ()
     styles: tuple[int, ...] = ()
     joined: bool = False
 
@@ -120,8 +119,6 @@ def _neutral(rng: random.Random, split: str, target: Fact) -> Fact | None:
 
 def _apart(second: Fact, basis: Fact, target: Fact, split: str, label: str) -> bool:
     """True when the second fact neither repeats nor decides the hypothesis."""
-    from .world import split_of
-
     if split_of(second) != split or second.subj == basis.subj:
         return False
     if second.subj == target.subj and (label != "neutral" or second.kind == target.kind):
@@ -147,16 +144,6 @@ def _paraphrase(rng: random.Random, split: str) -> Iterator[Plan]:
                 break
 
 
-_VALUES = {"subj": _PEOPLE, "rec": _PEOPLE, "obj": _THINGS, "time": _TIMES}
-
-
-def _values(fact: Fact, part: str) -> tuple[str, ...]:
-    """What could stand in a part of a fact."""
-    if part == "place":
-        return _CITIES if fact.kind in ("live", "trip") else _PLACES
-    return _VALUES[part]
-
-
 def _question(rng: random.Random, split: str, sizes: tuple[int, ...]) -> tuple[list[Fact], Fact, str]:
     """A scene and a question that exactly one of its facts answers."""
     while True:
@@ -176,44 +163,72 @@ def answers(fact: Fact, target: Fact, part: str) -> bool:
     return fact.kind == target.kind and same and bool(getattr(fact, part)) and not fact.neg
 
 
-_ASKED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    *[("subj", ("act", "meet", "give", "at", "live", "go", "trip", "job", "mood"))] * 4,
-    *[("obj", ("act", "give"))] * 3,
-    *[("time", TIMED)] * 3,
-    *[("place", (kind,)) for kind in ("at", "go", "live", "trip")],
-    *[("rec", (kind,)) for kind in ("meet", "give")],
-)
-"""What choice questions ask for, as often as it stands here, and the kinds of facts of such a text."""
+_OF_PEOPLE = ("act", "meet", "give", "at", "live", "go", "trip", "job", "mood")
 
 
 def _choice(rng: random.Random, split: str) -> Iterator[Plan]:
-    """A text of four facts and a question; the four choices are what each fact has in the asked part.
+    """A text about three people and four sentences, of which one is so.
 
-    Every choice therefore stands in the text, in every language in the very form in which it is offered: neither the
-    choice alone, nor its words' being in the text, nor its type or case tells the answer.
+    The wrong ones say of one person what the text says of another. Every word of every choice, or its synonym, stands
+    in the text, in every language in that very form: neither a choice alone nor its words' being in the text tells
+    the answer.
     """
     while True:
-        part, kinds = rng.choice(_ASKED)
-        facts = scene(rng, split, 4, kinds, time=1.0 if part == "time" else 0.3)
+        facts = _exchangeable(rng, split)
+        if facts is None:
+            continue
+        wrong = [f._replace(subj=g.subj) for f in facts for g in facts if f is not g]
+        wrong = [f for f in wrong if split_of(f) == split]
+        if len(wrong) < 3 or {f.subj for f in facts} & {f.rec for f in facts}:
+            continue
+        if any(same_predicate(f, g) for f, g in combinations(facts, 2)):
+            continue
+        text = [f._replace(time=rng.choice(_TIMES)) if f.kind in TIMED and rng.random() < 0.3 else f for f in facts]
+        rng.shuffle(text)
         target = rng.choice(facts)
-        values = [getattr(f, part) for f in facts]
-        named = {f.subj for f in facts} & {f.rec for f in facts}
-        if len(set(values)) < 4 or named or sum(answers(f, target, part) for f in facts) != 1:
-            continue
-        if any(part not in askable(f) for f in facts) or not _same_form(facts, target, part):
-            continue
-        order = rng.sample(range(4), 4)
-        shown = tuple(values[i] for i in order)
-        yield Plan(tuple(facts), target, shown.index(getattr(target, part)), part, shown, _styles(rng, 5))
+        options = [target, *rng.sample(wrong, 3)]
+        rng.shuffle(options)
+        styles = (*_styles(rng, 3), rng.choice((0, 2)))
+        plan = Plan(tuple(text), target, options.index(target), options=tuple(options), styles=styles)
+        if all(_stands_in_text(plan, language) for language in LANGUAGES):
+            yield plan
 
 
-def _same_form(facts: list[Fact], target: Fact, part: str) -> bool:
-    """True when in every language each fact has its part in the case that the target would give it."""
-    return all(
-        surface(target.having(part, getattr(f, part)), part, language) == surface(f, part, language)
-        for language in LANGUAGES
-        for f in facts
-    )
+def _exchangeable(rng: random.Random, split: str) -> list[Fact] | None:
+    """Facts about three people of which at least two could be said of another one of the three in this split.
+
+    Found by walking from one to the next: what the split lets be said of a person is given to another one.
+    """
+    first = rng.choice(_PEOPLE)
+    people = [p for p in _PEOPLE if gender(p) == gender(first)]  # agreement in gender would tell who is meant
+    facts = [_about(rng, split, first)]
+    giver = first
+    for _ in range(2):
+        fact = _about(rng, split, giver)
+        taken = {f.subj for f in facts} | {fact.rec}
+        takers = [p for p in people if p not in taken and split_of(fact.having("subj", p)) == split]
+        if not takers:
+            return None
+        giver = rng.choice(takers)
+        facts.append(fact.having("subj", giver))
+    return facts
+
+
+def _about(rng: random.Random, split: str, subj: str) -> Fact:
+    """A plain fact about somebody."""
+    kinds = [k for k in _OF_PEOPLE if feasible(k, subj, split)]
+    fact = draw(rng, split, rng.choice(kinds), subj=subj, time=0.0)
+    return fact._replace(place="") if fact.kind == "act" else fact
+
+
+def _stands_in_text(plan: Plan, language: str) -> bool:
+    """True when every word of every choice is a word of the text, synonyms aside."""
+
+    def words_of(facts: tuple[Fact, ...]) -> set[str]:
+        made = (statement(f, language, style, upper=False) for f in facts for style in (0, 2))
+        return {token.word for tokens in made for token in tokens}
+
+    return words_of(plan.options) <= words_of(plan.facts)
 
 
 def _qa(rng: random.Random, split: str) -> Iterator[Plan]:
@@ -273,7 +288,7 @@ def _distinct(plans: Iterator[Plan], group: int) -> Iterator[Plan]:
     seen: set[object] = set()
     while True:
         block = list(islice(plans, group))
-        keys = [(p.facts, p.target, p.part, p.values) for p in block]
+        keys = [(p.facts, p.target, p.part, p.options) for p in block]
         if not any(k in seen for k in keys) and len(set(keys)) == len(keys):
             seen.update(keys)
             yield from block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .grammar import LANGUAGES, TAGS, Token, both, join, question, statement, surface
+from .grammar import LANGUAGES, TAGS, Token, both, join, question, statement
 from .plans import PLANNERS, Plan, plans
 from .world import SPLITS
 
@@ -47,16 +47,9 @@ def _paraphrase(plan: Plan, language: str) -> Row:
     return {"sentence1": join(_story(plan, language)), "sentence2": join(second), "label": plan.label}
 
 
-def _answer(plan: Plan, language: str, value: str) -> str:
-    """How a value is written where the asked part stands in the target fact."""
-    style = plan.styles[plan.facts.index(plan.about)]
-    return surface(plan.about.having(plan.part, value), plan.part, language, style)
-
-
 def _choice(plan: Plan, language: str) -> Row:
-    asked = question(plan.about, plan.part, language, plan.styles[-1])
-    prompt = join([*_story(plan, language), *asked])
-    return {"prompt": prompt, "choices": [_answer(plan, language, v) for v in plan.values], "label": plan.label}
+    choices = [join(statement(option, language, plan.styles[-1])) for option in plan.options]
+    return {"prompt": join(_story(plan, language)), "choices": choices, "label": plan.label}
 
 
 def _qa(plan: Plan, language: str) -> Row:
