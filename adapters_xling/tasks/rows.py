@@ -37,8 +37,12 @@ VERSION = 2
 
 OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts"})
 
+UNSEEN = "<unseen>"
+"""Label of tags that the rows a tag set was read off do not have (`TaskSpec.labels_from`)."""
+
 BLANK_LABEL = "blank label"
 BLANK_ANSWER = "blank answer"
+BLANK_MATCH = "query without a match"
 
 
 class Reject(Exception):
@@ -275,7 +279,7 @@ def _choice_label(raw: Raw, names: tuple[str, ...], context: Context) -> int | N
 @converter("tag")
 def _tag(raw: Raw, identifier: str, context: Context) -> Example:
     words = _split(raw, "words", context.get(raw, "words", ("words", "tokens")))
-    tags = _split(raw, "tags", context.get(raw, "tags", ("tags",), required=context.need_gold))
+    tags = tags_of(raw, context)
     if not words:
         raise Reject("no words")
     if "" in words:
@@ -285,17 +289,24 @@ def _tag(raw: Raw, identifier: str, context: Context) -> Example:
         if context.need_gold:
             raise Reject(BLANK_LABEL)
         return TagExample(id=identifier, words=words, group=group)
-    table = context.options.get("labels", {})
-    tags = tuple(str(table.get(tag, tag)) for tag in tags)
     if len(tags) != len(words):
         raise Reject("not one tag per word")
     known = set(context.task.labels)
+    if UNSEEN in known:
+        tags = tuple(tag if tag in known or not tag else UNSEEN for tag in tags)
     for tag in tags:
         if not tag:
             raise Reject(BLANK_LABEL)
         if tag not in known:
             raise unknown_label(raw, tag, context.task)
     return TagExample(id=identifier, words=words, tags=tags, group=group)
+
+
+def tags_of(raw: Raw, context: Context) -> tuple[str, ...]:
+    """Tags of a sentence as the task calls them, unchecked; none where they are withheld and gold is not needed."""
+    table = context.options.get("labels", {})
+    tags = _split(raw, "tags", context.get(raw, "tags", ("tags",), required=context.need_gold))
+    return tuple(str(table.get(tag, tag)) for tag in tags)
 
 
 def _split(raw: Raw, name: str, value: Any) -> tuple[str, ...]:
