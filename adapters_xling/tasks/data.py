@@ -82,7 +82,7 @@ def load(
     task = labels.with_labels(task, data_dir=data_dir)
     kind = kinds.get(task.kind)
     found = sources.find(task, split, language, data_dir=data_dir)
-    context = rows.Context(task, found.options, need_gold)
+    context = rows.Context(task, found.options, need_gold, language)
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
     samples: list[tuple[str, int, str]] = []

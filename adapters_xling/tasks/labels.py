@@ -41,7 +41,7 @@ def _tags(task: TaskSpec, split: str, language: str, *, data_dir: Path | None) -
     found = sources.find(task, split, language, data_dir=data_dir)
     key = spec.digest([found.identity(), found.definition()])
     if key not in _KNOWN:
-        context = rows.Context(task, found.options)
+        context = rows.Context(task, found.options, language=language)
         tags = {tag for raw in found.read() if raw.reject is None for tag in rows.tags_of(raw, context)}
         if len(tags - {""}) < 2:
             raise DataError(

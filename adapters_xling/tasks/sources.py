@@ -161,8 +161,7 @@ def _generated(source: GeneratorSource, task: TaskSpec, split: str, language: st
 def _files(source: FileSource, split: str, language: str, data_dir: Path | None) -> Found:
     wanted = source.splits.get(split, source.splits.get(ALL, ()))
     patterns = (wanted,) if isinstance(wanted, str) else wanted
-    code = languages.language(language)
-    names = [_filled(pattern, code) for pattern in patterns]
+    names = [languages.fill(pattern, language) for pattern in patterns]
     root = data_dir or paths.data_dir()
     if root is None and not all(Path(name).is_absolute() for name in names):
         raise NotAtHand(f"files {', '.join(names)}: no data folder was named")
@@ -181,15 +180,6 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
         partition=source.partition,
         files=files,
     )
-
-
-def _filled(pattern: str, code: languages.Language) -> str:
-    """A path of the task file for one language."""
-    name = code.name.lower().replace(" ", "_")
-    fill = {"{language}": code.code, "{iso3}": code.iso639_3, "{script}": code.script, "{name}": name}
-    for placeholder, value in fill.items():
-        pattern = pattern.replace(placeholder, value)
-    return pattern
 
 
 def _matching(root: Path, name: str) -> list[Path]:

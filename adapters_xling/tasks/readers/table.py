@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.languages import fill
 from adapters_xling.tasks.rows import Raw
 
 from . import lines, reader, text
@@ -38,7 +39,7 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
         rounds = zip_longest(*(read([file], options=alone, language=language) for file in files))
         yield from (raw for turn in rounds for raw in turn if raw is not None)
         return
-    where = {column: str(value).replace("{language}", language) for column, value in options.get("where", {}).items()}
+    where = {column: fill(str(value), language) for column, value in options.get("where", {}).items()}
     for file in files:
         name = options.get("format") or _FORMATS.get(file.suffix.lower())
         if name not in _READ:
