@@ -63,7 +63,7 @@ class FileSource(Frozen, frozen=True, tag="files"):
 
     `splits` maps a split to one path or several, relative to the data folder; ``{language}`` is replaced by the
     language's code, ``{iso3}`` by its ISO 639-3 code, ``{script}`` by its ISO 15924 script, ``{name}`` by its English
-    name in lower case. A path with ``*`` is every file that matches, ordered by name. `options` are passed to the reader.
+    name in lower case. A path with ``*`` is every file that matches, ordered by name. `options` go to the reader.
     """
 
     reader: str
@@ -115,8 +115,8 @@ class TaskSpec(Frozen, frozen=True):
         eval_split: split that is scored by default.
         languages_by_split: languages a split has where that is fewer than `languages`.
         options: settings of the kind (truncation side, doc_stride, retrieval mode, …), checked by the kind.
-        labels_from: split whose rows say what the tags are, where a licence forbids writing them down (`labels` is empty
-            then); see `tasks.labels`.
+        labels_from: split whose rows say what the tags are, where a licence forbids writing them down; `labels` is
+            empty then. See `tasks.labels`.
         rows: published size of each split, for people: a number, or a range over languages.
         access: how to get data that cannot be downloaded; said where the files are missing.
     """

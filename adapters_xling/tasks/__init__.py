@@ -1,7 +1,7 @@
 """Tasks: their YAML files, their rows, and the kinds that give them form. Importing this loads no torch.
 
-The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `with_labels`, `load`, `load_all`, `ref` (rows); `features` (token
-ids).
+The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `with_labels`, `load`, `load_all`, `ref` (rows);
+`features` (token ids).
 """
 
 from __future__ import annotations

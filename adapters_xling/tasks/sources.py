@@ -183,7 +183,7 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
 
 
 def _matching(root: Path, name: str) -> list[Path]:
-    """The file of a name; of a name with ``*`` all files that match, ordered by name, or the name itself if none does."""
+    """The file of a name; of a name with ``*`` all files that match, ordered by name, or the name if none does."""
     path = root / name
     if "*" not in name or path.is_file():
         return [path]

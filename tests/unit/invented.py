@@ -16,7 +16,7 @@ from adapters_xling import languages
 from adapters_xling.spec import FileSource, TaskSpec
 
 NUM_ROWS = 60
-WORDS = "the cat sat on the mat and the dog ran to the old house in the green park".split()
+WORDS = tuple("the cat sat on the mat and the dog ran to the old house in the green park".split(" "))
 
 
 def words(number: int, count: int = 5) -> list[str]:
@@ -103,7 +103,7 @@ def _table(task: TaskSpec, options: Mapping[str, Any], path: Path) -> str:
     if path.suffix == ".jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
     if path.suffix == ".json":
-        return json.dumps({key: rows for key in options["at"]})
+        return json.dumps(dict.fromkeys(options["at"], rows))
     header = list(options.get("header", rows[0]))
     if path.suffix == ".csv":
         out = io.StringIO()

@@ -40,7 +40,7 @@ def test_check_task_is_green_on_invented_rows(tmp_path: Path, name: str, number:
     if task.labels_from and split != task.labels_from:
         invented.write(task, source, task.labels_from, code, tmp_path)
     if name == "bucc2018" and number == 1:  # XTREME's test set, without its gold
-        with pytest.raises(DataError, match="no query of files .* has a match"):
+        with pytest.raises(DataError, match=r"no query of files .* has a match"):
             tasks.load(alone, split, code, data_dir=tmp_path)
         return
     if name == "bucc2018":  # of sixty rows, the threshold of one half need not fit the other
@@ -50,7 +50,7 @@ def test_check_task_is_green_on_invented_rows(tmp_path: Path, name: str, number:
     report = check_task(
         tasks.with_labels(alone, data_dir=tmp_path), rows.examples, tiny_tokenizer(), language=code, max_length=64
     )
-    assert report.scores == {metric: 100.0 for metric in task.metrics}
+    assert report.scores == dict.fromkeys(task.metrics, 100.0)
     assert report.unreachable == {}
 
 

@@ -166,8 +166,8 @@ class Retrieve(Kind):
         """Vectors by which every query finds its matches.
 
         Nearest: see `_gold_directions`. Mining: vectors are equal exactly for sentences that belong together by matches
-        or by text. A third of the dimensions each serves matched sentences, lone queries and the lone corpus, so that lone
-        sentences are at right angles to the whole other side. Directions are random but fixed.
+        or by text. A third of the dimensions each serves matched sentences, lone queries and the lone corpus, so that
+        lone sentences are at right angles to the whole other side. Directions are random but fixed.
         """
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
         if options_of(self, task)["mode"] == "nearest":
@@ -210,7 +210,7 @@ def _gold_directions(rows: Sequence[RetrieveExample]) -> list[np.ndarray]:
         directions[i] = torch.randn(4 * _GOLD_SIZE, generator=generator).numpy()
     for i in queries:
         matched = [directions[place[match]] for match in rows[i].matches]
-        directions[i] = np.sum(matched, axis=0, dtype=np.float32) if matched else np.zeros(4 * _GOLD_SIZE, np.float32)
+        directions[i] = np.asarray(sum(matched, np.zeros(4 * _GOLD_SIZE, dtype=np.float32)))
     return directions
 
 

@@ -37,17 +37,18 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
     """
     if len(files) < 2:
         raise ConfigError(
-            f"reader 'sentence_answers' wants a file of questions and one or more to search; the task names {len(files)}"
+            "reader 'sentence_answers' wants a file of questions and one or more to search; the task names "
+            f"{len(files)}"
         )
     matches: dict[str, list[str]] = defaultdict(list)
     candidates: list[Raw] = []
     for file in files[1:]:
         for identifier, sentence, title in _sentences(file, matches):
-            values = {"id": identifier, "text": sentence, "side": "corpus", "group": title}
-            candidates.append(Raw(str(file), len(candidates) + 1, values))
+            candidate = {"id": identifier, "text": sentence, "side": "corpus", "group": title}
+            candidates.append(Raw(str(file), len(candidates) + 1, candidate))
     seen: set[str] = set()
     for number, question in enumerate(_questions(files[0]), start=1):
-        values = {"id": question.id, "text": question.text, "side": "query", "group": question.title}
+        values: dict[str, Any] = {"id": question.id, "text": question.text, "side": "query", "group": question.title}
         values["matches"] = tuple(matches.get(question.id, ()))
         if question.id in seen:
             raise DataError(f"{files[0]}: question {number}: id {question.id!r} is given twice")

@@ -44,10 +44,10 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
     Options:
         word: column of the word, counted from 0 (CoNLL-U: 1).
         tag: column of the tag, counted from 0 (CoNLL-U: 3); -1 is the last.
-        conllu: skip comment lines and empty nodes (``1.1``); default: by suffix. A multi-word token (``1-2``) is skipped,
-            its parts are the words.
-        fused: of a CoNLL-U file, take multi-word tokens as they are written (``zum``) instead of their parts, and prepare
-            sentences as XTREME does; see `fuse` and `as_xtreme`.
+        conllu: skip comment lines, empty nodes (``1.1``) and multi-word tokens (``1-2``), whose parts are the words;
+            default: by suffix.
+        fused: of a CoNLL-U file, take multi-word tokens as they are written (``zum``) instead of their parts, and
+            prepare sentences as XTREME does; see `fuse` and `as_xtreme`.
         strip_language: take the ``xx:`` of the WikiANN release off every word.
     """
     for file in files:
@@ -131,8 +131,8 @@ def _depth(token: Token, words: Mapping[str, Token]) -> int:
 
 
 def as_xtreme(tokens: Sequence[Token]) -> tuple[list[Token], str | None]:
-    """Prepare a sentence as XTREME does: blanks and zero-width non-joiners leave words; sentences whose words are all, or
-    all but one, withheld (``_``) are turned away, with the reason.
+    """Prepare a sentence as XTREME does: blanks and zero-width non-joiners leave words; a sentence whose words are all,
+    or all but one, withheld (``_``) is turned away, with the reason.
     """
     withheld = sum(token.word == _WITHHELD for token in tokens)
     cleaned = [token._replace(word=token.word.replace(_JOINER, "").replace(" ", "")) for token in tokens]

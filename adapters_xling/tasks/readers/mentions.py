@@ -53,8 +53,8 @@ def _queries(raw: Raw) -> Iterator[Raw]:
     for mention in raw.values["mentions"]:
         start, end = mention["mention_span"]["start"], mention["mention_span"]["end"]
         entity = str(mention.get("entity_id") or "")
-        values = {"id": str(mention["example_id"]), "side": "query", "group": str(context["document_id"])}
-        values["matches"] = (entity,) if entity else ()
+        values: dict[str, Any] = {"id": str(mention["example_id"]), "side": "query"}
+        values |= {"group": str(context["document_id"]), "matches": (entity,) if entity else ()}
         sentence = next((s for s in context["sentence_spans"] if s["start"] <= start and end <= s["end"]), None)
         if not text.strip():
             yield raw._replace(values=values, reject="the article's text is not filled in (run get-mewsli-x.sh)")
