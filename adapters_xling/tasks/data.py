@@ -207,8 +207,8 @@ def _refuse_blanked(task: TaskSpec, split: str, source: str, examples: list[Exam
     if task.kind == "retrieve" and not any(query.matches for query in queries):
         raise DataError(
             f"task {task.name!r}, {split}: no query of {source} has a match: this looks like a set whose gold was "
-            "taken away (XTREME sorts Tatoeba's English side and removes BUCC's gold). Get the files with gold from the data "
-            "set's authors, or predict without scoring."
+            "taken away (XTREME sorts Tatoeba's English side and removes BUCC's gold). Get the files with gold from "
+            "the data set's authors, or predict without scoring."
         )
     golds = {example.label for example in examples if isinstance(example, (SentenceExample, ChoiceExample))}
     if len(examples) >= MIN_SUSPICIOUS and len(golds) == 1:

@@ -16,7 +16,8 @@ from adapters_xling import languages
 from adapters_xling.spec import FileSource, TaskSpec
 
 NUM_ROWS = 60
-WORDS = tuple("the cat sat on the mat and the dog ran to the old house in the green park".split(" "))
+TEXT = "the cat sat on the mat and the dog ran to the old house in the green park"
+WORDS = TEXT.split()
 
 
 def words(number: int, count: int = 5) -> list[str]:

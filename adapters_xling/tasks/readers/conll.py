@@ -71,10 +71,11 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
             if conllu and not cells[_ID].isdigit() and not (fused and "-" in cells[_ID]):
                 continue
             if len(cells) < least:
-                broken = f"a line of {len(cells)} columns instead of {least}"
                 if not conllu and len(cells) == tag_column == word_column + 1:
                     tagless += 1
                     tokens.append(Token("", cells[word_column].removeprefix(prefix), ""))
+                else:
+                    broken = f"a line of {len(cells)} columns instead of {least}"
                 continue
             word, tag = cells[word_column].removeprefix(prefix), cells[tag_column]
             tokens.append(Token(cells[_ID], word, tag, cells[_HEAD]) if fused else Token("", word, tag))
@@ -82,8 +83,9 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
 
 def _row(file: Path, number: int, tokens: list[Token], broken: str, tagless: int, fused: str | None) -> Raw:
     """One sentence; `fused` is the language its written words are put together for, or None."""
-    if broken and tagless == len(tokens):
-        broken = ""
+    if 0 < tagless < len(tokens):  # a tag is missing here and there: the sentence is torn
+        tokens = [token for token in tokens if token.tag]
+        broken = broken or "a line without its last column, the tag"
     reason: str | None = broken or None
     if fused is not None and reason is None:
         tokens, reason = as_xtreme(fuse(tokens, fused))
