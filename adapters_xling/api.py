@@ -230,13 +230,14 @@ def predict(
         DataError: for texts the kind cannot use.
     """
     from adapters_xling import inference
+    from adapters_xling import tasks as catalog
     from adapters_xling.model import open_entry, resolve_device
     from adapters_xling.tasks import kinds
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
-    spec = task(name or found.card.run.tasks[0].name, settings)
+    spec = catalog.with_labels(task(name or found.card.run.tasks[0].name, settings), data_dir=settings.data_dir)
     kind = kinds.get(spec.kind)
     ready: list[Example] = [
         kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item

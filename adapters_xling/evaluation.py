@@ -109,6 +109,7 @@ def evaluate(
         ConfigError: when the entry has no head for the task.
         DataError: for rows that cannot be scored (blank answers, nothing left).
     """
+    task = tasks.with_labels(task, data_dir=data_dir)
     split = split or task.eval_split
     codes = check_languages(task, languages, split)
     skip_missing = languages is None if skip_missing is None else skip_missing

@@ -79,6 +79,20 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
+def fill(pattern: str, code: str) -> str:
+    """Put a language's names into a pattern: ``{language}`` its code, ``{iso3}`` its ISO 639-3 code, ``{script}`` its
+    ISO 15924 script, ``{name}`` its English name in lower case.
+
+    >>> fill("{iso3}_{script}/{name}-{language}", "sw")
+    'swa_Latn/swahili-sw'
+    """
+    found = language(code)
+    values = {"language": code, "iso3": found.iso639_3, "script": found.script, "name": found.name.lower()}
+    for placeholder, value in values.items():
+        pattern = pattern.replace("{" + placeholder + "}", value)
+    return pattern
+
+
 def language(code: str) -> Language:
     """Look a language up by its code.
 

@@ -62,7 +62,8 @@ class FileSource(Frozen, frozen=True, tag="files"):
     """Rows in the original distribution's files below the data folder.
 
     `splits` maps a split to one path or several, relative to the data folder; ``{language}`` is replaced by the
-    language's code, ``{iso3}`` by its ISO 639-3 code. `options` are passed to the reader.
+    language's code, ``{iso3}`` by its ISO 639-3 code, ``{script}`` by its ISO 15924 script, ``{name}`` by its English
+    name in lower case. A path with ``*`` is every file that matches, ordered by name. `options` go to the reader.
     """
 
     reader: str
@@ -114,6 +115,10 @@ class TaskSpec(Frozen, frozen=True):
         eval_split: split that is scored by default.
         languages_by_split: languages a split has where that is fewer than `languages`.
         options: settings of the kind (truncation side, doc_stride, retrieval mode, …), checked by the kind.
+        labels_from: split whose rows say what the tags are, where a licence forbids writing them down; `labels` is
+            empty then. See `tasks.labels`.
+        rows: published size of each split, for people: a number, or a range over languages.
+        access: how to get data that cannot be downloaded; said where the files are missing.
     """
 
     name: Name
@@ -133,6 +138,9 @@ class TaskSpec(Frozen, frozen=True):
     licence: str = "unknown"
     citation: str = ""
     homepage: str = ""
+    labels_from: str | None = None
+    rows: dict[str, int | str] = {}
+    access: str = ""
 
     @property
     def head_name(self) -> str:
@@ -309,9 +317,12 @@ def describe(route: Route) -> str:
 
 # --- identity ---------------------------------------------------------------------------------------------------
 
-LATER_FIELDS: dict[tuple[str, str], Any] = {}
+LATER_FIELDS: dict[tuple[str, str], Any] = {("TaskSpec", "labels_from"): None}
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""
+
+SAID_TO_PEOPLE = frozenset({("TaskSpec", "rows"), ("TaskSpec", "access")})
+"""(class, field) that no result depends on; never part of the canonical form."""
 
 
 def canonical(value: Any) -> Any:
@@ -322,7 +333,8 @@ def canonical(value: Any) -> Any:
         plain = {
             field.name: canonical(getattr(value, field.name))
             for field in info
-            if (cls, field.name) not in LATER_FIELDS or getattr(value, field.name) != LATER_FIELDS[cls, field.name]
+            if (cls, field.name) not in SAID_TO_PEOPLE
+            and ((cls, field.name) not in LATER_FIELDS or getattr(value, field.name) != LATER_FIELDS[cls, field.name])
         }
         tag = value.__struct_config__.tag
         return {"type": tag, **plain} if tag else plain

@@ -190,7 +190,7 @@ def train(
             f"backbone {run.backbone.name!r} is not locked: its files were never read, so the run can be planned "
             "but not trained. `xling train` and `xling run` download it; without a network, give a copy's folder"
         )
-    task = tasks.get(run.tasks[0].name, extra=extra_tasks)
+    task = tasks.with_labels(tasks.get(run.tasks[0].name, extra=extra_tasks), data_dir=data_dir)
     found = tasks.ref(task, data_dir=data_dir)
     if found != run.tasks[0]:
         raise ConfigError(

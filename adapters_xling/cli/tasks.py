@@ -18,9 +18,10 @@ MAX_LENGTH = 256
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the page docs/tasks.md.")
 @folders
 @click.pass_context
-def tasks(ctx: click.Context, as_json: bool, **options: Any) -> None:
+def tasks(ctx: click.Context, as_json: bool, as_markdown: bool, **options: Any) -> None:
     """List the tasks, check them, or make one from your own file."""
     if ctx.invoked_subcommand is not None:
         given = {name: value for name, value in options.items() if value is not None}
@@ -28,15 +29,20 @@ def tasks(ctx: click.Context, as_json: bool, **options: Any) -> None:
         return
     found = api.tasks(settings_from(options))
     if as_json:
-        from adapters_xling.spec import canonical
+        import msgspec
 
-        print_json([canonical(task) for task in found])
+        print_json(msgspec.to_builtins(found))
+        return
+    from adapters_xling.tasks import page
+
+    if as_markdown:
+        click.echo(page.markdown(found), nl=False)
         return
     rows = [
-        (t.name, t.kind, t.role, len(t.languages), t.metrics[0], t.train_on or "", t.licence)
+        (t.name, t.kind, t.role, len(t.languages), page.sizes(t), t.metrics[0], t.train_on or "", t.licence)
         for t in sorted(found, key=lambda t: (t.role, t.name))
     ]
-    print_table(("task", "kind", "role", "languages", "metric", "trained on", "licence"), rows)
+    print_table(("task", "kind", "role", "languages", "rows", "metric", "trained on", "licence"), rows)
 
 
 @tasks.command()
@@ -72,12 +78,14 @@ def check(names: tuple[str, ...], rows: int, language: str | None, **options: An
         for split in splits:
             try:
                 found = catalog.load(spec, split, code, data_dir=data_dir, limit=limit)
-                report = check_task(spec, found.examples, tokenizer, language=code, max_length=MAX_LENGTH)
+                labelled = catalog.with_labels(spec, data_dir=data_dir)
+                report = check_task(labelled, found.examples, tokenizer, language=code, max_length=MAX_LENGTH)
             except XlingError as err:
                 failed += 1
                 click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
                 continue
             dropped = f", dropped {found.dropped}" if found.dropped else ""
+            dropped += f", {found.unseen} words with a tag that no train row has" if found.unseen else ""
             click.echo(f"{spec.name:<20} {split:<6} ok: {len(found.examples)} rows{dropped}; {report}")
     click.echo(f"{checked} checked, {absent} not at hand")
     if failed:

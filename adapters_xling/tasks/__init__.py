@@ -1,7 +1,7 @@
 """Tasks: their YAML files, their rows, and the kinds that give them form. Importing this loads no torch.
 
-The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `load`, `load_all`, `ref` (rows); `features` (token
-ids).
+The verbs: `names`, `get`, `all_specs`, `train_task` (task files); `with_labels`, `load`, `load_all`, `ref` (rows);
+`features` (token ids).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .cache import features
     from .catalog import all_specs, get, names, train_task
     from .data import Rows, load, load_all, ref, splits_at_hand
+    from .labels import with_labels
     from .private import draft_task
 
 _VERBS = {
@@ -27,6 +28,7 @@ _VERBS = {
     "splits_at_hand": "data",
     "features": "cache",
     "draft_task": "private",
+    "with_labels": "labels",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "ref",
     "splits_at_hand",
     "train_task",
+    "with_labels",
 ]
 
 

@@ -155,6 +155,7 @@ def check(task: TaskSpec, *, where: str) -> None:
                 f"{where}: languages_by_split.{split} names {', '.join(sorted(stray))}, not in `languages`"
             )
     _refuse_twice(task.labels, f"{where}: labels")
+    _check_labels_from(task, where)
     if not task.sources:
         raise ConfigError(f"{where}: sources is empty; name at least one place the rows come from")
     if not task.metrics:
@@ -163,6 +164,21 @@ def check(task: TaskSpec, *, where: str) -> None:
         if not isinstance(source, GeneratorSource):
             readers.check(source.reader, source.options, where=f"{where}: sources[{i}]")
             _check_partition(source, f"{where}: sources[{i}]")
+
+
+def _check_labels_from(task: TaskSpec, where: str) -> None:
+    """Labels are either listed or read off a split that no partition divides."""
+    if task.labels_from is None:
+        return
+    if task.kind != "tag":
+        raise ConfigError(f"{where}: labels_from: only tags are read off rows; list the labels of kind {task.kind!r}")
+    if task.labels:
+        raise ConfigError(f"{where}: labels and labels_from are both given; keep one of them")
+    for i, source in enumerate(task.sources):
+        if task.labels_from not in source.splits or getattr(source, "partition", None) is not None:
+            raise ConfigError(
+                f"{where}: labels_from: sources[{i}] has no split {task.labels_from!r} of its own (not by `partition`)"
+            )
 
 
 def _refuse_twice(values: tuple[str, ...], where: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from adapters_xling import spec
 from adapters_xling.errors import ConfigError, DataError, XlingError, unknown
 from adapters_xling.spec import Partition, TaskRef, TaskSpec
-from adapters_xling.tasks import catalog, rows, sources
-from adapters_xling.tasks.examples import ChoiceExample, Example, RetrieveExample, SentenceExample
+from adapters_xling.tasks import catalog, labels, rows, sources
+from adapters_xling.tasks.examples import ChoiceExample, Example, RetrieveExample, SentenceExample, TagExample
 from adapters_xling.tasks.kinds import options
 
 NUM_SAMPLES = 3
@@ -32,6 +32,7 @@ class Rows:
             group count in every split.
         samples: (file, row number, reason) of the first few of them.
         renamed: rows whose id an earlier row already had; they got ``<id>#2``, ``<id>#3``, …
+        unseen: words whose tag became `rows.UNSEEN`, in the rows kept.
         source: where the rows came from, for people.
         identity: digest of the bytes, or of generator version or hub revision, that they came from.
         files: paths read, below the data folder where they lie there.
@@ -42,6 +43,7 @@ class Rows:
     dropped: dict[str, int] = field(default_factory=dict)
     samples: tuple[tuple[str, int, str], ...] = ()
     renamed: int = 0
+    unseen: int = 0
     source: str = ""
     identity: str = ""
     files: tuple[str, ...] = ()
@@ -77,9 +79,10 @@ def load(
     check_language(task, split, language)
     from adapters_xling.tasks import kinds
 
+    task = labels.with_labels(task, data_dir=data_dir)
     kind = kinds.get(task.kind)
     found = sources.find(task, split, language, data_dir=data_dir)
-    context = rows.Context(task, found.options, need_gold)
+    context = rows.Context(task, found.options, need_gold, language)
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
     samples: list[tuple[str, int, str]] = []
@@ -116,6 +119,7 @@ def load(
         dropped=dict(dropped),
         samples=tuple(samples),
         renamed=renamed,
+        unseen=sum((example.tags or ()).count(rows.UNSEEN) for example in examples if isinstance(example, TagExample)),
         source=found.description,
         identity=found.identity(),
         files=tuple(sources.shown(str(file), data_dir) for file in found.files),
@@ -196,7 +200,16 @@ def _refuse_unusable(
 
 
 def _refuse_blanked(task: TaskSpec, split: str, source: str, examples: list[Example]) -> None:
-    """Gold that is the same in every row is an answer blanked to a constant (XTREME's XCOPA test: all 0)."""
+    """Refuse gold that is the same in every row: an answer blanked to a constant (XTREME's XCOPA test: all 0); and
+    sentences of which none matches any (its BUCC test, its Tatoeba with the English side sorted).
+    """
+    queries = [example for example in examples if isinstance(example, RetrieveExample) and example.side == "query"]
+    if task.kind == "retrieve" and not any(query.matches for query in queries):
+        raise DataError(
+            f"task {task.name!r}, {split}: no query of {source} has a match: this looks like a set whose gold was "
+            "taken away (XTREME sorts Tatoeba's English side and removes BUCC's gold). Get the files with gold from "
+            "the data set's authors, or predict without scoring."
+        )
     golds = {example.label for example in examples if isinstance(example, (SentenceExample, ChoiceExample))}
     if len(examples) >= MIN_SUSPICIOUS and len(golds) == 1:
         raise DataError(
@@ -261,8 +274,8 @@ def ref(
 
     Digested: kind, labels, options (with the kind's defaults) and head; of the task it trains on also reader, options,
     partition and the first metric, which selects the weights; the converters' version; and the identity of the train
-    and dev rows. Titles, citations, other metrics, evaluation languages do not change weights and are left out. Reads
-    no row and imports no torch: files are hashed, once per change.
+    and dev rows. Titles, citations, other metrics, evaluation languages do not change weights and are left out. Imports
+    no torch and reads no row (files are hashed, once per change), but those that `labels_from` names.
 
     Args:
         task: the task.
@@ -277,6 +290,7 @@ def ref(
         ConfigError: when the train or dev rows come from the hub at no fixed revision.
     """
     source = catalog.train_task(task, override=train_on, extra=extra)
+    known = labels.with_labels(task, data_dir=data_dir).labels
     identities = []
     for split in ("train", "dev"):
         for language in source.train_languages if sources.has_split(source, split) else ():
@@ -291,7 +305,7 @@ def ref(
             identities.append([split, language, found.definition(), found.identity()])
     parts: dict[str, object] = {
         "kind": task.kind,
-        "labels": task.labels,
+        "labels": known,
         "options": options.resolved(task),
         "head": task.head_name,
         "train_on": source.name,

@@ -242,5 +242,5 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
         splits={"test": str(path.resolve())},
         options={"columns": {**chosen, **dict.fromkeys(GOLD, ())}},
     )
-    inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={})
+    inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={}, labels_from=None)
     return data.load(inputs, "test", task.languages[0], need_gold=False)

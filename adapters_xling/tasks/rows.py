@@ -11,6 +11,7 @@ Options that every converter understands (`options` of a source):
   labels       raw label -> label of the task; labels that are not listed stand for themselves
   drop_labels  labels that mean "no gold" by the data's own documentation (SNLI's ``-``): dropped and counted
   drop_texts   placeholders for a missing text (PAWS-X's ``NS``): dropped and counted
+  id_prefix    rows whose id begins otherwise are another language's (TyDiQA): dropped and counted
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from adapters_xling import languages
 from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import (
@@ -35,7 +37,10 @@ from adapters_xling.tasks.examples import (
 VERSION = 2
 """Raise when the same raw row would become another example: it enters every task's digest."""
 
-OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts"})
+OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts", "id_prefix"})
+
+UNSEEN = "<unseen>"
+"""Label of tags that the rows a tag set was read off do not have (`TaskSpec.labels_from`)."""
 
 BLANK_LABEL = "blank label"
 BLANK_ANSWER = "blank answer"
@@ -61,11 +66,12 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What a converter needs beside the row: the task, the source's options, whether gold is required."""
+    """What a converter needs beside the row: the task, the source's options, whether gold is required, the language."""
 
     task: TaskSpec
     options: Mapping[str, Any] = field(default_factory=dict)
     need_gold: bool = True
+    language: str = ""
 
     def get(self, raw: Raw, name: str, default: tuple[str, ...], *, required: bool = True) -> Any:
         """Value of an example's field, through `columns`, or through the usual names of that column.
@@ -184,6 +190,9 @@ def convert(raw: Raw, identifier: str, context: Context) -> Example:
     if context.task.kind not in _CONVERTERS:
         raise unknown("kind with a row converter", context.task.kind, _CONVERTERS)
     given = context.get(raw, "id", ("id",), required=False)
+    prefix = context.options.get("id_prefix")
+    if prefix and not str(given).startswith(languages.fill(prefix, context.language) if context.language else prefix):
+        raise Reject(f"id does not begin with {prefix!r}: another language's row")
     return _CONVERTERS[context.task.kind](raw, str(given) if given not in (None, "") else identifier, context)
 
 
@@ -275,7 +284,7 @@ def _choice_label(raw: Raw, names: tuple[str, ...], context: Context) -> int | N
 @converter("tag")
 def _tag(raw: Raw, identifier: str, context: Context) -> Example:
     words = _split(raw, "words", context.get(raw, "words", ("words", "tokens")))
-    tags = _split(raw, "tags", context.get(raw, "tags", ("tags",), required=context.need_gold))
+    tags = tags_of(raw, context)
     if not words:
         raise Reject("no words")
     if "" in words:
@@ -285,17 +294,24 @@ def _tag(raw: Raw, identifier: str, context: Context) -> Example:
         if context.need_gold:
             raise Reject(BLANK_LABEL)
         return TagExample(id=identifier, words=words, group=group)
-    table = context.options.get("labels", {})
-    tags = tuple(str(table.get(tag, tag)) for tag in tags)
     if len(tags) != len(words):
         raise Reject("not one tag per word")
     known = set(context.task.labels)
+    if UNSEEN in known:
+        tags = tuple(tag if tag in known or not tag else UNSEEN for tag in tags)
     for tag in tags:
         if not tag:
             raise Reject(BLANK_LABEL)
         if tag not in known:
             raise unknown_label(raw, tag, context.task)
     return TagExample(id=identifier, words=words, tags=tags, group=group)
+
+
+def tags_of(raw: Raw, context: Context) -> tuple[str, ...]:
+    """Tags of a sentence as the task calls them, unchecked; none where they are withheld and gold is not needed."""
+    table = context.options.get("labels", {})
+    tags = _split(raw, "tags", context.get(raw, "tags", ("tags",), required=context.need_gold))
+    return tuple(str(table.get(tag, tag)) for tag in tags)
 
 
 def _split(raw: Raw, name: str, value: Any) -> tuple[str, ...]:
@@ -317,7 +333,7 @@ def _span(raw: Raw, identifier: str, context: Context) -> Example:
         raise Reject("blank context")
     found = context.get(raw, "answers", ("answers",), required=context.need_gold)
     impossible = bool(context.get(raw, "impossible", ("is_impossible", "impossible"), required=False))
-    answers = () if impossible else tuple(_answers(raw, found))
+    answers = () if impossible else tuple(_answers(raw, found, need_gold=context.need_gold))
     answerless = context.options.get("empty_is_impossible", False) and not answers
     if context.need_gold and not (answers or impossible or answerless):
         raise Reject(BLANK_ANSWER)
@@ -332,15 +348,19 @@ def _span(raw: Raw, identifier: str, context: Context) -> Example:
     )
 
 
-def _answers(raw: Raw, found: Any) -> Iterator[Answer]:
-    """Answers in either layout in use: a list of {text, answer_start}, or {text: […], answer_start: […]}."""
+def _answers(raw: Raw, found: Any, *, need_gold: bool) -> Iterator[Answer]:
+    """Answers in either layout in use: a list of {text, answer_start}, or {text: […], answer_start: […]}.
+
+    A blank one is no answer; where gold is needed it shows that answers were withheld.
+    """
     try:
         if isinstance(found, Mapping):
             found = [{"text": t, "answer_start": s} for t, s in zip(found["text"], found["answer_start"], strict=True)]
         for answer in dict.fromkeys((str(item["text"]), int(item["answer_start"])) for item in found or ()):
-            if not answer[0].strip():
+            if answer[0].strip():
+                yield Answer(*answer)
+            elif need_gold:
                 raise Reject(BLANK_ANSWER)
-            yield Answer(*answer)
     except (KeyError, TypeError, ValueError) as err:
         raise DataError(
             f"{raw.place}: answers are not in SQuAD's form, a list of {{text, answer_start}} ({err!r})"

@@ -63,6 +63,8 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
     text += "".join(f"\n  - {line}" for line in tried)
     text += "\nName the folder of the original files with --data-dir or XLING_DATA"
     text += f"; {task.homepage} says where to get them." if task.homepage else "."
+    if task.access:
+        text += f" {task.access}"
     if other:
         text += f" At hand in {language!r}: split {', '.join(map(repr, other))}."
     raise MissingData(text)
@@ -159,12 +161,12 @@ def _generated(source: GeneratorSource, task: TaskSpec, split: str, language: st
 def _files(source: FileSource, split: str, language: str, data_dir: Path | None) -> Found:
     wanted = source.splits.get(split, source.splits.get(ALL, ()))
     patterns = (wanted,) if isinstance(wanted, str) else wanted
-    code = languages.language(language)
-    names = [p.replace("{language}", language).replace("{iso3}", code.iso639_3) for p in patterns]
+    names = [languages.fill(pattern, language) for pattern in patterns]
     root = data_dir or paths.data_dir()
     if root is None and not all(Path(name).is_absolute() for name in names):
         raise NotAtHand(f"files {', '.join(names)}: no data folder was named")
-    files = tuple((root or Path()).expanduser() / name for name in names)  # an absolute path stands for itself
+    # an absolute path stands for itself
+    files = tuple(file for name in names for file in _matching((root or Path()).expanduser(), name))
     absent = [file for file in files if not file.is_file()]
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
@@ -178,6 +180,16 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
         partition=source.partition,
         files=files,
     )
+
+
+def _matching(root: Path, name: str) -> list[Path]:
+    """The file of a name; of a name with ``*`` all files that match, ordered by name, or the name if none does."""
+    path = root / name
+    if "*" not in name or path.is_file():
+        return [path]
+    if path.is_absolute() and Path(name).is_absolute():
+        root, name = Path(path.anchor), str(path.relative_to(path.anchor))
+    return sorted(root.glob(name), key=lambda file: (file.name, file)) or [path]
 
 
 def file_digest(file: Path) -> str:

@@ -106,7 +106,7 @@ def test_word_per_line_files_are_sentences(tmp_path: Path) -> None:
     rows = read("conll", file)
     assert [row.values["words"] for row in rows] == [["A", "B"], ["C"], ["E"]]
     assert rows[0].values["tags"] == ["O", "B-PER"]
-    assert [row.reject for row in rows] == [None, "a line of 1 columns instead of 2", None]
+    assert [row.reject for row in rows] == [None, "a line without its last column, the tag", None]
 
 
 def test_conllu_skips_comments_multiword_tokens_and_empty_nodes(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def check_task_file(kind: Kind, task: TaskSpec, *, needs_labels: bool) -> None:
     where = f"task {task.name!r}"
     if task.kind != kind.name:
         raise ConfigError(f"{where}: kind is {task.kind!r}, but it was given to the kind {kind.name!r}")
-    if needs_labels and len(set(task.labels)) < 2:
+    unread = task.labels_from is not None and not task.labels  # `tasks.with_labels` reads them off the rows
+    if needs_labels and len(set(task.labels)) < 2 and not unread:
         raise ConfigError(f"{where}: labels: kind {kind.name!r} needs at least two, got {list(task.labels)}")
     if needs_labels and len(set(task.labels)) != len(task.labels):
         raise ConfigError(f"{where}: labels: {most_frequent(task.labels)!r} is listed twice; each label once")

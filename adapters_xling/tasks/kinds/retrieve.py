@@ -163,12 +163,16 @@ class Retrieve(Kind):
     def gold_outputs(
         self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec
     ) -> list[np.ndarray]:
-        """Vectors that are equal exactly for sentences that belong together by matches or by text.
+        """Vectors by which every query finds its matches.
 
-        A third of the dimensions each serves matched sentences, lone queries and the lone corpus, so that lone
-        sentences are at right angles to the whole other side. Directions are random but fixed.
+        Nearest: see `_gold_directions`. Mining: vectors are equal exactly for sentences that belong together by matches
+        or by text. A third of the dimensions each serves matched sentences, lone queries and the lone corpus, so that
+        lone sentences are at right angles to the whole other side. Directions are random but fixed.
         """
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
+        if options_of(self, task)["mode"] == "nearest":
+            directions = _gold_directions(rows)
+            return [directions[feature.example] for feature in features]
         group = _groups(rows)
         sides_of: dict[int, set[str]] = defaultdict(set)
         for i, row in enumerate(rows):
@@ -192,6 +196,22 @@ class Retrieve(Kind):
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
         queries, corpus = _sides(rows)
         return [Prediction(rows[i].id, ((rows[corpus[0]].id, 0.0),)) for i in queries]
+
+
+def _gold_directions(rows: Sequence[RetrieveExample]) -> list[np.ndarray]:
+    """A random but fixed direction for every corpus sentence, and for a query the sum of its matches' directions: one
+    query may have several answers (LAReQA), and one sentence answer several queries, which share others or do not.
+    """
+    queries, corpus = _sides(rows)
+    directions: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(rows)
+    place = {rows[i].id: i for i in corpus}
+    for i in corpus:
+        generator = torch.Generator().manual_seed(i)
+        directions[i] = torch.randn(4 * _GOLD_SIZE, generator=generator).numpy()
+    for i in queries:
+        matched = [directions[place[match]] for match in rows[i].matches]
+        directions[i] = np.asarray(sum(matched, np.zeros(4 * _GOLD_SIZE, dtype=np.float32)))
+    return directions
 
 
 def _sides(rows: Sequence[RetrieveExample]) -> tuple[list[int], list[int]]:

@@ -128,6 +128,7 @@ class Tag(Kind):
 
     def make_head(self, task: TaskSpec, *, hidden_size: int, dropout: float) -> nn.Module:
         """See `Kind.make_head`: (N,T,D) -> (N,T,C)."""
+        assert task.labels, f"task {task.name!r}: its labels were not read yet (tasks.with_labels)"
         return TokenHead(hidden_size, len(task.labels), dropout)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -12,10 +12,16 @@ from adapters_xling.tasks.rows import Raw
 
 from . import lines, reader
 
+MIN_SORTED = 50
+"""So many lines are in alphabetical order only because somebody sorted them."""
+
 
 @reader("aligned")
 def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read two files of which line n of one translates line n of the other: the queries', then the corpus'.
+
+    Queries in alphabetical order are XTREME's: its download script sorts the English lines so that nobody knows which
+    sentence translates which. They get no matches.
 
     Raises:
         DataError: where the files differ in length: every later pair would be wrong.
@@ -28,8 +34,11 @@ def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language:
         raise DataError(
             f"{query_file} has {len(queries)} lines, {corpus_file} has {len(corpus)}: they are not aligned line by line"
         )
+    texts = [line for _, line in queries]
+    shuffled = len(texts) >= MIN_SORTED and texts == sorted(texts)
     for number, line in queries:
-        values = {"id": f"q{number}", "text": line, "side": "query", "matches": (f"c{number}",), "group": str(number)}
+        values: dict[str, Any] = {"id": f"q{number}", "text": line, "side": "query", "group": str(number)}
+        values["matches"] = () if shuffled else (f"c{number}",)
         yield Raw(str(query_file), number, values)
     for number, line in corpus:
         yield Raw(str(corpus_file), number, {"id": f"c{number}", "text": line, "side": "corpus", "group": str(number)})
@@ -39,23 +48,28 @@ def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language:
 def read_bitext(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read BUCC's three files: query sentences and corpus sentences as ``id TAB sentence``, gold as ``id TAB id``.
 
-    The two sentences of a gold pair share their group, so that a partition keeps pairs together.
+    Without the third file nothing is known to match (XTREME's test sets, whose gold its download script removes). The
+    two sentences of a gold pair share their group, so that a partition keeps pairs together.
 
     Raises:
         DataError: for a gold pair whose sentence is in neither pool, or a line that is not two columns.
     """
-    if len(files) != 3:
-        raise ConfigError(f"reader 'bitext' wants three files, queries, corpus and gold; the task names {len(files)}")
-    query_file, corpus_file, gold_file = files
+    if len(files) not in (2, 3):
+        raise ConfigError(
+            f"reader 'bitext' wants three files, queries, corpus and gold (or two, without gold); the task names "
+            f"{len(files)}"
+        )
+    query_file, corpus_file, *gold_files = files
     queries, corpus = _pool(query_file), _pool(corpus_file)
     matches: dict[str, list[str]] = defaultdict(list)
     groups: dict[str, str] = {}
-    for number, (query, target) in enumerate(_pairs(gold_file), start=1):
-        for identifier, pool, file in ((query, queries, query_file), (target, corpus, corpus_file)):
-            if identifier not in pool:
-                raise DataError(f"{gold_file}: line {number}: {identifier!r} is not an id of {file}")
-        matches[query].append(target)
-        groups[target] = groups.setdefault(query, groups.get(target, query))
+    for gold_file in gold_files:
+        for number, (query, target) in enumerate(_pairs(gold_file), start=1):
+            for identifier, pool, file in ((query, queries, query_file), (target, corpus, corpus_file)):
+                if identifier not in pool:
+                    raise DataError(f"{gold_file}: line {number}: {identifier!r} is not an id of {file}")
+            matches[query].append(target)
+            groups[target] = groups.setdefault(query, groups.get(target, query))
     for file, pool, side in ((query_file, queries, "query"), (corpus_file, corpus, "corpus")):
         for number, (identifier, line) in enumerate(pool.items(), start=1):
             values: dict[str, Any] = {"id": identifier, "text": line, "side": side}

@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import DataError
+from adapters_xling.languages import fill
 from adapters_xling.tasks.rows import Raw
 
 from . import reader
 from .table import parse
 
 
-@reader("squad", options=("id_prefix", "empty_is_impossible"))
+@reader("squad", options=("empty_is_impossible",))
 def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read questions with their paragraph; a row's number counts questions.
 
     Options:
-        id_prefix: only questions whose id starts with it (TyDiQA keeps nine languages in one file; ``english-``).
+        id_prefix: only questions whose id starts with it (TyDiQA keeps nine languages in one file: ``{name}-``).
         empty_is_impossible: a question without answers has none, as in SQuAD 2.0 rows without that field.
     """
-    prefix = str(options.get("id_prefix", "")).replace("{language}", language)
+    prefix = fill(str(options.get("id_prefix", "")), language)
     for file in files:
         data = parse(file)
         number = 0

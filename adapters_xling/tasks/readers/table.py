@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.languages import fill
 from adapters_xling.tasks.rows import Raw
 
 from . import lines, reader, text
@@ -20,7 +22,7 @@ from . import lines, reader, text
 _FORMATS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 
 
-@reader("table", options=("format", "header", "at", "where"))
+@reader("table", options=("format", "header", "at", "where", "withheld", "interleave"))
 def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read tables whose rows are columns by name.
 
@@ -29,8 +31,15 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
         header: names of the columns of a tsv or csv file that has no header line.
         at: keys under which a JSON file keeps its lists of rows, read one after the other.
         where: column -> value; other rows belong to something else (another language) and are passed over.
+        withheld: last column of a tsv file's header that files without answers do not have (XTREME's test files).
+        interleave: take the rows of several files in turn, so that the first so many rows hold some of each.
     """
-    where = {column: str(value).replace("{language}", language) for column, value in options.get("where", {}).items()}
+    if options.get("interleave"):
+        alone = {name: value for name, value in options.items() if name != "interleave"}
+        rounds = zip_longest(*(read([file], options=alone, language=language) for file in files))
+        yield from (raw for turn in rounds for raw in turn if raw is not None)
+        return
+    where = {column: fill(str(value), language) for column, value in options.get("where", {}).items()}
     for file in files:
         name = options.get("format") or _FORMATS.get(file.suffix.lower())
         if name not in _READ:
@@ -56,10 +65,13 @@ def _row(file: Path, number: int, header: Sequence[str], cells: Sequence[str]) -
 def _tsv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
     header: list[str] = list(options.get("header", ()))
     for number, line in lines(file):
+        cells = line.split("\t")
         if not header:
-            header = line.split("\t")
+            header = cells
         elif line:
-            yield _row(file, number, header, line.split("\t"))
+            if len(cells) == len(header) - 1 and header[-1] == options.get("withheld"):
+                cells.append("")
+            yield _row(file, number, header, cells)
 
 
 def _csv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
