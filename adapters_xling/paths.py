@@ -43,6 +43,20 @@ def data_dir() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def lock_file() -> Path:
+    """The lock of hub data sets: `XLING_LOCK`, or `~/.config/adapters_xling/data.lock.yaml`. It may not exist yet."""
+    named = os.environ.get("XLING_LOCK")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "adapters_xling" / "data.lock.yaml"
+    return (Path(named) if named else config).expanduser()
+
+
+def hub_data_cache() -> Path:
+    """Where the `datasets` library keeps what it prepared, by its own rules, found without importing it."""
+    named = os.environ.get("HF_DATASETS_CACHE")
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return (Path(named) if named else Path(home) / "datasets").expanduser()
+
+
 def runs_dir() -> Path:
     """Where trained entries, predictions and reports go: `XLING_RUNS`, or `runs` in the current folder."""
     return Path(os.environ.get("XLING_RUNS", "runs")).expanduser()

@@ -77,7 +77,9 @@ class HubSource(Frozen, frozen=True, tag="hub"):
     """Rows of a script-free data set on the model hub.
 
     `revision` stays null and `verified` false until somebody resolved it online: a revision nobody resolved is
-    never written.
+    never written. `config` and `splits` may hold ``{language}``, ``{iso3}`` and ``{name}`` (English). `branch` is what
+    `xling data lock` resolves; null is the main branch. ``refs/convert/parquet`` is the hub's own conversion of a data
+    set that is a loading script.
     """
 
     repo: str
@@ -86,6 +88,7 @@ class HubSource(Frozen, frozen=True, tag="hub"):
     config: str | None = None
     revision: str | None = None
     verified: bool = False
+    branch: str | None = None
     options: dict[str, Any] = {}
     partition: Partition | None = None
     languages: tuple[str, ...] | None = None
@@ -317,7 +320,7 @@ def describe(route: Route) -> str:
 
 # --- identity ---------------------------------------------------------------------------------------------------
 
-LATER_FIELDS: dict[tuple[str, str], Any] = {("TaskSpec", "labels_from"): None}
+LATER_FIELDS: dict[tuple[str, str], Any] = {("TaskSpec", "labels_from"): None, ("HubSource", "branch"): None}
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""
 

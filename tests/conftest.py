@@ -57,6 +57,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and runs of a test stay in its own temporary folder."""
     monkeypatch.setenv("XLING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XLING_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("XLING_LOCK", str(tmp_path / "data.lock.yaml"))
     monkeypatch.delenv("XLING_TASKS", raising=False)
     monkeypatch.delenv("XLING_BACKBONES", raising=False)
 

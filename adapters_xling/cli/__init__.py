@@ -14,6 +14,7 @@ from adapters_xling.errors import XlingError, unknown
 # command -> (module, attribute, help); the help stands here too, so that listing it imports nothing
 _COMMANDS = {
     "tasks": ("tasks", "tasks", "List the tasks, check them, or make one from your own file."),
+    "data": ("data", "data", "Show what data is at hand, pin hub data sets, check real rows."),
     "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
     "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
     "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),

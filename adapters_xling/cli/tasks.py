@@ -12,9 +12,6 @@ from adapters_xling.cli.common import assignments, folders, print_json, print_ta
 from adapters_xling.errors import XlingError
 from adapters_xling.spec import TaskSpec
 
-MAX_LENGTH = 256
-"""Tokens of a row that is checked, as in the recipe `paper`."""
-
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -56,10 +53,8 @@ def check(names: tuple[str, ...], rows: int, language: str | None, **options: An
     All tasks are checked when no NAMES are given; tasks whose rows are not on this machine are named, not failed.
     """
     from adapters_xling import languages
-    from adapters_xling import tasks as catalog
     from adapters_xling.model import load_tokenizer
-    from adapters_xling.tasks import kinds
-    from adapters_xling.tasks.check import check_task
+    from adapters_xling.tasks import inventory
 
     settings = settings_from(options)
     data_dir = settings.data_dir
@@ -74,19 +69,15 @@ def check(names: tuple[str, ...], rows: int, language: str | None, **options: An
             click.echo(f"{spec.name:<20} not at hand{f' in {language!r}' if language else ''}")
             continue
         checked += 1
-        limit = rows if kinds.get(spec.kind).trains else None  # whole sets of sentences are searched
         for split in splits:
-            try:
-                found = catalog.load(spec, split, code, data_dir=data_dir, limit=limit)
-                labelled = catalog.with_labels(spec, data_dir=data_dir)
-                report = check_task(labelled, found.examples, tokenizer, language=code, max_length=MAX_LENGTH)
-            except XlingError as err:
+            one = inventory.check_rows(spec, split, code, tokenizer, data_dir=data_dir, limit=rows)
+            if one.state == "failed":
                 failed += 1
-                click.secho(f"{spec.name:<20} {split:<6} {err}", fg="red")
+                click.secho(f"{spec.name:<20} {split:<6} {one.text}", fg="red")
                 continue
-            dropped = f", dropped {found.dropped}" if found.dropped else ""
-            dropped += f", {found.unseen} words with a tag that no train row has" if found.unseen else ""
-            click.echo(f"{spec.name:<20} {split:<6} ok: {len(found.examples)} rows{dropped}; {report}")
+            dropped = f", dropped {one.dropped}" if one.dropped else ""
+            dropped += f", {one.unseen} words with a tag that no train row has" if one.unseen else ""
+            click.echo(f"{spec.name:<20} {split:<6} ok: {one.rows} rows{dropped}; {one.text}")
     click.echo(f"{checked} checked, {absent} not at hand")
     if failed:
         raise XlingError(f"{failed} check(s) failed; the lines above say which rows and why")

@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING, Any
 from adapters_xling import paths
 from adapters_xling.backbones import BACKBONES, FAMILIES, Backbone, Family, backbone
 from adapters_xling.errors import ConfigError, UnknownName, ZooError, unknown
+from adapters_xling.model.backbone_files import CONFIG, FILES, complete, snapshot
 from adapters_xling.spec import BackboneId
 from adapters_xling.zoo import Zoo, file_digest
 
 if TYPE_CHECKING:
     from torch import nn
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-_FILES = (CONFIG, "tokenizer.json", WEIGHTS)
-"""What a backbone is: these files are fetched from the hub, and these are what its digest covers."""
 LOCAL = "local"
 """`repo` of a backbone that has no row in `backbones.py`."""
 FOLDERS = "XLING_BACKBONES"
@@ -226,12 +223,12 @@ def _find(name: str, *, zoo: Zoo | None, revision: str | None, download: bool) -
     """Folder of a backbone's files; None for a hub backbone that is not here and may not be downloaded."""
     row = BACKBONES.get(name)
     if row is not None and row.repo is not None:
-        return _hub(row, revision or row.revision, download=download)
+        return snapshot(row, revision or row.revision, download=download)
     if row is None and _typed(name).is_dir():
-        return _complete(_typed(name))
+        return complete(_typed(name))
     folder = next(_named(name, zoo), None)
     if folder is not None:
-        return _complete(folder)
+        return complete(folder)
     if row is None:
         raise unknown(
             "backbone",
@@ -279,16 +276,16 @@ def _places(wanted: BackboneId, zoo: Zoo | None) -> Iterator[Path]:
     """Folders in which an identity's files may lie: hub cache, zoo, `XLING_BACKBONES`, seen before; the hub last."""
     row = BACKBONES.get(wanted.name)
     hub = row if row is not None and row.repo is not None and row.repo == wanted.repo else None
-    cached = _hub(hub, wanted.revision or hub.revision, download=False) if hub else None
+    cached = snapshot(hub, wanted.revision or hub.revision, download=False) if hub else None
     if cached is not None:
         yield cached
     if wanted.digest is not None or hub is None:
-        yield from map(_complete, _named(wanted.name, zoo))
+        yield from map(complete, _named(wanted.name, zoo))
         seen = _seen.get(wanted.digest or "")
         if seen is not None and (seen / CONFIG).is_file():
-            yield _complete(seen)
+            yield complete(seen)
     if hub and cached is None:
-        fetched = _hub(hub, wanted.revision or hub.revision, download=True)
+        fetched = snapshot(hub, wanted.revision or hub.revision, download=True)
         assert fetched is not None
         yield fetched
 
@@ -324,48 +321,6 @@ def _shipped() -> Zoo:
     return Zoo(paths.shipped_zoo_dir())
 
 
-def _complete(folder: Path) -> Path:
-    missing = [file for file in _FILES if not (folder / file).is_file()]
-    if missing:
-        raise ZooError(
-            f"backbone folder {folder}: no {', '.join(missing)}; a backbone is {', '.join(_FILES)} (safetensors only)"
-        )
-    return folder
-
-
-def _hub(row: Backbone, revision: str | None, *, download: bool) -> Path | None:
-    """Snapshot folder of a hub backbone in the local cache, filled when `download`."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    assert row.repo is not None
-    cached = [try_to_load_from_cache(row.repo, file, revision=revision) for file in _FILES]
-    if all(isinstance(path, str) for path in cached):
-        return Path(str(cached[-1])).parent
-    if not download:
-        return None
-    try:
-        _reach(row.repo, revision)
-        for file in _FILES:
-            path = Path(hf_hub_download(row.repo, file, revision=revision, etag_timeout=5))
-            if path.parent.parent.name == "snapshots":
-                revision = path.parent.name  # the other files come from the first one's commit
-    except Exception as err:  # the client raises many unrelated types; each means "not to be had"
-        raise ZooError(
-            f"backbone {row.name!r} ({row.repo}@{revision or 'main'}) is not in the local cache and cannot be "
-            f"downloaded ({type(err).__name__}). Check the network, or download {', '.join(_FILES)} elsewhere and give "
-            "their folder as the backbone; xlmr-nano needs no network"
-        ) from err
-    return _complete(path.parent)
-
-
-def _reach(repo: str, revision: str | None) -> None:
-    """Ask the hub once: its own client would try again for half a minute before it says that there is no network."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import get_session
-
-    get_session().head(hf_hub_url(repo, CONFIG, revision=revision), timeout=5)
-
-
 # --- what identifies them -----------------------------------------------------------------------------------------
 
 
@@ -377,7 +332,7 @@ def _planned(name: str) -> BackboneId:
 def _identify(name: str, folder: Path) -> BackboneId:
     """Identity of the files in a folder that was found for a name, remembering where they lie."""
     folder = folder.absolute()
-    total = hashlib.sha256("".join(f"{file}\0{file_digest(folder / file)}\n" for file in _FILES).encode())
+    total = hashlib.sha256("".join(f"{file}\0{file_digest(folder / file)}\n" for file in FILES).encode())
     digest = total.hexdigest()
     _seen[digest] = folder
     row = BACKBONES.get(name)

@@ -299,8 +299,8 @@ def ref(
                 raise ConfigError(
                     f"task {source.name!r}: the {split} rows in {language!r} would come from {found.description}: "
                     "at no fixed revision they can change from one day to the next, and nobody could say what was "
-                    "learnt from. Set `revision:` of that source in the task file to a commit of the data set, or put "
-                    "the original files under --data-dir or XLING_DATA"
+                    f"learnt from. Run `xling data lock {source.name}`, or put the original files under --data-dir or "
+                    "XLING_DATA, or set `revision:` of that source in the task file to a commit of the data set"
                 )
             identities.append([split, language, found.definition(), found.identity()])
     parts: dict[str, object] = {

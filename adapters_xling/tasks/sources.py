@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from adapters_xling import languages, paths, spec
+from adapters_xling import hub_files, languages, paths, spec
 from adapters_xling.errors import ConfigError, MissingData
 from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Partition, Source, TaskSpec
-from adapters_xling.tasks import hub_rows, readers
+from adapters_xling.tasks import hub_rows, lock, readers
 from adapters_xling.tasks.catalog import ALL
 from adapters_xling.tasks.rows import Raw
 
@@ -33,9 +33,14 @@ class Found:
         read: yields its raw rows; the options are those of its converters.
         identity: digest of what the rows come from.
         definition: what of the task's file determines the rows, plain data to be hashed.
+        kind: ``generator``, ``files`` or ``hub``.
+        files: paths read.
         locked: False for rows of the hub at no fixed revision, whose identity cannot be known.
+        revision: commit of a hub data set.
+        num_rows: rows as the lock, or the cache of hub data sets, says; None where only reading would tell.
     """
 
+    kind: Literal["generator", "files", "hub"]
     description: str
     read: Callable[[], Iterator[Raw]]
     identity: Callable[[], str]
@@ -44,6 +49,8 @@ class Found:
     partition: Partition | None = None
     files: tuple[Path, ...] = ()
     locked: bool = True
+    revision: str | None = None
+    num_rows: int | None = None
 
 
 def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found:
@@ -58,7 +65,7 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
             return _find(source, task, split, language, data_dir)
         except NotAtHand as err:
             tried.append(str(err))
-    other = [name for name in _splits(task) if name != split and local(task, name, language, data_dir=data_dir)]
+    other = [name for name in splits(task) if name != split and local(task, name, language, data_dir=data_dir)]
     text = f"task {task.name!r}: no rows for split {split!r} in {language!r}. Tried:"
     text += "".join(f"\n  - {line}" for line in tried)
     text += "\nName the folder of the original files with --data-dir or XLING_DATA"
@@ -70,25 +77,47 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
     raise MissingData(text)
 
 
-def local(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> bool:
-    """Whether a split can be read without a network."""
+def at_hand(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found | None:
+    """The first source that can be read here and now without a network, or None."""
     for source in task.sources:
-        if isinstance(source, HubSource):
-            continue
         try:
-            _find(source, task, split, language, data_dir)
+            return _find(source, task, split, language, data_dir, ask=False)
         except NotAtHand:
             continue
-        return True
-    return False
+    return None
+
+
+def local(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> bool:
+    """Whether a split can be read without a network."""
+    return at_hand(task, split, language, data_dir=data_dir) is not None
+
+
+def on_hub(task: TaskSpec, split: str, language: str) -> tuple[HubSource, ...]:
+    """Hub data sets that have a split in a language, whether they are at hand or not."""
+    return tuple(
+        source
+        for source in task.sources
+        if isinstance(source, HubSource) and _why_other(source, split, language) is None
+    )
+
+
+def cells(task: TaskSpec) -> Iterator[tuple[str, str]]:
+    """Every (split, language) a task has a use for: train rows in the languages it trains in, the others in all."""
+    every = tuple(dict.fromkeys(task.train_languages + task.languages))
+    for split in splits(task):
+        for language in every:
+            trained = split != "train" or language in task.train_languages
+            if trained and language in task.languages_by_split.get(split, every):
+                yield split, language
 
 
 def has_split(task: TaskSpec, split: str) -> bool:
     """Whether any source of a task names a split."""
-    return split in _splits(task)
+    return split in splits(task)
 
 
-def _splits(task: TaskSpec) -> tuple[str, ...]:
+def splits(task: TaskSpec) -> tuple[str, ...]:
+    """Every split that any source of a task names, in their order."""
     return tuple(dict.fromkeys(name for source in task.sources for name in _splits_of(source)))
 
 
@@ -99,17 +128,27 @@ def _splits_of(source: Source) -> tuple[str, ...]:
     return tuple(source.partition.splits)
 
 
-def _find(source: Source, task: TaskSpec, split: str, language: str, data_dir: Path | None) -> Found:
-    """Make one source ready, or say why it cannot serve."""
-    if split not in _splits_of(source):
-        raise NotAtHand(f"{_label(source)}: has no split {split!r}, only {', '.join(_splits_of(source))}")
-    if not isinstance(source, GeneratorSource) and source.languages is not None and language not in source.languages:
-        raise NotAtHand(f"{_label(source)}: has no {language!r}, only {', '.join(source.languages)}")
+def _find(
+    source: Source, task: TaskSpec, split: str, language: str, data_dir: Path | None, *, ask: bool = True
+) -> Found:
+    """Make one source ready, or say why it cannot serve; `ask` allows to ask the network."""
+    other = _why_other(source, split, language)
+    if other:
+        raise NotAtHand(other)
     if isinstance(source, GeneratorSource):
         return _generated(source, task, split, language)
     if isinstance(source, FileSource):
         return _files(source, split, language, data_dir)
-    return _hub(source, split, language)
+    return _hub(source, split, language, ask=ask)
+
+
+def _why_other(source: Source, split: str, language: str) -> str | None:
+    """Why a source has no rows for a split and language, or None."""
+    if split not in _splits_of(source):
+        return f"{_label(source)}: has no split {split!r}, only {', '.join(_splits_of(source))}"
+    if not isinstance(source, GeneratorSource) and source.languages is not None and language not in source.languages:
+        return f"{_label(source)}: has no {language!r}, only {', '.join(source.languages)}"
+    return None
 
 
 def _label(source: Source) -> str:
@@ -148,6 +187,7 @@ def _generated(source: GeneratorSource, task: TaskSpec, split: str, language: st
             yield raw._replace(values={**raw.values, "id": f"{PIVOT}:{own}", "group": own})
 
     return Found(
+        kind="generator",
         description=f"{place} ({split}, {language})",
         read=read,
         identity=lambda: spec.digest(["generator", source.task, str(mini.VERSION), split, language]),
@@ -172,6 +212,7 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         raise NotAtHand(f"file {absent[0]}{more}: not there")
     return Found(
+        kind="files",
         description=f"files {', '.join(names)}",
         read=lambda: readers.get(source.reader).read(files, options=source.options, language=language),
         identity=lambda: spec.digest(["files", *map(file_digest, files)]),
@@ -219,25 +260,49 @@ def shown(file: str, data_dir: Path | None) -> str:
 # --- hub ---------------------------------------------------------------------------------------------------------
 
 
-def _hub(source: HubSource, split: str, language: str) -> Found:
+def address(source: HubSource, split: str, language: str, *, revision: str | None) -> hub_rows.Address:
+    """Where a hub source has a split in a language: ``{language}``, ``{iso3}`` and ``{name}`` (English) are filled in.
+
+    Raises:
+        ConfigError: for a split that `splits` gives no name.
+    """
     name = source.splits.get(split, source.splits.get(ALL, ""))
     if not name:
         raise ConfigError(f"hub {source.repo}: no rows for split {split!r} under `splits`")
-    fill = {"{language}": language, "{iso3}": languages.language(language).iso639_3}
     config = source.config
-    for old, new in fill.items():
+    row = languages.language(language)
+    for old, new in (("{language}", language), ("{iso3}", row.iso639_3), ("{name}", row.name)):
         name = name.replace(old, new)
         config = config.replace(old, new) if config else config
-    place = f"hub {source.repo}@{source.revision or 'unlocked'} ({config or 'default'}, {name})"
-    reason = hub_rows.why_not()
-    if reason:
-        raise NotAtHand(f"{place}: {reason}")
+    return hub_rows.Address(repo=source.repo, config=config, split=name, revision=revision, branch=source.branch)
+
+
+def _hub(source: HubSource, split: str, language: str, *, ask: bool) -> Found:
+    revision, locked = lock.pinned(source)
+    at = address(source, split, language, revision=revision)
+    expected = locked.splits.get(lock.split_key(at.config, at.split)) if locked else None
+    cached = hub_rows.prepared(at) is not None
+    any_will_do = ask and at.revision is None and hub_files.offline()  # what the cache has is found when it is read
+    if not cached and not any_will_do:
+        reason = hub_files.why_not() if ask else "not in the cache"
+        if reason:
+            raise NotAtHand(f"{at}: {reason}")
+
+    def read() -> Iterator[Raw]:
+        raws = hub_rows.read(at)
+        if expected is not None:
+            raws = lock.checked(raws, expected, str(at))
+        return hub_rows.shaped(raws, source.reader, source.options, language=language)
+
     return Found(
-        description=place,
-        read=lambda: hub_rows.read(source.repo, config=config, revision=source.revision, split=name, place=place),
-        identity=lambda: spec.digest(["hub", source.repo, config, name, source.revision or "unlocked"]),
+        kind="hub",
+        description=str(at),
+        read=read,
+        identity=lambda: spec.digest(["hub", at.repo, at.config, at.split, at.revision or "unlocked"]),
         definition=lambda: _definition(source, split),
         options=source.options,
         partition=source.partition,
-        locked=source.revision is not None,
+        locked=revision is not None,
+        revision=revision,
+        num_rows=None if source.partition else expected.rows if expected else hub_rows.prepared_rows(at),
     )

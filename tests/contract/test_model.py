@@ -33,6 +33,7 @@ from worlds import (
     write_backbone,
 )
 
+from adapters_xling import hub_files
 from adapters_xling.errors import ConfigError, UnknownName, ZooError
 from adapters_xling.methods.slots import slots
 from adapters_xling.model import (
@@ -597,7 +598,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone_folder: Path) 
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache.parent))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", serve)
-    monkeypatch.setattr(backbone_module, "_reach", lambda *_: None)
+    files = ("config.json", "tokenizer.json", "model.safetensors")
+    listing = hub_files.Listing(commit=COMMIT, files=files)
+    monkeypatch.setattr(hub_files, "listing", lambda repo, revision, kind: listing)
     return asked
 
 
@@ -608,7 +611,7 @@ def test_a_hub_backbone_is_downloaded_on_request_and_then_trained(
     locked = backbone_id("xlm-roberta-base", download=True)
     assert locked.repo == "FacebookAI/xlm-roberta-base" and locked.revision == COMMIT
     assert locked.digest == backbone_id(str(backbone_folder)).digest
-    assert hub == [("config.json", None), ("tokenizer.json", COMMIT), ("model.safetensors", COMMIT)]
+    assert hub == [("config.json", "main"), ("tokenizer.json", COMMIT), ("model.safetensors", COMMIT)]
     run = msgspec.structs.replace(a_run("lora", backbone_folder), backbone=locked)
     entry, expected = train_entry(run, zoo)
     assert torch.equal(logits(open_entry(entry.key, zoo=zoo), NLI), expected)
@@ -620,24 +623,18 @@ def test_a_hub_backbone_is_downloaded_on_request_and_then_trained(
 
 def test_a_download_without_network_fails_at_once_and_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants
-    import huggingface_hub.utils
-
-    attempts: list[str] = []
-
-    class NoNetwork:
-        def head(self, url: str, **_: Any) -> None:
-            attempts.append(url)
-            raise ConnectionError("no route")
 
     def wait(*_: Any, **__: Any) -> None:
-        raise AssertionError("tried again")
+        raise AssertionError("asked the client, which tries again for minutes")
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.utils, "get_session", NoNetwork)
+    monkeypatch.setattr(hub_files, "why_not", lambda: "huggingface.co cannot be reached")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", wait)
-    with pytest.raises(ZooError, match=r"cannot be downloaded .*config\.json, tokenizer\.json, model\.safetensors"):
+    monkeypatch.setattr(huggingface_hub, "HfApi", wait)
+    with pytest.raises(
+        ZooError, match=r"cannot be downloaded: huggingface\.co .*config\.json, tokenizer\.json, model\.safetensors"
+    ):
         backbone_id("xlm-roberta-base", download=True)
-    assert len(attempts) == 1
 
 
 def test_an_unknown_or_incomplete_backbone_says_what_is_valid(tmp_path: Path, backbone_folder: Path) -> None:

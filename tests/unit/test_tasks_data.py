@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters_xling import tasks
+from adapters_xling import hub_files, tasks
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
 from adapters_xling.spec import FileSource, HubSource, Partition, TaskSpec, decode
 from adapters_xling.tasks import data, hub_rows, kinds, mini, sources
@@ -270,7 +270,7 @@ def test_the_first_source_at_hand_is_read(tmp_path: Path) -> None:
 
 def test_missing_data_lists_every_place_and_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLING_DATA", raising=False)
-    monkeypatch.setattr(hub_rows, "why_not", lambda: "huggingface.co cannot be reached")
+    monkeypatch.setattr(hub_files, "why_not", lambda: "huggingface.co cannot be reached")
     with pytest.raises(MissingData) as caught:
         tasks.load(tasks.get("mnli"), "dev", "en")
     text = str(caught.value)
@@ -291,11 +291,11 @@ def test_a_language_the_split_does_not_have_is_refused() -> None:
 
 
 def test_an_unreachable_hub_is_noticed_in_seconds() -> None:
-    hub_rows._reachable.cache_clear()
+    hub_files._reachable.cache_clear()
     started = time.monotonic()
-    assert not hub_rows._reachable("host.invalid", 443)
+    assert not hub_files._reachable("host.invalid", 443)
     assert time.monotonic() - started < 8
-    hub_rows._reachable.cache_clear()
+    hub_files._reachable.cache_clear()
 
 
 def test_hub_rows_come_through_the_same_converters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,36 +311,17 @@ def test_hub_rows_come_through_the_same_converters(monkeypatch: pytest.MonkeyPat
     table = {"premise": ["a", "b", "c"], "hypothesis": ["d", "e", "f"], "label": [0, 2, -1]}
     asked = []
 
-    def load_dataset(*given: Any, **named: Any) -> datasets.Dataset:
-        asked.append((given, named))
+    def dataset(address: hub_rows.Address) -> datasets.Dataset:
+        asked.append(address)
         return datasets.Dataset.from_dict(table, features=features)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub_rows, "why_not", lambda: None)
-    source = {
-        "type": "hub",
-        "repo": "o/nli",
-        "config": "{language}",
-        "reader": "table",
-        "splits": {"dev": "validation"},
-    }
+    monkeypatch.setattr(hub_rows, "_dataset", dataset)
+    monkeypatch.setattr(hub_files, "why_not", lambda: None)
+    source = {"type": "hub", "repo": "o/nli", "reader": "table", "splits": {"dev": "validation"}}
     rows = tasks.load(task(sources=[{**source, "config": "{language}"}]), "dev", "de")
     assert [example.label for example in rows.examples] == ["entailment", "contradiction"]  # type: ignore[union-attr]
     assert rows.dropped == {"blank label": 1}
-    assert asked == [(("o/nli", "de"), {"revision": None, "split": "validation"})]
-
-
-def test_what_the_hub_client_raises_becomes_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    def load_dataset(*given: Any, **named: Any) -> None:
-        raise ConnectionError("Couldn't reach 'o/nli' on the Hub\nmore")
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub_rows, "why_not", lambda: None)
-    source = {"type": "hub", "repo": "o/nli", "reader": "table", "splits": {"dev": "validation"}}
-    with pytest.raises(MissingData, match=r"hub o/nli@unlocked .*ConnectionError: Couldn't reach .* Check"):
-        tasks.load(task(sources=[source]), "dev", "en")
+    assert asked == [hub_rows.Address(repo="o/nli", config="de", split="validation", revision=None)]
 
 
 def test_generated_retrieval_searches_the_english_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,7 +381,7 @@ def test_file_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> N
 
 
 def test_a_targets_digest_is_that_of_what_it_trains_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_rows, "why_not", lambda: None)
+    monkeypatch.setattr(hub_files, "why_not", lambda: None)
     monkeypatch.delenv("XLING_DATA", raising=False)
     xnli = tasks.get("xnli")
 
@@ -412,9 +393,11 @@ def test_a_targets_digest_is_that_of_what_it_trains_on(monkeypatch: pytest.Monke
 
 
 def test_nothing_is_trained_on_hub_rows_at_no_fixed_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_rows, "why_not", lambda: None)
+    monkeypatch.setattr(hub_files, "why_not", lambda: None)
     hub = {"type": "hub", "repo": "o/nli", "reader": "table", "splits": {"train": "train", "test": "test"}}
-    with pytest.raises(ConfigError, match=r"task 'mine': the train rows in 'en' .*o/nli@unlocked.*Set `revision:`"):
+    with pytest.raises(
+        ConfigError, match=r"task 'mine': the train rows in 'en' .*o/nli@unlocked.*Run `xling data lock mine`"
+    ):
         tasks.ref(task(sources=[hub]))
     assert tasks.ref(task(sources=[hub]), allow_unlocked=True).name == "mine"
     assert tasks.ref(task(sources=[{**hub, "revision": "0" * 40, "verified": True}])).name == "mine"
