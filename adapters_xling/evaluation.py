@@ -258,7 +258,8 @@ def _code() -> str:
     """Digest of the modules that decide what a prediction and its score are."""
     package = Path(kinds.__file__).parent
     readers = sorted((package.parent / "readers").glob("*.py"))
-    files = [*sorted(package.glob("*.py")), *readers, Path(metrics.__file__), package.parent / "rows.py"]
+    scores = sorted(Path(metrics.__file__).parent.glob("*.py"))
+    files = [*sorted(package.glob("*.py")), *readers, *scores, package.parent / "rows.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
