@@ -54,7 +54,7 @@ def best_threshold(scores: Sequence[float], correct: Sequence[bool], *, num_gold
     return threshold, best
 
 
-def _pairs(golds: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[float], list[bool], int]:
+def candidates(golds: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[float], list[bool], int]:
     """Scores and correctness of all predicted pairs, and the number of gold pairs; a pair counts once."""
     scores, correct, num_gold = [], [], 0
     for (_, matches), ranking in zip(golds, predictions, strict=True):
@@ -83,7 +83,7 @@ def mining_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -
     halves = []
     for side in (False, True):
         rows = [i for i, (query, _) in enumerate(golds) if held_out(query) is side]
-        halves.append(_pairs([golds[i] for i in rows], [predictions[i] for i in rows]))
+        halves.append(candidates([golds[i] for i in rows], [predictions[i] for i in rows]))
         if not halves[-1][2]:
             raise DataError(
                 f"metric 'mining_f1' ({language}): one half of the {len(golds)} queries has no gold pair, so a "
@@ -98,5 +98,5 @@ def mining_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -
 @metric(main="oracle_f1", kinds="retrieve")
 def mining_oracle_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1 over mined pairs at the best threshold for these very rows: an upper bound, never a result."""
-    scores, correct, num_gold = _pairs(golds, predictions)
+    scores, correct, num_gold = candidates(golds, predictions)
     return {"oracle_f1": best_threshold(scores, correct, num_gold=num_gold)[1]}
