@@ -12,6 +12,8 @@ from adapters_xling import api
 from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
 
 _SHOWN = 5
+"""Problems of one file in the table."""
+_NOTES = 8
 PATH = click.Path(path_type=Path)
 BENCHMARK = click.option("--benchmark", default="xtreme", show_default=True, help="xtreme, xtreme-r, mini, or a file.")
 
@@ -94,7 +96,7 @@ def check(folder: Path, benchmark: str, labels: Path | None, as_json: bool) -> N
     elif problems:
         print_table(("file", "line", "problem"), _shortened(problems))
         files = len({problem.file for problem in problems})
-        click.echo(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'} in {files} of {folder}'s files")
+        click.echo(f"{folder}: {len(problems)} problem(s) with {files} file(s)")
     else:
         click.echo(f"{folder} is a whole {benchmark} submission")
     if problems:
@@ -144,8 +146,11 @@ def score(predictions: Path, labels: Path, benchmark: str, allow_missing: bool, 
     print_table(("task", "group", "languages", "score", "means over languages"), rows)
     for task_name, why in result.absent.items():
         click.secho(f"not scored: {task_name}: {why}", fg="yellow", err=True)
-    for note in result.notes:
+    for note in result.notes[:_NOTES]:
         click.secho(f"note: {note}", fg="yellow", err=True)
+    if len(result.notes) > _NOTES:
+        more = len(result.notes) - _NOTES
+        click.secho(f"note: and {more} more; xling submission check --labels names all", fg="yellow", err=True)
     if result.partial:
         click.secho("partial: an overall score needs every task in every language", fg="yellow", err=True)
 

@@ -198,7 +198,7 @@ def test_check_prints_a_table_and_ends_with_1(folder: Path, whole: Path) -> None
     assert lines[0].split() == ["file", "line", "problem"]
     assert [line.split()[0] for line in lines[1:-1]] == ["xnli/test-sw.tsv"] * 6 + ["mlqa/test-hi.json"]
     assert "and 5 more (--json prints all)" in lines[6]
-    assert lines[-1].startswith("11 problems in 2 of")
+    assert lines[-1] == f"{folder}: 11 problem(s) with 2 file(s)"
 
 
 def test_check_prints_json(folder: Path) -> None:
