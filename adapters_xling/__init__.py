@@ -8,8 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0.dev0"
-_VERBS = ("Settings", "evaluate", "open_zoo", "plan", "predict", "run", "task", "train")
-__all__ = ["Settings", "__version__", "evaluate", "open_zoo", "plan", "predict", "run", "task", "train"]
+_VERBS = (
+    "Settings",
+    "build_submission",
+    "check_submission",
+    "evaluate",
+    "open_zoo",
+    "plan",
+    "predict",
+    "run",
+    "score_submission",
+    "submission_labels",
+    "task",
+    "train",
+)
+__all__ = [
+    "Settings",
+    "__version__",
+    "build_submission",
+    "check_submission",
+    "evaluate",
+    "open_zoo",
+    "plan",
+    "predict",
+    "run",
+    "score_submission",
+    "submission_labels",
+    "task",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

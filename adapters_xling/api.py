@@ -1,4 +1,5 @@
-"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `predict`, `run`, `report`, `open_zoo`.
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `predict`, `run`, `report`, `open_zoo`,
+`build_submission`, `submission_labels`, `check_submission`, `score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -19,6 +20,7 @@ from adapters_xling.zoo import Entry, Zoo
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate, Outcome, Plan
     from adapters_xling.report import EntryFacts
+    from adapters_xling.submission import Built, Problem, Result
     from adapters_xling.tasks.examples import Example, Prediction
 
 
@@ -188,8 +190,12 @@ def evaluate(
     settings: Settings | None = None,
     on_language: Callable[[str, list[Score]], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
+    unscored: bool = False,
 ) -> list[Score]:
-    """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable."""
+    """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
+
+    With `unscored` only the predictions are kept, for test sets whose answers are withheld, and no score comes back.
+    """
     from adapters_xling.evaluation import evaluate as evaluate_entry
     from adapters_xling.model import is_backbone
 
@@ -208,6 +214,7 @@ def evaluate(
         extra_tasks=settings.tasks,
         on_language=on_language,
         on_missing=on_missing,
+        unscored=unscored,
     )
 
 
@@ -395,3 +402,68 @@ def _main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
     extra = (settings or Settings()).tasks
     names = dict.fromkeys(cell.target.task for cell in planned.cells)
     return {name: metrics.main(task(name, Settings(tasks=extra)).metrics[0]) for name in names}
+
+
+def build_submission(
+    sources: Sequence[str],
+    out: Path,
+    *,
+    benchmark: str = "xtreme",
+    use: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
+    force: bool = False,
+    settings: Settings | None = None,
+) -> Built:
+    """Write the folder a benchmark wants from kept predictions; see `submission.build`."""
+    from adapters_xling import submission
+
+    settings = settings or Settings()
+    return submission.build(
+        sources,
+        out,
+        submission.benchmark.get(benchmark),
+        runs_dir=settings.runs_dir,
+        use=use,
+        data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
+        allow_missing=allow_missing,
+        force=force,
+    )
+
+
+def submission_labels(
+    out: Path,
+    *,
+    benchmark: str = "xtreme",
+    allow_missing: bool = False,
+    force: bool = False,
+    settings: Settings | None = None,
+) -> Built:
+    """Write the answers of rows that are at hand as a benchmark's labels folder; see `submission.labels`."""
+    from adapters_xling import submission
+
+    settings = settings or Settings()
+    return submission.labels(
+        out,
+        submission.benchmark.get(benchmark),
+        data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
+        allow_missing=allow_missing,
+        force=force,
+    )
+
+
+def check_submission(folder: Path, *, benchmark: str = "xtreme", labels: Path | None = None) -> list[Problem]:
+    """Name everything that is missing, unexpected or malformed in a submission folder; see `submission.check`."""
+    from adapters_xling import submission
+
+    return submission.check(folder, submission.benchmark.get(benchmark), labels=labels)
+
+
+def score_submission(
+    predictions: Path, labels: Path, *, benchmark: str = "xtreme", allow_missing: bool = False
+) -> Result:
+    """Score a folder of predictions against a folder of labels as the benchmark does; see `submission.score`."""
+    from adapters_xling import submission
+
+    return submission.score(predictions, labels, submission.benchmark.get(benchmark), allow_missing=allow_missing)

@@ -17,7 +17,7 @@ from adapters_xling import inference, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
-from adapters_xling.paths import atomic_write
+from adapters_xling.paths import atomic_write, predictions_file, score_file
 from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
@@ -85,6 +85,7 @@ def evaluate(
     on_missing: Callable[[str, str], Any] | None = None,
     skip_missing: bool | None = None,
     backbone: Path | None = None,
+    unscored: bool = False,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
 
@@ -104,6 +105,8 @@ def evaluate(
         skip_missing: leave out languages without rows (their cells stay empty) instead of raising, as long as one
             language has some; by default when no languages were named.
         backbone: folder of a local backbone, which an entry names without its path.
+        unscored: only keep the predictions, for rows whose answers are withheld (a benchmark's test sets); no scores
+            come back.
 
     Raises:
         ConfigError: when the entry has no head for the task.
@@ -124,7 +127,6 @@ def evaluate(
             f"backbone {name!r} has no heads, so it can be scored on retrieval only, not on {task.name!r}"
         )
     folder = runs_dir / "scores" / Path(name).name / task.name
-    suffix = f"-first{limit}" if limit else ""
     labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
     weights = (
         backbone_id(str(backbone or name)).digest
@@ -135,17 +137,20 @@ def evaluate(
     reading = _reading(task, card.run.backbone.name if card else name, max_length)
     model: Model | None = None
     scores: list[Score] = []
+    num_done = 0
     for language in codes:
         try:
-            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
+            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit, need_gold=not unscored)
         except MissingData as err:
-            if not skip_missing or (language == codes[-1] and not scores):
+            if not skip_missing or (language == codes[-1] and not num_done):
                 raise
             if on_missing:
                 on_missing(language, str(err))
             continue
-        identity = digest([task, split, language, limit, rows.identity, weights, reading])
-        path = folder / f"{split}-{language}{suffix}.json"
+        num_done += 1
+        parts = [task, split, language, limit, rows.identity, weights, reading]
+        identity = digest([*parts, "unscored"] if unscored else parts)
+        path = score_file(folder, split, language, limit=limit)
         found = read_scores(path, identity)
         if found is None:
             if model is None:
@@ -157,7 +162,7 @@ def evaluate(
                 )
                 max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
             predictions = inference.predict(model, task, rows.examples, max_length=max_length)
-            values = inference.score(task, rows.examples, predictions, language=language)
+            values = {} if unscored else inference.score(task, rows.examples, predictions, language=language)
             found = [
                 Score(
                     key=name,
@@ -232,7 +237,7 @@ def keep(path: Path, identity: str, scores: list[Score], predictions: Sequence[A
     """Write the predictions, then the scores; the score file's existence means that the language is done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
-    atomic_write(path.with_suffix(".predictions.jsonl"), "".join(f"{line}\n" for line in lines))
+    atomic_write(predictions_file(path), "".join(f"{line}\n" for line in lines))
     body = {"identity": identity, "rows": facts, "scores": [_plain(score) for score in scores]}
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
 
@@ -259,7 +264,8 @@ def _code() -> str:
     """Digest of the modules that decide what a prediction and its score are."""
     package = Path(kinds.__file__).parent
     readers = sorted((package.parent / "readers").glob("*.py"))
-    files = [*sorted(package.glob("*.py")), *readers, Path(metrics.__file__), package.parent / "rows.py"]
+    scores = sorted(Path(metrics.__file__).parent.glob("*.py"))
+    files = [*sorted(package.glob("*.py")), *readers, *scores, package.parent / "rows.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

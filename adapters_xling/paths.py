@@ -62,6 +62,16 @@ def runs_dir() -> Path:
     return Path(os.environ.get("XLING_RUNS", "runs")).expanduser()
 
 
+def score_file(folder: Path, split: str, language: str, *, limit: int | None = None) -> Path:
+    """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; of its first `limit` rows only."""
+    return folder / f"{split}-{language}{f'-first{limit}' if limit else ''}.json"
+
+
+def predictions_file(scores: Path) -> Path:
+    """Kept predictions that belong to a score file; they are complete when the score file is there."""
+    return scores.with_suffix(".predictions.jsonl")
+
+
 def cache_dir() -> Path:
     """Cache of tokenised data, safe to delete at any time: `XLING_CACHE`, or `~/.cache/adapters_xling`."""
     return Path(os.environ.get("XLING_CACHE", "~/.cache/adapters_xling")).expanduser()

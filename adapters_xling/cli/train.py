@@ -70,10 +70,18 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
 @click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", help="Split to score; the task's own choice when left out.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
+@click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @folders
 def evaluate(
-    entry: str, task: str, languages: str | None, split: str | None, limit: int | None, as_json: bool, **options: Any
+    entry: str,
+    task: str,
+    languages: str | None,
+    split: str | None,
+    limit: int | None,
+    unscored: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Score ENTRY on TASK, language by language. Finished languages are kept and not computed again.
 
@@ -83,7 +91,9 @@ def evaluate(
     codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
 
     def show(language: str, scores: list[Any]) -> None:
-        if not as_json:
+        if unscored:
+            click.echo(f"{language}  predicted", err=as_json)
+        elif not as_json:
             values = " · ".join(f"{score.metric} {score.value:.1f}" for score in scores)
             shot = "zero-shot" if scores[0].zero_shot else "trained on"
             click.echo(f"{language}  {values}  ({scores[0].num_examples} rows, {shot})")
@@ -100,9 +110,13 @@ def evaluate(
         settings=settings,
         on_language=show,
         on_missing=absent,
+        unscored=unscored,
     )
     if as_json:
         print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
+        return
+    if unscored:
+        click.echo(f"predictions are kept in {settings.runs_dir / 'scores'}; `xling submission build` reads them")
         return
     main = scores[0].metric
     zero_shot = [score.value for score in scores if score.zero_shot and score.metric == main]

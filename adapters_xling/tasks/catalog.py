@@ -15,7 +15,7 @@ from adapters_xling.errors import ConfigError, UnknownName, unknown
 from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec, decode, read_yaml
 from adapters_xling.tasks import readers
 
-_NOT_TASKS = frozenset({"grids"})
+_NOT_TASKS = frozenset({"grids", "benchmarks"})
 RECIPES = "recipes.yaml"
 """Optimisation settings; they lie beside the tasks and are none."""
 

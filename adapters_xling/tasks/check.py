@@ -222,23 +222,32 @@ def _score(
 def _score_gold(
     task: TaskSpec, golds: Sequence[tuple[str, Any]], predictions: Sequence[Prediction], language: str
 ) -> dict[str, float]:
-    """Scores of the decoded gold; refuses anything but 100 and names an example that is to blame."""
+    """Scores of the decoded gold; refuses anything but 100 and names an example that is to blame.
+
+    Only where the decoded text is a gold answer to the letter may a metric's own rule give it less.
+    """
     scores = {}
     for name in task.metrics:
         scores[name] = _score(task, name, golds, predictions, language)
         if round(scores[name], 6) == 100:
             continue
+        by_rule = False
         for (id_, gold), found in zip(golds, predictions, strict=True):
             try:
                 alone = metrics.get(name)([gold], [found.value], language)[metrics.main(name)]
             except DataError:
                 continue
-            if round(alone, 6) != 100:
-                raise DataError(
-                    f"task {task.name!r}: example {id_!r}: encoding its gold {gold!r} and decoding it again gives "
-                    f"{found.value!r}, which scores {alone:.1f} in {name!r} instead of 100"
-                )
-        raise DataError(
-            f"task {task.name!r}: the gold of {len(golds)} rows scores {scores[name]:.2f} in {name!r}, not 100"
-        )
+            if round(alone, 6) == 100:
+                continue
+            if isinstance(found.value, str) and isinstance(gold, tuple) and found.value in gold:
+                by_rule = True  # MLQA's script gives "una", of which normalising leaves nothing, an F1 of 0
+                continue
+            raise DataError(
+                f"task {task.name!r}: example {id_!r}: encoding its gold {gold!r} and decoding it again gives "
+                f"{found.value!r}, which scores {alone:.1f} in {name!r} instead of 100"
+            )
+        if not by_rule:
+            raise DataError(
+                f"task {task.name!r}: the gold of {len(golds)} rows scores {scores[name]:.2f} in {name!r}, not 100"
+            )
     return scores

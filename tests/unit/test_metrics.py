@@ -165,6 +165,53 @@ def test_squad_counts_repeated_words_once_per_occurrence() -> None:
     assert score("squad", [("x x y",)], ["x y y"])["f1"] == pytest.approx(200 / 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "gold", "predicted", "exact", "f1"),
+    [
+        # normalising leaves nothing of "." and "the": SQuAD 1.1 and MLQA compare them as they are, and count 0 words
+        ("squad", ("interventionism", "."), "", 1, 0),
+        ("squad", ("the",), "a", 1, 0),
+        ("mlqa", ("the",), "a", 1, 0),
+        # SQuAD 2.0 leaves such answers out, and takes nothing for right where none is left
+        ("squad2", ("interventionism", "."), "", 0, 0),
+        ("squad2", ("interventionism", "."), "Interventionism!", 1, 1),
+        ("squad2", ("the",), "a", 1, 1),
+        ("squad2", (), "", 1, 1),
+        ("squad2", (), "the", 1, 1),
+        ("squad2", (), "cat", 0, 0),
+    ],
+)
+def test_answers_that_normalising_empties_follow_each_script(
+    name: str, gold: tuple[str, ...], predicted: str, exact: int, f1: int
+) -> None:
+    scores = score(name, [gold], [predicted])
+    assert (scores["exact_match"], scores["f1"]) == (100 * exact, 100 * f1)
+
+
+def test_squad2_shows_answerable_and_unanswerable_questions_apart() -> None:
+    # answerable: right, and 1 of 2 words (F1 2/3); unanswerable: one right of three
+    golds = [("x",), ("x y",), (), (), ()]
+    scores = score("squad2", golds, ["x", "x", "", "x", "y"])
+    assert scores == pytest.approx(
+        {
+            "exact_match": 40,
+            "f1": 100 * (1 + 2 / 3 + 1) / 5,
+            "mean": (40 + 100 * (1 + 2 / 3 + 1) / 5) / 2,
+            "has_answer_exact_match": 50,
+            "has_answer_f1": 100 * (1 + 2 / 3) / 2,
+            "no_answer_exact_match": 100 / 3,
+            "no_answer_f1": 100 / 3,
+        }
+    )
+    assert "no_answer_f1" not in score("squad2", [("x",)], ["x"])
+
+
+@pytest.mark.parametrize("name", ["squad", "squad2", "mlqa"])
+def test_a_question_that_was_left_out_scores_0(name: str) -> None:
+    assert score(name, [("x",), ("y",)], ["x", None])["f1"] == 50
+    assert score(name, [(), ("y",)], [None, "y"])["exact_match"] == 50
+
+
 def test_an_unanswerable_question_wants_the_empty_answer_and_nothing_else() -> None:
     assert score("squad", [(), ("cat",)], ["", ""])["exact_match"] == 50.0
     assert score("squad", [()], ["cat"]) == {"f1": 0.0, "exact_match": 0.0, "mean": 0.0}

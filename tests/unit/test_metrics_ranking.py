@@ -40,6 +40,26 @@ def test_map20_divides_by_what_could_be_found_in_twenty() -> None:
     assert score("map20", [("q", ("a",))], [hits])["map20"] == 0.0
 
 
+def test_map20_finds_a_hit_once_however_often_it_is_listed() -> None:
+    # a at rank 1 (again at 2), b at rank 3: (1/1 + 2/3) / 2, never more than 100
+    assert score("map20", [("q", ("a", "b"))], [(("a", 3), ("a", 2), ("b", 1))])["map20"] == pytest.approx(250 / 3)
+    assert score("map20", [("q", ("a",))], [(("a", 3), ("a", 2))])["map20"] == 100
+
+
+def test_mrr20_stops_at_twenty_and_mrr_does_not() -> None:
+    hits = (*((f"x{i}", -i) for i in range(20)), ("a", -99))
+    assert score("mrr", [("q", ("a",))], [hits])["mrr"] == pytest.approx(100 / 21)
+    assert score("mrr20", [("q", ("a",))], [hits])["mrr20"] == 0
+    assert score("mrr20", [("q", ("a", "x19"))], [hits])["mrr20"] == pytest.approx(5)
+
+
+def test_pair_f1_counts_what_both_sets_hold() -> None:
+    # 2 of 4 predicted, 3 gold: P 1/2, R 2/3, F1 4/7
+    found = metrics.pair_f1({(1, 1), (2, 2), (3, 3)}, {(1, 1), (2, 2), (3, 1), (4, 4)})
+    assert found == pytest.approx({"precision": 50, "recall": 200 / 3, "f1": 400 / 7})
+    assert metrics.pair_f1({(1, 1)}, set())["f1"] == 0
+
+
 def test_the_best_threshold_lies_halfway_to_the_next_candidate() -> None:
     # right at .9, wrong at .7, right at .5, wrong at .1; two gold pairs.
     # keep 1: F1 2/3; keep 2: 2*1/4; keep 3: 2*2/5 = .8; keep 4: 4/6. Best: three, cut at (.5 + .1) / 2

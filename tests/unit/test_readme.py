@@ -13,11 +13,13 @@ from adapters_xling.cli import _COMMANDS, xling
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [shlex.split(line.split("#")[0])[1:] for line in README.splitlines() if line.startswith("xling ")]
+GUIDES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("submission.md",))
+LINES = [*README.splitlines(), *(line.removeprefix("$ ") for line in GUIDES.splitlines() if line.startswith("$ "))]
+COMMANDS = [shlex.split(line.split("#")[0])[1:] for line in LINES if line.startswith("xling ")]
 
 
 @pytest.mark.parametrize("args", COMMANDS, ids=" ".join)
-def test_every_command_of_the_readme_parses(args: list[str]) -> None:
+def test_every_command_of_the_readme_and_the_guides_parses(args: list[str]) -> None:
     command: click.Command = xling
     context = click.Context(xling)
     while isinstance(command, click.Group) and args and not args[0].startswith("-"):
@@ -29,11 +31,11 @@ def test_every_command_of_the_readme_parses(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
-def test_every_command_has_help_and_stands_in_the_readme_or_makefile(name: str) -> None:
+def test_every_command_has_help_and_stands_in_the_readme_or_a_guide(name: str) -> None:
     command = xling.get_command(click.Context(xling), name)
     assert command is not None
     assert command.help
-    assert f"xling {name}" in README or name == "report"
+    assert f"xling {name}" in README + GUIDES or name == "report"
 
 
 def test_every_make_target_explains_itself() -> None:

@@ -1,0 +1,102 @@
+"""Scores of mined pairs (BUCC): the threshold, and F1 over the pairs it keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from adapters_xling.errors import DataError
+
+from .registry import Scores, f1_scores, metric
+
+
+def pair_f1(golds: AbstractSet[Any], predictions: AbstractSet[Any]) -> Scores:
+    """Precision, recall and F1 of a set of pairs against the gold pairs (XTREME's score for BUCC).
+
+    >>> pair_f1({("de-1", "en-7"), ("de-2", "en-3")}, {("de-1", "en-7")})["f1"]
+    66.66666666666667
+    """
+    return f1_scores(len(golds & predictions), len(predictions), len(golds))
+
+
+def best_threshold(scores: Sequence[float], correct: Sequence[bool], *, num_gold: int) -> tuple[float, float]:
+    """Threshold that maximises F1 over scored candidate pairs, and that F1 in percent.
+
+    Candidates are kept when their score is at least the threshold, which lies halfway between the last pair kept and
+    the next one (XTREME's rule); when every pair is kept it is the lowest score. Pairs of equal score are kept or
+    dropped together. Among equally good thresholds the highest wins; without candidates it is infinite.
+
+    Args:
+        scores: score of each candidate pair, in any order.
+        correct: whether each pair is gold.
+        num_gold: gold pairs there are to find.
+
+    Raises:
+        DataError: when there is no gold pair.
+
+    >>> best_threshold([0.9, 0.8, 0.4], [True, True, False], num_gold=2)
+    (0.6000000000000001, 100.0)
+    """
+    if num_gold < 1:
+        raise DataError("no gold pair to choose a threshold on: F1 is undefined")
+    ranked = sorted(zip(scores, correct, strict=True), key=lambda pair: -pair[0])
+    best, threshold, num_correct = 0.0, float("inf"), 0
+    for i, (score, right) in enumerate(ranked):
+        num_correct += right
+        following = ranked[i + 1][0] if i + 1 < len(ranked) else None
+        if following == score:
+            continue
+        f1 = f1_scores(num_correct, i + 1, num_gold)["f1"]
+        if f1 > best:
+            best, threshold = f1, score if following is None else (score + following) / 2
+    return threshold, best
+
+
+def candidates(golds: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[float], list[bool], int]:
+    """Scores and correctness of all predicted pairs, and the number of gold pairs; a pair counts once."""
+    scores, correct, num_gold = [], [], 0
+    for (_, matches), ranking in zip(golds, predictions, strict=True):
+        num_gold += len(set(matches))
+        for corpus_id, score in {hit[0]: hit[1] for hit in reversed(ranking)}.items():
+            scores.append(score)
+            correct.append(corpus_id in matches)
+    return scores, correct, num_gold
+
+
+def held_out(query: str) -> bool:
+    """Whether a query belongs to the half that mining is scored on; decided by a hash of its id alone."""
+    return hashlib.sha256(query.encode()).digest()[0] % 2 == 1
+
+
+@metric(main="f1", kinds="retrieve")
+def mining_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
+    """F1 over mined pairs: the threshold is chosen on one half of the queries and scored on the other.
+
+    BUCC's public data here is one pair of files per language, without a separate development set, so the halves are
+    made by a hash of the query's id (`held_out`). The figure covers half of the gold pairs.
+
+    Raises:
+        DataError: when one of the halves has no gold pair.
+    """
+    halves = []
+    for side in (False, True):
+        rows = [i for i, (query, _) in enumerate(golds) if held_out(query) is side]
+        halves.append(candidates([golds[i] for i in rows], [predictions[i] for i in rows]))
+        if not halves[-1][2]:
+            raise DataError(
+                f"metric 'mining_f1' ({language}): one half of the {len(golds)} queries has no gold pair, so a "
+                "threshold cannot be chosen and scored; give more rows, or use mining_oracle_f1 and call it an oracle"
+            )
+    (scores, correct, num_gold), (test_scores, test_correct, num_test_gold) = halves
+    threshold, _ = best_threshold(scores, correct, num_gold=num_gold)
+    kept = [right for score, right in zip(test_scores, test_correct, strict=True) if score >= threshold]
+    return f1_scores(sum(kept), len(kept), num_test_gold)
+
+
+@metric(main="oracle_f1", kinds="retrieve")
+def mining_oracle_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
+    """F1 over mined pairs at the best threshold for these very rows: an upper bound, never a result."""
+    scores, correct, num_gold = candidates(golds, predictions)
+    return {"oracle_f1": best_threshold(scores, correct, num_gold=num_gold)[1]}

@@ -1,0 +1,186 @@
+"""Predictions that an evaluation kept, read back for a submission."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adapters_xling.errors import DataError, MissingData
+from adapters_xling.paths import predictions_file, score_file
+from adapters_xling.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from adapters_xling.tasks.examples import RetrieveExample
+
+SHORT_KEY = 6
+"""Characters of a key's hash that name it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Kept predictions of one entry on one (task, split, language).
+
+    Attributes:
+        folder: `<runs>/scores/<entry>/<task>`.
+        task: the task.
+        split: the split that was predicted.
+        language: its language.
+        values: (id, predicted value) in the order of the rows.
+        dropped: reason -> rows that were turned away, and so have no prediction.
+        data_dir: folder of the original files, for what predictions alone do not say (texts, answers of the dev split).
+        notes: what was decided in filling the file.
+    """
+
+    folder: Path
+    task: TaskSpec
+    split: str
+    language: str
+    values: tuple[tuple[str, Any], ...]
+    dropped: dict[str, int]
+    data_dir: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """File of the predictions."""
+        return _file(self.folder, self.split, self.language)
+
+    def of_split(self, split: str) -> Kept:
+        """What the same entry predicted on another split.
+
+        Raises:
+            MissingData: when it was not predicted.
+        """
+        return read(self.folder, self.task, split, self.language, data_dir=self.data_dir)
+
+    def sentences(self) -> tuple[list[RetrieveExample], list[RetrieveExample]]:
+        """Queries and corpus of a retrieval task, in the order of their files, as they are at hand now.
+
+        Raises:
+            MissingData: when they are not at hand.
+            DataError: when they are not the sentences that were predicted.
+        """
+        from adapters_xling import tasks
+
+        rows: Sequence[Any] = tasks.load(
+            self.task, self.split, self.language, data_dir=self.data_dir, need_gold=False
+        ).examples
+        queries = [row for row in rows if row.side == "query"]
+        corpus = [row for row in rows if row.side == "corpus"]
+        known = {row.id for row in corpus}
+        hits = {hit[0] for _, ranking in self.values for hit in ranking}
+        if {id_ for id_, _ in self.values} != {row.id for row in queries} or not hits <= known:
+            raise DataError(
+                f"{self.path}: the sentences at hand are not those that were predicted; run "
+                f"`{how(self.folder, self.task, self.split, self.language)}` again, or name the same --data-dir"
+            )
+        return queries, corpus
+
+
+def entry_folders(sources: Sequence[str], runs_dir: Path) -> list[Path]:
+    """Folders `scores/<entry>` of what was named.
+
+    Args:
+        sources: runs folders, folders of one entry's scores, or entries of `runs_dir` (a key, the beginning of one, or
+            of its hash).
+        runs_dir: runs folder in which entries are looked up.
+
+    Raises:
+        MissingData: for a folder without kept predictions, or an entry without any.
+        DataError: when a name fits several entries.
+    """
+    found: list[Path] = []
+    for source in sources:
+        path = Path(source)
+        if (path / "scores").is_dir():
+            here = _subfolders(path / "scores")
+        elif path.is_dir() and path.parent.name == "scores":
+            here = [path]
+        elif path.is_dir():
+            raise MissingData(
+                f"{path} holds no kept predictions: it is neither a runs folder (with a folder scores) nor one of the "
+                "folders in its scores. `xling evaluate ENTRY TASK` keeps predictions"
+            )
+        else:
+            here = [named(source, _subfolders(runs_dir / "scores"), str(runs_dir / "scores"))]
+        found += [folder for folder in here if folder.resolve() not in {other.resolve() for other in found}]
+    return found
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+
+
+def named(name: str, folders: Sequence[Path], where: str) -> Path:
+    """The folder an entry's name means: the name itself, its beginning, or that of its hash.
+
+    Raises:
+        MissingData: when there is none, with those that are there.
+        DataError: when several fit.
+    """
+    fits = [path for path in folders if path.name == name] or [path for path in folders if path.name.startswith(name)]
+    if not fits and len(name) >= SHORT_KEY:
+        fits = [path for path in folders if path.name.rpartition("-")[2].startswith(name)]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise DataError(f"{name!r} means {len(fits)} entries of {where}: {', '.join(p.name for p in fits)}")
+    known = ", ".join(path.name for path in folders) or "none"
+    raise MissingData(
+        f"{name!r} is no folder, and no entry with kept predictions in {where}. There are: {known}. "
+        "`xling evaluate ENTRY TASK` keeps predictions; --runs names another runs folder"
+    )
+
+
+def predicted(folder: Path, task: TaskSpec, split: str, languages: Sequence[str]) -> bool:
+    """Whether an entry's folder has predictions on the task in any of the languages."""
+    return any(_file(folder / task.name, split, code).is_file() for code in languages)
+
+
+def read(folder: Path, task: TaskSpec, split: str, language: str, *, data_dir: Path | None) -> Kept:
+    """Read kept predictions of a whole split in one language.
+
+    Raises:
+        MissingData: when there are none, or only those of the first rows.
+        DataError: for a file that does not hold predictions.
+    """
+    path = _file(folder, split, language)
+    done = score_file(folder, split, language)
+    command = how(folder, task, split, language)
+    if not path.is_file() or not done.is_file():
+        some = sorted(folder.glob(f"{split}-{language}-first*.json"))
+        only = f" (only of its first rows: {some[0].name})" if some else ""
+        raise MissingData(f"no predictions of {task.name}, {split}, {language}{only}: `{command}`")
+    values = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), 1):
+        try:
+            row = json.loads(line)
+            values.append((str(row["id"]), row["value"]))
+        except (ValueError, TypeError, KeyError) as err:
+            raise DataError(f"{path}: line {number} is no prediction ({err!r}): `{command}` again") from err
+    try:
+        dropped = dict(json.loads(done.read_text(encoding="utf-8"))["rows"]["dropped"])
+    except (ValueError, TypeError, KeyError) as err:
+        raise DataError(f"{done}: not a score file ({err!r}): `{command}` again") from err
+    return Kept(
+        folder=folder,
+        task=task,
+        split=split,
+        language=language,
+        values=tuple(values),
+        dropped=dropped,
+        data_dir=data_dir,
+    )
+
+
+def how(folder: Path, task: TaskSpec, split: str, language: str) -> str:
+    """The command that makes the predictions."""
+    split = "" if split == task.eval_split else f" --split {split}"
+    return f"xling evaluate {folder.parent.name} {task.name} --languages {language}{split}"
+
+
+def _file(folder: Path, split: str, language: str) -> Path:
+    return predictions_file(score_file(folder, split, language))
