@@ -81,14 +81,14 @@ LANGUAGES: dict[str, Language] = {
 
 def fill(pattern: str, code: str) -> str:
     """Put a language's names into a pattern: ``{language}`` its code, ``{iso3}`` its ISO 639-3 code, ``{script}`` its
-    ISO 15924 script, ``{name}`` its English name in lower case.
+    ISO 15924 script, ``{Name}`` its English name, ``{name}`` that in lower case.
 
-    >>> fill("{iso3}_{script}/{name}-{language}", "sw")
-    'swa_Latn/swahili-sw'
+    >>> fill("{iso3}_{script}/{name}-{language} {Name}", "sw")
+    'swa_Latn/swahili-sw Swahili'
     """
     found = language(code)
-    values = {"language": code, "iso3": found.iso639_3, "script": found.script, "name": found.name.lower()}
-    for placeholder, value in values.items():
+    names = {"Name": found.name, "name": found.name.lower()}
+    for placeholder, value in {"language": code, "iso3": found.iso639_3, "script": found.script, **names}.items():
         pattern = pattern.replace("{" + placeholder + "}", value)
     return pattern
 

@@ -77,7 +77,7 @@ class HubSource(Frozen, frozen=True, tag="hub"):
     """Rows of a script-free data set on the model hub.
 
     `revision` stays null and `verified` false until somebody resolved it online: a revision nobody resolved is
-    never written. `config` and `splits` may hold ``{language}``, ``{iso3}`` and ``{name}`` (English). `branch` is what
+    never written. `config` and `splits` may hold the placeholders of `languages.fill`. `branch` is what
     `xling data lock` resolves; null is the main branch. ``refs/convert/parquet`` is the hub's own conversion of a data
     set that is a loading script.
     """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_xling import hub_files, paths
+from adapters_xling import hub_files, languages, paths
 from adapters_xling.errors import ConfigError, DataError, MissingData
 from adapters_xling.hub_files import NotServed
 from adapters_xling.tasks.rows import Raw
@@ -224,14 +224,14 @@ def shaped(raws: Iterator[Raw], reader: str, options: Mapping[str, Any], *, lang
         reader: ``aligned`` makes two sentences of each row, a query and a sentence to be found, from the columns that
             `columns.query` and `columns.corpus` name; every other reader leaves rows as they are.
         options: ``where`` (column -> value) and ``id_prefix`` pass over rows of something else (another language).
-        language: replaces ``{language}`` in both.
+        language: its names fill the placeholders of `languages.fill` in both.
 
     Raises:
         ConfigError: where `aligned` is not told its two columns.
         DataError: where a column of `where` is not there.
     """
-    where = {column: str(value).replace("{language}", language) for column, value in options.get("where", {}).items()}
-    prefix = str(options.get("id_prefix", "")).replace("{language}", language)
+    where = {column: languages.fill(str(value), language) for column, value in options.get("where", {}).items()}
+    prefix = languages.fill(str(options.get("id_prefix", "")), language)
     kept = _kept(raws, where, prefix)
     return _both_sides(kept, options.get("columns", {})) if reader == "aligned" else kept
 

@@ -261,7 +261,7 @@ def shown(file: str, data_dir: Path | None) -> str:
 
 
 def address(source: HubSource, split: str, language: str, *, revision: str | None) -> hub_rows.Address:
-    """Where a hub source has a split in a language: ``{language}``, ``{iso3}`` and ``{name}`` (English) are filled in.
+    """Where a hub source has a split in a language: the placeholders of `languages.fill` are filled in.
 
     Raises:
         ConfigError: for a split that `splits` gives no name.
@@ -270,10 +270,8 @@ def address(source: HubSource, split: str, language: str, *, revision: str | Non
     if not name:
         raise ConfigError(f"hub {source.repo}: no rows for split {split!r} under `splits`")
     config = source.config
-    row = languages.language(language)
-    for old, new in (("{language}", language), ("{iso3}", row.iso639_3), ("{name}", row.name)):
-        name = name.replace(old, new)
-        config = config.replace(old, new) if config else config
+    config = languages.fill(config, language) if config else config
+    name = languages.fill(name, language)
     return hub_rows.Address(repo=source.repo, config=config, split=name, revision=revision, branch=source.branch)
 
 

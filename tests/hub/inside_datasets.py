@@ -160,7 +160,7 @@ def test_pairs_become_queries_and_what_they_search(fresh: str) -> None:
     rows = [{"source_sentence": f"satz {i}", "target_sentence": f"sentence {i}"} for i in range(3)]
     columns = {"query": "target_sentence", "corpus": "source_sentence"}
     HUB.repo(fresh).commit({"German.deu/test.parquet": parquet(rows), "README.md": pairs_card("German.deu")})
-    source = {"repo": fresh, "config": "{name}.{iso3}", "reader": "aligned", "splits": {"test": "test"}}
+    source = {"repo": fresh, "config": "{Name}.{iso3}", "reader": "aligned", "splits": {"test": "test"}}
     plain = body(fresh)
     given = {**plain, "kind": "retrieve", "labels": [], "metrics": ["retrieval_accuracy"], "eval_split": "test"}
     given["sources"] = [{"type": "hub", **source, "options": {"columns": columns}}]
