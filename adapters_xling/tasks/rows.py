@@ -10,7 +10,7 @@ Options that every converter understands (`options` of a source):
   values       column -> {raw value: value}, applied before anything else
   labels       raw label -> label of the task; labels that are not listed stand for themselves
   drop_labels  labels that mean "no gold" by the data's own documentation (SNLI's ``-``): dropped and counted
-  drop_texts   placeholders for a missing text (PAWS-X's ``NS``): dropped and counted
+  drop_texts   placeholders for a missing text (PAWS-X's ``NS``): dropped and counted, unless no gold is wanted
   id_prefix    rows whose id begins otherwise are another language's (TyDiQA): dropped and counted
 """
 
@@ -113,7 +113,7 @@ class Context:
         if value is None and not required:
             return None
         value = "" if value is None else str(value).strip()
-        if value in self.options.get("drop_texts", ()):
+        if self.need_gold and value in self.options.get("drop_texts", ()):
             raise Reject(f"placeholder {value!r} instead of a text")
         if not value and required:
             raise Reject(f"blank {name}")
