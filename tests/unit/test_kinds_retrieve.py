@@ -46,6 +46,10 @@ def decode(rows: list[RetrieveExample], vectors: list[list[float]], task: TaskSp
     return KIND.decode([np.array(v, np.float32) for v in vectors], features, rows, task)
 
 
+def pairs_of(queries: np.ndarray, sentences: np.ndarray, **how: int) -> list[tuple[int, int, float]]:
+    return list(zip(*(part.tolist() for part in mine(queries, sentences, **how)), strict=True))
+
+
 # --- rows and task files --------------------------------------------------------------------------------------
 
 
@@ -139,7 +143,7 @@ def test_the_margin_is_the_cosine_over_the_average_neighbourhood() -> None:
     queries, sentences = unit(np.array([[1, 0], [0, 1.0]])), unit(np.array([[1, 0], [1, 1.0]]))
     # cosines: q0 (1, h), q1 (0, h) with h = sqrt(1/2); k = 2 takes all. means: q0 (1+h)/2, q1 h/2; c0 1/2, c1 h
     h = np.sqrt(0.5)
-    pairs = mine(queries, sentences, k=2)
+    pairs = pairs_of(queries, sentences, k=2)
     # q0c0: 1 / (((1+h)/2 + 1/2) / 2) = 1.478; q0c1: h / (((1+h)/2 + h) / 2) = .906; q1c1: h / ((h/2 + h) / 2) = 4/3
     assert [pair[:2] for pair in pairs] == [(0, 0), (1, 1)]
     assert pairs[0][2] == pytest.approx(1 / (((1 + h) / 2 + 1 / 2) / 2), rel=1e-5)
@@ -148,7 +152,7 @@ def test_the_margin_is_the_cosine_over_the_average_neighbourhood() -> None:
 
 def test_mining_gives_each_sentence_to_one_partner_only() -> None:
     generator = np.random.default_rng(0)
-    pairs = mine(unit(generator.normal(size=(30, 8))), unit(generator.normal(size=(20, 8))))
+    pairs = pairs_of(unit(generator.normal(size=(30, 8))), unit(generator.normal(size=(20, 8))))
     assert len({q for q, _, _ in pairs}) == len({c for _, c, _ in pairs}) == len(pairs)
     assert [score for *_, score in pairs] == sorted((score for *_, score in pairs), reverse=True)
 
@@ -159,7 +163,7 @@ def test_a_hub_that_is_near_to_everything_is_marked_down() -> None:
     sentences = unit(np.array([[1, 0.25, 0.25], [0.5, 0.52, 0], [0.5, 0, 0.52]]))
     _, top = nearest(queries, sentences, k=1)
     assert top[:, 0].tolist() == [0, 0]
-    found = {q: c for q, c, _ in mine(queries, sentences, k=3)}
+    found = {q: c for q, c, _ in pairs_of(queries, sentences, k=3)}
     assert found == {0: 1, 1: 2}
 
 
