@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Example, Features, Prediction
 from adapters_xling.tasks.kinds.base import Batch
-from adapters_xling.tasks.kinds.vectors import VectorFile, working
+from adapters_xling.tasks.kinds.vectors import VectorFile, require_room, working
 
 TOKENS_PER_BATCH = 8192
 """Padded tokens of one evaluation batch. It cannot change a result beyond rounding, so it is no setting of a run."""
@@ -49,6 +49,10 @@ class Work:
     folder: Path
     identity: str
     dtype: str = "float32"
+
+    def below(self, part: str) -> Work:
+        """A part of the work with a folder of its own."""
+        return replace(self, folder=self.folder / part)
 
 
 def token_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -131,7 +135,7 @@ def write_vectors(
 
     Raises:
         DataError: for a vector that is not finite.
-        XlingError: when a file cannot be written.
+        XlingError: when the disk has no room, or a file cannot be written.
     """
     kind = kinds.get(task.kind)
     model.eval()
@@ -141,6 +145,7 @@ def write_vectors(
     for file in files:
         file.keep(done)
     done = min(file.num_done for file in files)
+    require_room(files)
     if on_step:
         on_step("encode", done, len(features))
     for top in range(done, len(features), size):

@@ -16,6 +16,7 @@ _COMMANDS = {
     "tasks": ("tasks", "tasks", "List the tasks, check them, or make one from your own file."),
     "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
     "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
+    "layers": ("layers", "layers", "Score every layer on a retrieval task's dev rows, to choose one."),
     "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),
     "run": ("grid", "run", "Run an experiment (a grid): train what is missing, score, report."),
     "report": ("grid", "report", "Render the report of a grid from its scores."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,18 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import (
+    Bars,
+    assignments,
+    codes,
+    duration,
+    folders,
+    print_json,
+    print_table,
+    reading,
+    settings_from,
+    size,
+)
 from adapters_xling.errors import DataError
 from adapters_xling.spec import canonical
 
@@ -70,7 +82,9 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
 @click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", help="Split to score; the task's own choice when left out.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
+@click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@reading
 @folders
 def evaluate(
     entry: str, task: str, languages: str | None, split: str | None, limit: int | None, as_json: bool, **options: Any
@@ -80,9 +94,10 @@ def evaluate(
     ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training.
     """
     settings = settings_from(options)
-    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    bars = Bars(show=not as_json)
 
     def show(language: str, scores: list[Any]) -> None:
+        bars.close()
         if not as_json:
             values = " · ".join(f"{score.metric} {score.value:.1f}" for score in scores)
             shot = "zero-shot" if scores[0].zero_shot else "trained on"
@@ -91,16 +106,19 @@ def evaluate(
     def absent(language: str, reason: str) -> None:
         click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
-    scores = api.evaluate(
-        entry,
-        task,
-        languages=codes,
-        split=split,
-        limit=limit,
-        settings=settings,
-        on_language=show,
-        on_missing=absent,
-    )
+    with contextlib.closing(bars):
+        scores = api.evaluate(
+            entry,
+            task,
+            languages=codes(languages),
+            split=split,
+            limit=limit,
+            settings=settings,
+            on_language=show,
+            on_missing=absent,
+            on_step=bars,
+            **options,
+        )
     if as_json:
         print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
         return

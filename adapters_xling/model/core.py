@@ -226,7 +226,6 @@ class Model(nn.Module):
             before, after = map(len, Template.of(self.tokenizer, pair=False).parts)
         return pool(hidden_NTD, mask_NT, pooling, before=before, after=after)
 
-    @torch.no_grad()
     def all_layers(self, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
         """Every hidden state (N,T,D) in turn, from the embeddings' output (0) to the last, in one pass."""
         hidden = self.encode(batch, layer=0)

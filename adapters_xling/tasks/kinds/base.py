@@ -140,11 +140,11 @@ class Kind(ABC):
         """Split on which something must be chosen (`tune`) before this one is scored; None for most kinds."""
         return None
 
-    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float]:
+    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float | None]:
         """Choose it from golds and predictions of that split."""
         raise NotImplementedError(f"kind {self.name!r} has nothing to choose")
 
-    def apply(self, chosen: Mapping[str, float], predictions: Sequence[Prediction]) -> list[Prediction]:
+    def apply(self, chosen: Mapping[str, float | None], predictions: Sequence[Prediction]) -> list[Prediction]:
         """Predictions under what `tune` chose."""
         raise NotImplementedError(f"kind {self.name!r} has nothing to choose")
 

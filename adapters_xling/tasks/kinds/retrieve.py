@@ -5,6 +5,7 @@ Shapes: N sentences in the batch, T tokens, D vector size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from adapters_xling import metrics
 from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import Example, Features, Prediction, RetrieveExample
+from adapters_xling.tasks.sources import has_split
 
 from .base import Batch, Kind
 from .common import (
@@ -188,11 +190,14 @@ class Retrieve(Kind):
         return [Prediction(rows[i].id, found.get(i, ())) for i in queries]
 
     def tuned_on(self, task: TaskSpec, split: str) -> str | None:
-        """Mining's threshold for the test split is chosen on the dev split (XTREME)."""
-        return "dev" if split == "test" and options_of(self, task)["mode"] == "mine" else None
+        """Mining's threshold for the test split is chosen on the dev split (XTREME), where the task has one."""
+        mining = options_of(self, task)["mode"] == "mine"
+        return "dev" if mining and split == "test" and has_split(task, "dev") else None
 
-    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float]:
+    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float | None]:
         """Choose the threshold that maximises F1 over these pairs; `metrics.best_threshold` says how.
+
+        None stands for a threshold above every pair: not one was right.
 
         Raises:
             DataError: when there is no gold pair.
@@ -203,13 +208,13 @@ class Retrieve(Kind):
             scores += [score for _, score in prediction.value]
             correct += [name in matches for name, _ in prediction.value]
         threshold, f1 = metrics.best_threshold(scores, correct, num_gold=num_gold)
-        return {"threshold": threshold, "f1": f1}
+        return {"threshold": threshold if math.isfinite(threshold) else None, "f1": f1}
 
-    def apply(self, chosen: Mapping[str, float], predictions: Sequence[Prediction]) -> list[Prediction]:
+    def apply(self, chosen: Mapping[str, float | None], predictions: Sequence[Prediction]) -> list[Prediction]:
         """Keep the pairs whose score reaches the threshold."""
-        return [
-            one._replace(value=tuple(hit for hit in one.value if hit[1] >= chosen["threshold"])) for one in predictions
-        ]
+        threshold = chosen["threshold"]
+        least = math.inf if threshold is None else threshold
+        return [one._replace(value=tuple(hit for hit in one.value if hit[1] >= least)) for one in predictions]
 
     def metrics_after_tuning(self, task: TaskSpec) -> tuple[str, ...]:
         """F1 of the pairs that were kept; what the task names would choose a threshold again."""

@@ -136,7 +136,6 @@ class VectorFile:
 
         Raises:
             UnknownName: for another dtype.
-            XlingError: when the disk has no room for it.
         """
         if dtype not in DTYPES:
             raise unknown("type of vectors", dtype, DTYPES)
@@ -152,13 +151,6 @@ class VectorFile:
             journal.unlink(missing_ok=True)
             path.write_bytes(b"")
             atomic_write(facts, msgspec.json.encode(header))
-        done = blocks[-1][1] if blocks else 0
-        needed, free = (rows - done) * row_bytes, shutil.disk_usage(path.parent).free
-        if needed > free:
-            raise XlingError(
-                f"{path}: {rows:,} vectors of {width} need {needed:,} more bytes, {free:,} are free; make room, name "
-                "another folder of runs (--runs, XLING_RUNS), or keep them as float16 (--vectors float16)"
-            )
         file = cls(path, header, blocks)
         file._cut(blocks)
         return file
@@ -169,6 +161,11 @@ class VectorFile:
     def num_done(self) -> int:
         """Rows that are there."""
         return self._blocks[-1][1] if self._blocks else 0
+
+    @property
+    def num_bytes_missing(self) -> int:
+        """Space that the rows still to come will take."""
+        return (self._header.rows - self.num_done) * self._row_bytes
 
     def append(self, vectors_ND: np.ndarray) -> None:
         """Scale the next rows to length 1 and write them; when this returns they have reached the disk.
@@ -222,6 +219,11 @@ class VectorFile:
         """(rows that are there, D)."""
         return self.num_done, self._header.width
 
+    @property
+    def shape_wanted(self) -> tuple[int, int]:
+        """(rows there will be, D)."""
+        return self._header.rows, self._header.width
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows from `start` to before `stop`, float32; read, not mapped, so that memory holds this block alone."""
         stop = min(stop, self.num_done)
@@ -240,7 +242,9 @@ class VectorFile:
         return out.astype(np.float32, copy=False)[places.reshape(-1)]
 
     def _fill(self, out: np.ndarray, row: int) -> None:
-        view, at = memoryview(out.reshape(-1).view(np.uint8)), row * self._row_bytes
+        if not out.size:
+            return
+        view, at = out.data.cast("B"), row * self._row_bytes
         while len(view):
             got = os.preadv(self._file.fileno(), [view], at)
             if not got:
@@ -250,6 +254,23 @@ class VectorFile:
     def close(self) -> None:
         """Give the file back; it stays on disk."""
         self._file.close()
+
+
+def require_room(files: Sequence[VectorFile]) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        XlingError: with bytes needed and free, and what to do.
+    """
+    needed, folder = sum(file.num_bytes_missing for file in files), files[0].path.parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        rows, width = files[0].shape_wanted
+        raise XlingError(
+            f"{folder}: {len(files)} × {rows:,} vectors of {width} numbers need {needed:,} more bytes, {free:,} are "
+            "free; make room, name another folder of runs (--runs, XLING_RUNS), or keep them in half the space "
+            "(--vectors float16)"
+        )
 
 
 @contextlib.contextmanager
