@@ -1,4 +1,5 @@
-"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`, `open_zoo`.
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
+`open_zoo`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
