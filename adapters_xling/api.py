@@ -1,5 +1,5 @@
-"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `predict`, `run`, `report`, `open_zoo`,
-`build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
+`open_zoo`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from adapters_xling.grid import Estimate, Outcome, Plan
     from adapters_xling.report import EntryFacts
     from adapters_xling.submission import Built, Problem, Result
+    from adapters_xling.sweep import LayerSweep
     from adapters_xling.tasks.examples import Example, Prediction
 
 
@@ -190,12 +191,18 @@ def evaluate(
     settings: Settings | None = None,
     on_language: Callable[[str, list[Score]], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
+    on_step: Callable[[str, str, int, int], Any] | None = None,
+    layer: int | None = None,
+    pooling: str | None = None,
+    vectors: str = "float32",
     unscored: bool = False,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
-    With `unscored` only the predictions are kept, for test sets whose answers are withheld, and no score comes back.
+    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
+    kept, for test sets whose answers are withheld, and no score comes back.
     """
+    from adapters_xling.evaluation import Reading
     from adapters_xling.evaluation import evaluate as evaluate_entry
     from adapters_xling.model import is_backbone
 
@@ -215,6 +222,58 @@ def evaluate(
         on_language=on_language,
         on_missing=on_missing,
         unscored=unscored,
+        on_step=on_step,
+        reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
+    )
+
+
+def layers(
+    name: str,
+    *,
+    on: str | None = None,
+    backbone: str = "xlmr-nano",
+    languages: Sequence[str] | None = None,
+    split: str = "dev",
+    pooling: str | None = None,
+    vectors: str = "float32",
+    limit: int | None = None,
+    settings: Settings | None = None,
+    on_step: Callable[[str, str, int, int], Any] | None = None,
+    on_missing: Callable[[str, str], Any] | None = None,
+) -> LayerSweep:
+    """Score every hidden state on a retrieval task's dev rows, from one pass over its sentences.
+
+    Args:
+        name: a retrieval task.
+        on: entry (key or unambiguous beginning of one) whose encoder reads; the bare backbone by default.
+        backbone: that backbone.
+        languages: subset of the task's languages.
+        split: another split than dev can be looked at, not chosen on.
+        pooling: "mean", "mean-text" or "first", instead of what retrieval uses.
+        vectors: "float32", or "float16" for half the space on disk.
+        limit: only the first queries of each language.
+        settings: folders and device.
+        on_step: called with language, stage, what is done of it and its total.
+        on_missing: called with language and reason where rows are not at hand.
+    """
+    from adapters_xling import sweep
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    return sweep.layers(
+        zoo.resolve(on) if on else backbone,
+        task(name, settings),
+        zoo=zoo,
+        runs_dir=settings.runs_dir,
+        languages=languages,
+        split=split,
+        pooling=pooling,
+        vectors=vectors,
+        data_dir=settings.data_dir,
+        limit=limit,
+        device=settings.device,
+        on_step=on_step,
+        on_missing=on_missing,
     )
 
 

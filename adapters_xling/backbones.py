@@ -54,7 +54,8 @@ class Backbone:
         family: key of `FAMILIES`.
         retrieval_layer: hidden state read by retrieval tasks; 0 is the embedding output. For XLM-R Large 14 is
             the paper's code (protocol: jiant `retrieval_layer`); other rows take the same relative depth.
-        retrieval_pooling: how the hidden states of one sentence become one vector.
+        retrieval_pooling: how the hidden states of one sentence become one vector: mean (special tokens included, as
+            the paper's code), mean-text (without them) or first.
     """
 
     name: str

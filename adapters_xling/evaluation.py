@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,45 @@ from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_ent
 from adapters_xling.paths import atomic_write, predictions_file, score_file
 from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
 from adapters_xling.tasks import kinds
+from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
 
 SCORING = 1
 """Version of the score files."""
 DEFAULT_MAX_LENGTH = 512
 """Sub-word tokens of a sentence in retrieval, which no recipe trained (both public code bases use 512)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Where retrieval reads sentences, over what task, method and backbone say.
+
+    Attributes:
+        layer: hidden state, 0 the embeddings; None leaves it to them.
+        pooling: "mean", "mean-text" (no special tokens) or "first"; None leaves it to them.
+        vectors: "float32", or "float16" to keep vectors in half the space; cosines then differ by about 1e-4.
+    """
+
+    layer: int | None = None
+    pooling: str | None = None
+    vectors: str = "float32"
+
+    @property
+    def suffix(self) -> str:
+        """What sets its files apart.
+
+        >>> Reading(layer=3, vectors="float16").suffix
+        '-layer3-float16'
+        """
+        parts = (
+            f"layer{self.layer}" if self.layer is not None else "",
+            self.pooling or "",
+            self.vectors if self.vectors != "float32" else "",
+        )
+        return "".join(f"-{part}" for part in parts if part)
+
+
+READ_AS_SET = Reading()
 
 
 def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str) -> tuple[str, ...]:
@@ -85,9 +120,14 @@ def evaluate(
     on_missing: Callable[[str, str], Any] | None = None,
     skip_missing: bool | None = None,
     backbone: Path | None = None,
+    reading: Reading = READ_AS_SET,
+    on_step: Callable[[str, str, int, int], Any] | None = None,
     unscored: bool = False,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
+
+    What must be chosen on another split first (mining's threshold, on dev) is chosen there, from rows of the same
+    language, and written beside the scores.
 
     Args:
         name: key of an entry, or name of a backbone (retrieval needs no training).
@@ -105,11 +145,13 @@ def evaluate(
         skip_missing: leave out languages without rows (their cells stay empty) instead of raising, as long as one
             language has some; by default when no languages were named.
         backbone: folder of a local backbone, which an entry names without its path.
+        reading: where retrieval reads sentences, over what task, method and backbone say.
+        on_step: called with language, stage, what is done of it and its total (progress bars).
         unscored: only keep the predictions, for rows whose answers are withheld (a benchmark's test sets); no scores
             come back.
 
     Raises:
-        ConfigError: when the entry has no head for the task.
+        ConfigError: when the entry has no head for the task, or is asked for a layer or pooling nothing reads.
         DataError: for rows that cannot be scored (blank answers, nothing left).
     """
     task = tasks.with_labels(task, data_dir=data_dir)
@@ -126,21 +168,21 @@ def evaluate(
         raise ConfigError(
             f"backbone {name!r} has no heads, so it can be scored on retrieval only, not on {task.name!r}"
         )
+    if reading != READ_AS_SET and not kinds.get(task.kind).vectors:
+        raise ConfigError(f"layer, pooling and vectors are settings of retrieval; task {task.name!r} reads all tokens")
     folder = runs_dir / "scores" / Path(name).name / task.name
     labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
-    weights = (
-        backbone_id(str(backbone or name)).digest
-        if card is None
-        else {file: one.sha256 for file, one in card.files.items()}
-    )
+    weights = weights_of(name, card, backbone)
     max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else 0
-    reading = _reading(task, card.run.backbone.name if card else name, max_length)
+    how = [*how_read(task, card.run.backbone.name if card else name, max_length), reading.suffix]
+    tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
     scores: list[Score] = []
     num_done = 0
     for language in codes:
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit, need_gold=not unscored)
+            dev = tasks.load(task, tuned_on, language, data_dir=data_dir, limit=limit) if tuned_on else None
         except MissingData as err:
             if not skip_missing or (language == codes[-1] and not num_done):
                 raise
@@ -148,21 +190,26 @@ def evaluate(
                 on_missing(language, str(err))
             continue
         num_done += 1
-        parts = [task, split, language, limit, rows.identity, weights, reading]
+        parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights, how]
         identity = digest([*parts, "unscored"] if unscored else parts)
-        path = score_file(folder, split, language, limit=limit)
+        path = score_file(folder, split, language, limit=limit, reading=reading.suffix)
         found = read_scores(path, identity)
         if found is None:
             if model is None:
-                place = resolve_device(device)
-                model = (
-                    open_entry(name, zoo=zoo, device=place, backbone=backbone)
-                    if card
-                    else bare(name, device=place, backbone=backbone)
-                )
+                model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
+                model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
                 max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
-            predictions = inference.predict(model, task, rows.examples, max_length=max_length)
-            values = {} if unscored else inference.score(task, rows.examples, predictions, language=language)
+            predict = functools.partial(inference.predict, model, task, max_length=max_length)
+            work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=reading.vectors)
+            on_stage = functools.partial(on_step, language) if on_step else None
+            predictions, names, facts = _predict(
+                functools.partial(predict, on_step=on_stage), task, split, rows, tuned_on, dev, work
+            )
+            values = (
+                {}
+                if unscored
+                else inference.score(task, rows.examples, predictions, language=language, metric_names=names)
+            )
             found = [
                 Score(
                     key=name,
@@ -178,11 +225,48 @@ def evaluate(
                 )
                 for metric, value in values.items()
             ]
-            keep(path, identity, found, predictions, _facts(rows))
+            keep(path, identity, found, predictions, facts)
+            shutil.rmtree(work.folder, ignore_errors=True)
         scores += found
         if on_language:
             on_language(language, found)
     return scores
+
+
+def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:
+    """What tells an entry's weights, or a bare backbone's, from all others."""
+    if card is None:
+        return backbone_id(str(backbone or name)).digest
+    return {file: one.sha256 for file, one in card.files.items()}
+
+
+def open_model(name: str, card: Card | None, *, zoo: Zoo, device: str | None, backbone: Path | None) -> Model:
+    """The model of an entry, or of a bare backbone where there is no card."""
+    place = resolve_device(device)
+    if card is None:
+        return bare(name, device=place, backbone=backbone)
+    return open_entry(name, zoo=zoo, device=place, backbone=backbone)
+
+
+def _predict(
+    predict: Callable[..., list[Prediction]],
+    task: TaskSpec,
+    split: str,
+    rows: tasks.Rows,
+    tuned_on: str | None,
+    dev: tasks.Rows | None,
+    work: inference.Work,
+) -> tuple[list[Prediction], tuple[str, ...], dict[str, Any]]:
+    """Predictions of a split under what was chosen on `dev` for it, their metrics, and what the score file says."""
+    facts: dict[str, Any] = {"kept": rows.kept, "dropped": rows.dropped, "source": rows.source}
+    if dev is None:
+        return predict(rows.examples, work=work.below(split)), task.metrics, facts
+    kind = kinds.get(task.kind)
+    found = predict(dev.examples, work=work.below(str(tuned_on)))
+    chosen = kind.tune(inference.golds_of(task, dev.examples, found), found)
+    facts["chosen"] = {"on": tuned_on, "kept": dev.kept, "source": dev.source, **chosen}
+    predictions = kind.apply(chosen, predict(rows.examples, work=work.below(split)))
+    return predictions, kind.metrics_after_tuning(task), facts
 
 
 def majority(
@@ -253,7 +337,7 @@ def read_scores(path: Path, identity: str) -> list[Score] | None:
     return [decode(Score, row, str(path)) for row in body["scores"]]
 
 
-def _reading(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
+def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
     """What turns outputs into scores: code of kinds and metrics, and where a backbone's sentences are read."""
     row = BACKBONES.get(backbone)
     return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
@@ -267,10 +351,6 @@ def _code() -> str:
     scores = sorted(Path(metrics.__file__).parent.glob("*.py"))
     files = [*sorted(package.glob("*.py")), *readers, *scores, package.parent / "rows.py"]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _facts(rows: tasks.Rows) -> dict[str, Any]:
-    return {"kept": rows.kept, "dropped": rows.dropped, "source": rows.source}
 
 
 def _plain(score: Score) -> dict[str, Any]:

@@ -6,7 +6,10 @@ Shapes: N encoder rows, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,42 @@ import numpy as np
 import torch
 
 from adapters_xling import metrics
+from adapters_xling.errors import DataError
 from adapters_xling.model import Model
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Example, Features, Prediction
+from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.tasks.kinds.vectors import VectorFile, require_room, working
 
 TOKENS_PER_BATCH = 8192
 """Padded tokens of one evaluation batch. It cannot change a result beyond rounding, so it is no setting of a run."""
+
+BYTES_PER_BLOCK = 64 * 2**20
+"""Vectors held back until they are written together. What a killed run loses."""
+MAX_BLOCK_ROWS = 4096
+
+OnStep = Callable[[str, int, int], Any]
+"""Called with the name of a stage, what is done of it, and its total."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Where the vectors of a split lie while it is scored, so that a killed run continues.
+
+    Attributes:
+        folder: a folder of their own; whoever made it removes it.
+        identity: digest of all that determines them: rows, weights, layer, pooling.
+        dtype: "float32" or "float16".
+    """
+
+    folder: Path
+    identity: str
+    dtype: str = "float32"
+
+    def below(self, part: str) -> Work:
+        """A part of the work with a folder of its own."""
+        return replace(self, folder=self.folder / part)
 
 
 def token_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
@@ -76,6 +108,64 @@ def run_features(
     return [result for result in results if result is not None]
 
 
+@torch.no_grad()
+def write_vectors(
+    model: Model,
+    task: TaskSpec,
+    features: Sequence[Features],
+    files: Sequence[VectorFile],
+    read: Callable[[Batch], Iterable[torch.Tensor]],
+    *,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    on_step: OnStep | None = None,
+) -> None:
+    """Run a model over features and append their vectors to files, going on behind what the files hold.
+
+    Rows are written in order, in blocks that start at the same rows whether a run was killed or not, so what is
+    continued is what one run would have written.
+
+    Args:
+        model: put in eval mode and left there.
+        task: of a kind with `vectors`.
+        features: one per vector.
+        files: filled side by side (one per layer); all are cut back to what every one of them holds.
+        read: what a batch gives for each file, (N,D).
+        tokens_per_batch: padded tokens of a batch.
+        on_step: called after each batch, and once at the start with what is already there.
+
+    Raises:
+        DataError: for a vector that is not finite.
+        XlingError: when the disk has no room, or a file cannot be written.
+    """
+    kind = kinds.get(task.kind)
+    model.eval()
+    size = max(1, min(MAX_BLOCK_ROWS, BYTES_PER_BLOCK // (4 * model.hidden_size * len(files))))
+    done = min(file.num_done for file in files)
+    done -= done % size if done < len(features) else 0
+    for file in files:
+        file.keep(done)
+    done = min(file.num_done for file in files)
+    require_room(files)
+    if on_step:
+        on_step("encode", done, len(features))
+    for top in range(done, len(features), size):
+        part = features[top : top + size]
+        blocks = [np.empty((len(part), model.hidden_size), np.float32) for _ in files]
+        for indices in token_batches([one.num_tokens for one in part], tokens_per_batch):
+            batch = kind.collate([part[i] for i in indices], pad_id=model.pad_id)
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            for block, vectors in zip(blocks, read(batch), strict=True):
+                block[indices] = vectors.float().cpu().numpy()
+            done += len(indices)
+            if on_step:
+                on_step("encode", done, len(features))
+        for file, block in zip(files, blocks, strict=True):
+            try:
+                file.append(block)
+            except DataError as err:
+                raise DataError(f"task {task.name!r}, sentences {top} to {top + len(part) - 1}: {err}") from err
+
+
 def predict(
     model: Model,
     task: TaskSpec,
@@ -84,25 +174,66 @@ def predict(
     max_length: int,
     cache_dir: Path | None = None,
     tokens_per_batch: int = TOKENS_PER_BATCH,
-    on_batch: Callable[[int], Any] | None = None,
+    on_step: OnStep | None = None,
+    work: Work | None = None,
 ) -> list[Prediction]:
-    """Predict one value per example (retrieval: per query), in the order of the examples."""
+    """Predict one value per example (retrieval: per query), in the order of the examples.
+
+    Args:
+        model: put in eval mode and left there.
+        task: what to predict.
+        examples: a whole split, for kinds that compare its rows.
+        max_length: tokens of a row.
+        cache_dir: folder of tokenised rows.
+        tokens_per_batch: padded tokens of a batch.
+        on_step: progress of encoding and, for kinds with vectors, of the search.
+        work: where vectors are kept, to go on from after a kill; a folder that does not outlive this call by default.
+    """
     kind = kinds.get(task.kind)
     features = cache.features(kind, examples, model.tokenizer, task, max_length=max_length, cache_dir=cache_dir)
-    outputs = run_features(model, task, features, tokens_per_batch=tokens_per_batch, on_batch=on_batch)
-    return kind.decode(outputs, features, examples, task)
+    if not kind.vectors:
+        done = 0
+
+        def on_batch(count: int) -> None:
+            nonlocal done
+            done += count
+            if on_step:
+                on_step("encode", done, len(features))
+
+        outputs = run_features(model, task, features, tokens_per_batch=tokens_per_batch, on_batch=on_batch)
+        return kind.decode(outputs, features, examples, task)
+    with ExitStack() as stack:
+        if work is None:
+            work = Work(folder=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xling-"))), identity="")
+        folder = stack.enter_context(working(work.folder))
+        shape = {"rows": len(features), "width": model.hidden_size}
+        file = VectorFile.open(folder / "vectors", identity=work.identity, dtype=work.dtype, **shape)
+        stack.callback(file.close)
+        read = lambda batch: [model(batch, task)]  # noqa: E731
+        write_vectors(model, task, features, [file], read, tokens_per_batch=tokens_per_batch, on_step=on_step)
+        return kind.decode_vectors(file, examples, task, device=model.device, on_step=on_step)
+
+
+def golds_of(task: TaskSpec, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Any]:
+    """The gold of each prediction."""
+    kind = kinds.get(task.kind)
+    by_id = {example.id: example for example in examples if getattr(example, "side", "query") == "query"}
+    return [kind.gold(by_id[prediction.id]) for prediction in predictions]
 
 
 def score(
-    task: TaskSpec, examples: Sequence[Example], predictions: Sequence[Prediction], *, language: str
+    task: TaskSpec,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    *,
+    language: str,
+    metric_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Score predictions with every metric of the task, in percent; the task's main metric comes first."""
-    kind = kinds.get(task.kind)
-    by_id = {example.id: example for example in examples if getattr(example, "side", "query") == "query"}
-    golds = [kind.gold(by_id[prediction.id]) for prediction in predictions]
+    """Score predictions with metrics (by default all of the task's), in percent; the task's main metric comes first."""
+    golds = golds_of(task, examples, predictions)
     values = [prediction.value for prediction in predictions]
     scores: dict[str, float] = {}
-    for name in task.metrics:
+    for name in metric_names or task.metrics:
         scores.update(metrics.get(name)(golds, values, language))
     main = metrics.main(task.metrics[0])
     return {main: scores[main], **scores}

@@ -62,9 +62,10 @@ def runs_dir() -> Path:
     return Path(os.environ.get("XLING_RUNS", "runs")).expanduser()
 
 
-def score_file(folder: Path, split: str, language: str, *, limit: int | None = None) -> Path:
-    """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; of its first `limit` rows only."""
-    return folder / f"{split}-{language}{f'-first{limit}' if limit else ''}.json"
+def score_file(folder: Path, split: str, language: str, *, limit: int | None = None, reading: str = "") -> Path:
+    """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; of its first `limit` rows only, with
+    sentences read in another way than the task's (`evaluation.Reading.suffix`)."""
+    return folder / f"{split}-{language}{f'-first{limit}' if limit else ''}{reading}.json"
 
 
 def predictions_file(scores: Path) -> Path:

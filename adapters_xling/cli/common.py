@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,53 @@ def settings_from(options: dict[str, Any]) -> Settings:
     )
 
 
+def reading(function: F) -> F:
+    """Add the options that say how retrieval makes and keeps sentence vectors."""
+    for option in (
+        click.option(
+            "--vectors",
+            type=click.Choice(["float32", "float16"]),
+            default="float32",
+            show_default=True,
+            help="Retrieval: type of sentence vectors on disk.",
+        ),
+        click.option("--pooling", help="Retrieval: mean, mean-text (no special tokens) or first, over the configured."),
+    ):
+        function = option(function)
+    return function
+
+
+class Bars:
+    """Progress bars with an estimate of the time left on standard error, one per language and stage.
+
+    Drawn only for a person: nothing is written where standard error is no terminal, or when switched off.
+    """
+
+    def __init__(self, *, show: bool) -> None:
+        self._show = show and sys.stderr.isatty()
+        self._bar: Any = None
+        self._name = ""
+
+    def __call__(self, language: str, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage to what is done of it; a new stage starts a new bar."""
+        if not self._show:
+            return
+        from tqdm import tqdm
+
+        if self._name != f"{language} {stage}":
+            self.close()
+            self._name = f"{language} {stage}"
+            # what was there before counts as done, not as done in no time
+            self._bar = tqdm(total=total, initial=done, desc=self._name, unit="row", unit_scale=True, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._name = None, ""
+
+
 def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
     """Read `name=value` options; values are YAML scalars, so 0.1, true and [a, b] mean what they look like.
 
@@ -62,6 +110,15 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
                 value = float(value)  # YAML 1.1 reads 1e-4 as a string
         found[name] = value
     return found
+
+
+def codes(languages: str | None) -> list[str] | None:
+    """Comma-separated language codes; None for all.
+
+    >>> codes("de, sw"), codes(None)
+    (['de', 'sw'], None)
+    """
+    return [code.strip() for code in languages.split(",") if code.strip()] if languages else None
 
 
 def print_json(data: Any) -> None:

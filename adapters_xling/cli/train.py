@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,18 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import (
+    Bars,
+    assignments,
+    codes,
+    duration,
+    folders,
+    print_json,
+    print_table,
+    reading,
+    settings_from,
+    size,
+)
 from adapters_xling.errors import DataError
 from adapters_xling.spec import canonical
 
@@ -71,7 +83,9 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
 @click.option("--split", help="Split to score; the task's own choice when left out.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
+@click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+@reading
 @folders
 def evaluate(
     entry: str,
@@ -88,9 +102,10 @@ def evaluate(
     ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training.
     """
     settings = settings_from(options)
-    codes = [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    bars = Bars(show=not as_json)
 
     def show(language: str, scores: list[Any]) -> None:
+        bars.close()
         if unscored:
             click.echo(f"{language}  predicted", err=as_json)
         elif not as_json:
@@ -101,17 +116,20 @@ def evaluate(
     def absent(language: str, reason: str) -> None:
         click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
-    scores = api.evaluate(
-        entry,
-        task,
-        languages=codes,
-        split=split,
-        limit=limit,
-        settings=settings,
-        on_language=show,
-        on_missing=absent,
-        unscored=unscored,
-    )
+    with contextlib.closing(bars):
+        scores = api.evaluate(
+            entry,
+            task,
+            languages=codes(languages),
+            split=split,
+            limit=limit,
+            settings=settings,
+            on_language=show,
+            on_missing=absent,
+            on_step=bars,
+            unscored=unscored,
+            **options,
+        )
     if as_json:
         print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
         return

@@ -6,18 +6,20 @@ Shapes: N encoder rows, T tokens, D hidden size, C outputs of a head.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot
 from adapters_xling.spec import BackboneId, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.tasks.kinds.common import Template
+from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
@@ -78,6 +80,7 @@ class Model(nn.Module):
         self.trainable = Trainable(parameters=frozenset(), modules=())
         self.pooling, self.dropout, self.seed = pooling, dropout, seed
         self.read_layer = method.read_layer(self.num_layers)
+        self._sentences_at: tuple[int | None, str | None] = (None, None)
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -170,14 +173,66 @@ class Model(nn.Module):
         """
         kind = kinds.get(task.kind)
         if not kind.trains:
-            layer = self.row.retrieval_layer if self.read_layer is None else self.read_layer
-            return pool(self.encode(batch, layer=layer), batch["attention_mask"], self.row.retrieval_pooling)
+            layer, pooling = self.sentences_at(task)
+            return self.sentence_vectors(self.encode(batch, layer=layer), batch["attention_mask"], pooling)
         head = self.head_of(task)
         hidden_NTD = self.encode(batch)
         if not kind.pooled:
             return head(hidden_NTD)
         assert self.pooler is not None
         return head(self.pooler(pool(hidden_NTD, batch["attention_mask"], self.pooling)))
+
+    # --- sentences ----------------------------------------------------------------------------------------------
+
+    def read_sentences_at(self, *, layer: int | None = None, pooling: str | None = None) -> None:
+        """Set where retrieval reads sentences, over what task, method and backbone say; None leaves it to them.
+
+        Raises:
+            ConfigError: for a layer the encoder does not have.
+            UnknownName: for an unknown pooling.
+        """
+        if layer is not None and not 0 <= layer <= self.num_layers:
+            raise ConfigError(
+                f"sentences cannot be read at layer {layer}: backbone {self.row.name!r} has hidden states 0 "
+                f"(embeddings) to {self.num_layers}"
+            )
+        if pooling is not None and pooling not in POOLINGS:
+            raise unknown("pooling", pooling, POOLINGS)
+        self._sentences_at = (layer, pooling)
+
+    def sentences_at(self, task: TaskSpec) -> tuple[int, str]:
+        """Hidden state and pooling that retrieval reads: what was set, else the task's, the method's, the backbone's.
+
+        Raises:
+            ConfigError: when the task names a layer the encoder does not have.
+        """
+        layer, pooling = self._sentences_at
+        options = task.options
+        if layer is None and options.get("layer", -1) >= 0:
+            layer = options["layer"]
+            if layer > self.num_layers:
+                raise ConfigError(
+                    f"task {task.name!r}: options.layer is {layer}, but backbone {self.row.name!r} has hidden states "
+                    f"0 to {self.num_layers}; give another with --layer"
+                )
+        if layer is None:
+            layer = self.row.retrieval_layer if self.read_layer is None else self.read_layer
+        return layer, pooling or options.get("pooling") or self.row.retrieval_pooling
+
+    def sentence_vectors(self, hidden_NTD: Tensor, mask_NT: Tensor, pooling: str) -> Tensor:
+        """One vector (N,D) per sentence from its tokens' (N,T,D); see `pool`."""
+        before, after = (0, 0)
+        if pooling == "mean-text":
+            before, after = map(len, Template.of(self.tokenizer, pair=False).parts)
+        return pool(hidden_NTD, mask_NT, pooling, before=before, after=after)
+
+    def all_layers(self, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+        """Every hidden state (N,T,D) in turn, from the embeddings' output (0) to the last, in one pass."""
+        hidden = self.encode(batch, layer=0)
+        yield hidden
+        for layer in range(1, self.num_layers + 1):
+            hidden = self.encode(batch, layer - 1, hidden, layer=layer)
+            yield hidden
 
     def _attention_mask(self, mask_NT: Tensor, hidden_NTD: Tensor) -> Tensor:
         """The additive mask the layers expect, exactly as the encoder's own forward pass makes it."""
@@ -317,16 +372,22 @@ def task_of_head(name: str, card: HeadCard) -> TaskSpec:
     )
 
 
-def pool(hidden_NTD: Tensor, mask_NT: Tensor, pooling: str) -> Tensor:
-    """Reduce token vectors to one per row: the first token's, or the mean over all real tokens, special ones included.
+def pool(hidden_NTD: Tensor, mask_NT: Tensor, pooling: str, *, before: int = 0, after: int = 0) -> Tensor:
+    """Reduce token vectors to one per row: the first token's, or the mean over real tokens.
 
     Args:
         hidden_NTD: token vectors.
-        mask_NT: 1 for real tokens.
-        pooling: "first" or "mean".
+        mask_NT: 1 for real tokens, which stand on the left.
+        pooling: "first"; "mean", special tokens included; or "mean-text", without the special tokens at the ends (a row
+            of nothing else gives a zero vector).
+        before: special tokens in front of the text.
+        after: special tokens behind it.
     """
     if pooling == "first":
         return hidden_NTD[:, 0]
+    if pooling == "mean-text":
+        places_T = torch.arange(mask_NT.shape[1], device=mask_NT.device)
+        mask_NT = (places_T >= before) & (places_T < mask_NT.sum(1, keepdim=True) - after)
     weights_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
     return (hidden_NTD * weights_NT1).sum(1) / weights_NT1.sum(1).clamp(min=1)
 

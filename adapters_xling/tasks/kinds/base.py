@@ -6,7 +6,7 @@ Shapes: B examples in the batch, N encoder rows (B, or B*K for choices), T token
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import Example, Features, Prediction
+
+from .vectors import Vectors
 
 IGNORE = -100
 """Label of positions that carry no loss (torch's default `ignore_index`)."""
@@ -31,6 +33,8 @@ class Kind(ABC):
         example_type: the example class it works on.
         pooled: True when the head reads one pooled vector per row (through the shared pooler) instead of all tokens.
         trains: False for kinds without head and loss (retrieval).
+        vectors: True where every example is one feature, in order, and its output one vector of the encoder's width:
+            such outputs are kept on disk, and read by `decode_vectors`.
         default_options: every setting of `TaskSpec.options` it knows, with its default (shipped kinds: `options.py`).
     """
 
@@ -38,6 +42,7 @@ class Kind(ABC):
     example_type: ClassVar[type]
     pooled: ClassVar[bool]
     trains: ClassVar[bool] = True
+    vectors: ClassVar[bool] = False
     default_options: ClassVar[dict[str, Any]] = {}
     texts: ClassVar[str]
     """What `from_texts` takes, in words."""
@@ -110,6 +115,42 @@ class Kind(ABC):
 
         Retrieval predicts for examples with `side == "query"` only.
         """
+
+    def decode_vectors(
+        self,
+        vectors: Vectors,
+        examples: Sequence[Example],
+        task: TaskSpec,
+        *,
+        device: Any = "cpu",
+        on_step: Callable[[str, int, int], Any] | None = None,
+    ) -> list[Prediction]:
+        """Decode a whole split of unit vectors, one per example, that may lie on disk (kinds with `vectors`).
+
+        Args:
+            vectors: row i is example i's, scaled to length 1.
+            examples: the split.
+            task: the task.
+            device: where vectors are compared.
+            on_step: called with a stage's name, what is done of it and its total (progress bars).
+        """
+        raise NotImplementedError(f"kind {self.name!r} gives no vectors")
+
+    def tuned_on(self, task: TaskSpec, split: str) -> str | None:
+        """Split on which something must be chosen (`tune`) before this one is scored; None for most kinds."""
+        return None
+
+    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float | None]:
+        """Choose it from golds and predictions of that split."""
+        raise NotImplementedError(f"kind {self.name!r} has nothing to choose")
+
+    def apply(self, chosen: Mapping[str, float | None], predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Predictions under what `tune` chose."""
+        raise NotImplementedError(f"kind {self.name!r} has nothing to choose")
+
+    def metrics_after_tuning(self, task: TaskSpec) -> tuple[str, ...]:
+        """What predictions are scored by once `apply` has been at them."""
+        return task.metrics
 
     @abstractmethod
     def gold_outputs(

@@ -21,10 +21,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "null_threshold": 0.0,
         "impossible": False,
     },
-    "retrieve": {"mode": "nearest", "top_k": 1, "neighbours": 4},
+    "retrieve": {"mode": "nearest", "top_k": 1, "neighbours": 4, "layer": -1, "pooling": ""},
 }
+
+LATER: dict[tuple[str, str], Any] = {("retrieve", "layer"): -1, ("retrieve", "pooling"): ""}
+"""(kind, option) -> value that reproduces the behaviour before the option existed; left out of what is hashed at that
+value, as `spec.LATER_FIELDS` is. Entries are never removed."""
 
 
 def resolved(task: TaskSpec) -> dict[str, Any]:
-    """Every option of a task's kind, the task's own values over the defaults."""
-    return {**DEFAULTS[task.kind], **task.options}
+    """Every option of a task's kind, the task's own values over the defaults, as a run is hashed with them."""
+    full = {**DEFAULTS[task.kind], **task.options}
+    return {
+        name: value for name, value in full.items() if (task.kind, name) not in LATER or value != LATER[task.kind, name]
+    }

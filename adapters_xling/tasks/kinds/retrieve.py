@@ -1,21 +1,22 @@
-"""Sentences that translate each other, found by their vectors alone: Tatoeba (nearest) and BUCC (mining).
+"""Sentences that belong together, found by their vectors alone: nearest (Tatoeba, LAReQA, Mewsli-X), mining (BUCC).
 
 Shapes: N sentences in the batch, T tokens, D vector size.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from adapters_xling.errors import ConfigError, DataError
+from adapters_xling import metrics
+from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import Example, Features, Prediction, RetrieveExample
+from adapters_xling.tasks.sources import has_split
 
 from .base import Batch, Kind
 from .common import (
@@ -30,20 +31,25 @@ from .common import (
     tokenize,
     wrong_type,
 )
+from .ideal import groups, ideal_vectors, not_one_to_one, outranked
 from .options import DEFAULTS
-from .search import mine, nearest, unit
+from .search import mine, search
+from .vectors import Subset, Vectors, as_vectors, unit
 
 SIDES = ("query", "corpus")
 MODES = ("nearest", "mine")
-_GOLD_SIZE = 256
+POOLINGS = ("mean", "mean-text", "first")
+"""How token vectors become one: mean over all tokens; over those of the text, without special tokens; the first
+token's (`<s>`, what others call cls)."""
 
 
 class Retrieve(Kind):
     """Retrieval without training: no head, no loss; the model pools one vector per sentence.
 
-    Options: `mode` is "nearest" (cosine, the `top_k` best hits of every query) or "mine" (ratio margin over
-    `neighbours` on either side, one-to-one; a query may stay without a hit). Equal texts are one sentence for mining,
-    and every id of theirs gets the pair's score (jiant, the paper's code).
+    Options: `mode` is "nearest" (cosine, the `top_k` best hits of every query, which may have several matches) or
+    "mine" (ratio margin over `neighbours` on either side, one-to-one; a query may stay without a hit). Equal texts are
+    one sentence for mining, and every id of theirs gets the pair's score (jiant, the paper's code). `layer` and
+    `pooling` say where sentences are read instead of where the backbone's row does; -1 and "" leave that to the row.
     """
 
     name = "retrieve"
@@ -51,6 +57,7 @@ class Retrieve(Kind):
     example_type = RetrieveExample
     pooled = True
     trains = False
+    vectors = True
     default_options: ClassVar[dict[str, Any]] = DEFAULTS["retrieve"]
 
     def check_spec(self, task: TaskSpec) -> None:
@@ -59,7 +66,9 @@ class Retrieve(Kind):
         options = options_of(self, task)
         if options["mode"] not in MODES:
             raise ConfigError(f"task {task.name!r}: options.mode must be one of {MODES}, got {options['mode']!r}")
-        check_at_least(task, options, top_k=1, neighbours=1)
+        if options["pooling"] and options["pooling"] not in POOLINGS:
+            raise unknown("pooling", options["pooling"], POOLINGS, f"task {task.name!r}: options.pooling")
+        check_at_least(task, options, top_k=1, neighbours=1, layer=-1)
 
     def check_example(self, example: Any, task: TaskSpec, *, need_gold: bool) -> str | None:
         """See `Kind.check_example`. Only mining tasks may have queries without a match."""
@@ -95,12 +104,15 @@ class Retrieve(Kind):
 
     def unreachable(self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec) -> dict[int, str]:
         """See `Kind.unreachable`; it depends on the whole split, so `encode`, which sees parts of it, cannot say."""
-        if options_of(self, task)["mode"] != "mine":
-            return {}
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
-        lossy = _not_one_to_one(rows)
-        reason = "has several distinct matches, or shares one, where mining pairs one to one"
-        return {i: reason for i, row in enumerate(rows) if row.side == "query" and row.id in lossy}
+        queries, corpus = _sides(rows)
+        if options_of(self, task)["mode"] == "mine":
+            lossy = not_one_to_one(rows, queries, corpus)
+            reason = "has several distinct matches, or shares one, where mining pairs one to one"
+        else:
+            lossy = outranked(rows, queries, corpus)
+            reason = "has a match whose text also stands in the corpus without being a match"
+        return {i: reason for i in queries if rows[i].id in lossy}
 
     def collate(self, features: Sequence[Features], *, pad_id: int) -> Batch:
         """See `Kind.collate`."""
@@ -134,58 +146,88 @@ class Retrieve(Kind):
         Raises:
             DataError: when one side is empty, or a query's match is not among the corpus.
         """
+        assert [feature.example for feature in features] == list(range(len(examples)))
+        return self.decode_vectors(as_vectors(unit(np.stack(outputs))), examples, task)
+
+    def decode_vectors(
+        self,
+        vectors: Vectors,
+        examples: Sequence[Example],
+        task: TaskSpec,
+        *,
+        device: Any = "cpu",
+        on_step: Callable[[str, int, int], Any] | None = None,
+    ) -> list[Prediction]:
+        """See `Kind.decode_vectors`; raises as `decode`."""
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
-        by_example = {feature.example: vector for feature, vector in zip(features, outputs, strict=True)}
         queries, corpus = _sides(rows)
         options = options_of(self, task)
-        if options["mode"] == "nearest":
-            scores_QK, indices_QK = nearest(
-                unit(np.stack([by_example[i] for i in queries])),
-                unit(np.stack([by_example[i] for i in corpus])),
-                k=options["top_k"],
-            )
-            return [
-                Prediction(rows[i].id, tuple((rows[corpus[j]].id, float(s)) for j, s in zip(js, scores, strict=True)))
-                for i, js, scores in zip(queries, indices_QK, scores_QK, strict=True)
-            ]
-        query_texts, corpus_texts = _by_text(rows, queries), _by_text(rows, corpus)
-        pairs = mine(
-            unit(np.stack([by_example[same[0]] for same in query_texts])),
-            unit(np.stack([by_example[same[0]] for same in corpus_texts])),
-            k=options["neighbours"],
-        )
-        hits: dict[int, tuple[tuple[str, float], ...]] = {}
-        for query, sentence, score in pairs:
-            for i in query_texts[query]:
-                hits[i] = tuple((rows[j].id, score) for j in corpus_texts[sentence])
-        return [Prediction(rows[i].id, hits.get(i, ())) for i in queries]
+        mining = options["mode"] == "mine"
+        query_rows, query_twins = _by_text(rows, queries) if mining else (queries, {})
+        corpus_rows, corpus_twins = _by_text(rows, corpus) if mining else (corpus, {})
+        done = 0
+
+        def on_block(count: int) -> None:
+            nonlocal done
+            done += count
+            if on_step:
+                on_step("search", done, len(query_rows))
+
+        sides = Subset(vectors, np.array(query_rows)), Subset(vectors, np.array(corpus_rows))
+        if not mining:
+            predictions = []
+            for top, scores_RK, indices_RK in search(*sides, k=options["top_k"], device=device, on_block=on_block):
+                for i, js, scores in zip(queries[top:], indices_RK.tolist(), scores_RK.tolist(), strict=False):
+                    hits = tuple((rows[corpus[j]].id, score) for j, score in zip(js, scores, strict=True))
+                    predictions.append(Prediction(rows[i].id, hits))
+            return predictions
+        pairs = mine(*sides, k=options["neighbours"], device=device, on_block=on_block)
+        found: dict[int, tuple[tuple[str, float], ...]] = {}
+        for query, sentence, score in zip(*(part.tolist() for part in pairs), strict=True):
+            i, j = query_rows[query], corpus_rows[sentence]
+            hits = tuple((rows[twin].id, score) for twin in corpus_twins.get(j, (j,)))
+            found.update(dict.fromkeys(query_twins.get(i, (i,)), hits))
+        return [Prediction(rows[i].id, found.get(i, ())) for i in queries]
+
+    def tuned_on(self, task: TaskSpec, split: str) -> str | None:
+        """Mining's threshold for the test split is chosen on the dev split (XTREME), where the task has one."""
+        mining = options_of(self, task)["mode"] == "mine"
+        return "dev" if mining and split == "test" and has_split(task, "dev") else None
+
+    def tune(self, golds: Sequence[Any], predictions: Sequence[Prediction]) -> dict[str, float | None]:
+        """Choose the threshold that maximises F1 over these pairs; `metrics.best_threshold` says how.
+
+        None stands for a threshold above every pair: not one was right.
+
+        Raises:
+            DataError: when there is no gold pair.
+        """
+        scores, correct, num_gold = [], [], 0
+        for (_, matches), prediction in zip(golds, predictions, strict=True):
+            num_gold += len(matches)
+            scores += [score for _, score in prediction.value]
+            correct += [name in matches for name, _ in prediction.value]
+        threshold, f1 = metrics.best_threshold(scores, correct, num_gold=num_gold)
+        return {"threshold": threshold if math.isfinite(threshold) else None, "f1": f1}
+
+    def apply(self, chosen: Mapping[str, float | None], predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Keep the pairs whose score reaches the threshold."""
+        threshold = chosen["threshold"]
+        least = math.inf if threshold is None else threshold
+        return [one._replace(value=tuple(hit for hit in one.value if hit[1] >= least)) for one in predictions]
+
+    def metrics_after_tuning(self, task: TaskSpec) -> tuple[str, ...]:
+        """F1 of the pairs that were kept; what the task names would choose a threshold again."""
+        return ("kept_f1",)
 
     def gold_outputs(
         self, features: Sequence[Features], examples: Sequence[Example], task: TaskSpec
     ) -> list[np.ndarray]:
-        """Vectors by which every query finds its matches.
-
-        Nearest: see `_gold_directions`. Mining: vectors are equal exactly for sentences that belong together by matches
-        or by text. A third of the dimensions each serves matched sentences, lone queries and the lone corpus, so that
-        lone sentences are at right angles to the whole other side. Directions are random but fixed.
-        """
+        """Vectors that rank every query's matches first; see `ideal_vectors`."""
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
-        if options_of(self, task)["mode"] == "nearest":
-            directions = _gold_directions(rows)
-            return [directions[feature.example] for feature in features]
-        group = _groups(rows)
-        sides_of: dict[int, set[str]] = defaultdict(set)
-        for i, row in enumerate(rows):
-            sides_of[group[i]].add(row.side)
-        outputs = []
-        for feature in features:
-            i = feature.example
-            third = 0 if len(sides_of[group[i]]) == 2 else 1 + SIDES.index(rows[i].side)
-            generator = torch.Generator().manual_seed(group[i])
-            vector = np.zeros(3 * _GOLD_SIZE, dtype=np.float32)
-            vector[third * _GOLD_SIZE : (third + 1) * _GOLD_SIZE] = torch.randn(_GOLD_SIZE, generator=generator).numpy()
-            outputs.append(vector)
-        return outputs
+        mining = options_of(self, task)["mode"] == "mine"
+        vectors = ideal_vectors(rows, groups(rows, *_sides(rows)), split_groups=not mining)
+        return [vectors[feature.example] for feature in features]
 
     def gold(self, example: Any) -> tuple[str, tuple[str, ...]]:
         """The query's id and the ids of its matches."""
@@ -196,22 +238,6 @@ class Retrieve(Kind):
         rows: Sequence[RetrieveExample] = examples  # type: ignore[assignment]
         queries, corpus = _sides(rows)
         return [Prediction(rows[i].id, ((rows[corpus[0]].id, 0.0),)) for i in queries]
-
-
-def _gold_directions(rows: Sequence[RetrieveExample]) -> list[np.ndarray]:
-    """A random but fixed direction for every corpus sentence, and for a query the sum of its matches' directions: one
-    query may have several answers (LAReQA), and one sentence answer several queries, which share others or do not.
-    """
-    queries, corpus = _sides(rows)
-    directions: list[np.ndarray] = [np.zeros(0, dtype=np.float32)] * len(rows)
-    place = {rows[i].id: i for i in corpus}
-    for i in corpus:
-        generator = torch.Generator().manual_seed(i)
-        directions[i] = torch.randn(4 * _GOLD_SIZE, generator=generator).numpy()
-    for i in queries:
-        matched = [directions[place[match]] for match in rows[i].matches]
-        directions[i] = np.asarray(sum(matched, np.zeros(4 * _GOLD_SIZE, dtype=np.float32)))
-    return directions
 
 
 def _sides(rows: Sequence[RetrieveExample]) -> tuple[list[int], list[int]]:
@@ -235,56 +261,29 @@ def _sides(rows: Sequence[RetrieveExample]) -> tuple[list[int], list[int]]:
     return queries, corpus
 
 
-def _by_text(rows: Sequence[RetrieveExample], indices: Sequence[int]) -> list[list[int]]:
-    """Indices with equal text together, in order of first appearance."""
-    same: dict[str, list[int]] = defaultdict(list)
+def _by_text(rows: Sequence[RetrieveExample], indices: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
+    """First index of every text, in order, and for texts that occur again all their indices by the first."""
+    first: dict[str, int] = {}
+    twins: dict[int, list[int]] = {}
     for i in indices:
-        same[rows[i].text].append(i)
-    return list(same.values())
+        at = first.setdefault(rows[i].text, i)
+        if at != i:
+            twins.setdefault(at, [at]).append(i)
+    return list(first.values()), twins
 
 
-def _groups(rows: Sequence[RetrieveExample]) -> list[int]:
-    """For each sentence the smallest index among all that matches or equal texts on its side tie it to."""
-    parent = list(range(len(rows)))
+@metrics.metric(main="f1", kinds="retrieve")
+def kept_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> metrics.Scores:
+    """F1 over mined pairs as they stand, after a threshold that was chosen on other rows; a pair counts once.
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    def tie(i: int, j: int) -> None:
-        low, high = sorted((root(i), root(j)))
-        parent[high] = low
-
-    _, corpus = _sides(rows)
-    at = {rows[i].id: i for i in corpus}
-    first: dict[tuple[str, str], int] = {}
-    for i, row in enumerate(rows):
-        tie(i, first.setdefault((row.side, row.text), i))
-        for match in row.matches:
-            tie(i, at[match])
-    return [root(i) for i in range(len(rows))]
-
-
-def _not_one_to_one(rows: Sequence[RetrieveExample]) -> frozenset[str]:
-    """Ids of queries whose gold a one-to-one pairing of texts cannot give in full."""
-    queries, corpus = _sides(rows)
-    text_of = {rows[i].id: rows[i].text for i in corpus}
-    texts_to_ids: dict[str, set[str]] = defaultdict(set)
-    for i in corpus:
-        texts_to_ids[rows[i].text].add(rows[i].id)
-    wanted: dict[str, set[str]] = defaultdict(set)
-    wanting: dict[str, set[str]] = defaultdict(set)
-    for i in queries:
-        for match in rows[i].matches:
-            wanted[rows[i].text].add(text_of[match])
-            wanting[text_of[match]].add(rows[i].text)
-    lossy = set()
-    for i in queries:
-        texts = wanted[rows[i].text]
-        shared = any(len(wanting[text]) > 1 for text in texts)
-        partial = any(texts_to_ids[text] - set(rows[i].matches) for text in texts)
-        if len(texts) > 1 or shared or partial:
-            lossy.add(rows[i].id)
-    return frozenset(lossy)
+    Raises:
+        DataError: when there is no gold pair: F1 does not exist.
+    """
+    gold = {(query, match) for query, matches in golds for match in matches}
+    found = {(query, hit[0]) for (query, _), hits in zip(golds, predictions, strict=True) for hit in hits}
+    if not gold:
+        raise DataError(f"metric 'kept_f1' ({language}): none of the {len(golds)} queries has a gold pair")
+    right = len(gold & found)
+    precision = 100.0 * right / len(found) if found else 0.0
+    recall = 100.0 * right / len(gold)
+    return {"f1": 200.0 * right / (len(gold) + len(found)), "precision": precision, "recall": recall}

@@ -1,102 +1,265 @@
 """Exact nearest-neighbour search and margin mining over unit vectors, in blocks of bounded memory.
 
-Shapes: Q queries, M corpus sentences, D vector size, K neighbours.
+Every pair of blocks is multiplied once and read both ways: by rows for the queries' neighbours, by columns for the
+corpus'. A product only nominates: `SPARE` more neighbours than asked for are kept, and their cosines computed again in
+float64 from the vectors. So scores and ties depend neither on block sizes, nor on threads, nor on the device.
+FAISS's exact search multiplies once per direction; `scripts/bench/retrieval.py` times both.
+
+Shapes: Q queries, M corpus sentences, D vector size, K neighbours, R and C rows and columns of a block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
+from torch import Tensor
 
-BLOCK_ROWS = 1024
-BLOCK_COLUMNS = 32_768
-"""One block of similarities takes 128 MiB, whatever the corpus."""
+from .vectors import Vectors, as_vectors, unit
 
+__all__ = ["Found", "Mined", "Neighbours", "mine", "nearest", "neighbours", "search", "unit"]
+
+BLOCK_ROWS = 8192
+BLOCK_COLUMNS = 4096
+"""One block of similarities takes 128 MiB, whatever queries and corpus."""
+SPARE = 4
+"""Neighbours kept beyond those asked for, until float64 decides; their products err in the last float32 digits."""
+
+_CHUNK = 64
+_MERGE_ROWS = 1024
+_EXACT_NUMBERS = 2**18
+_ID_MASK = 0xFFFFFFFF
+_SIGN_MASK = 0x7FFFFFFF
 _SMALLEST_MARGIN = 1e-6
+_PAIRS_AT_ONCE = 65_536
 
 
-def unit(vectors_MD: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1 in float32; a zero vector stays zero."""
-    vectors_MD = np.asarray(vectors_MD, dtype=np.float32)
-    return vectors_MD / np.maximum(np.linalg.norm(vectors_MD, axis=1, keepdims=True), 1e-12)
+class Found(NamedTuple):
+    """Neighbours of the rows from `start` on: scores (R,K) float32 and indices (R,K) int64, best first."""
+
+    start: int
+    scores: np.ndarray
+    indices: np.ndarray
 
 
-def nearest(
-    queries_QD: np.ndarray,
-    corpus_MD: np.ndarray,
+class Neighbours(NamedTuple):
+    """Neighbours both ways: scores float32 and indices int64, (Q,K) of the queries and (M,K) of the corpus."""
+
+    forward: np.ndarray
+    forward_ids: np.ndarray
+    backward: np.ndarray
+    backward_ids: np.ndarray
+
+
+class Mined(NamedTuple):
+    """Pairs, best first: query index (P,), corpus index (P,), score (P,) float64."""
+
+    queries: np.ndarray
+    corpus: np.ndarray
+    scores: np.ndarray
+
+
+def search(
+    queries: Vectors | np.ndarray,
+    corpus: Vectors | np.ndarray,
     *,
     k: int,
+    on_reverse: Callable[[Found], Any] | None = None,
+    on_block: Callable[[int], Any] | None = None,
+    device: Any = "cpu",
     block_rows: int = BLOCK_ROWS,
     block_columns: int = BLOCK_COLUMNS,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k best corpus rows of every query by inner product, best first; equal scores by smaller index.
+) -> Iterator[Found]:
+    """The k best corpus rows of every query by inner product, a block of queries at a time.
+
+    Memory does not grow with the number of queries: it holds one block of either side, their products, and with
+    `on_reverse` 8 * (k + SPARE) bytes per corpus row.
 
     Args:
-        queries_QD: unit vectors.
-        corpus_MD: unit vectors.
-        k: neighbours wanted; fewer come back when the corpus is smaller.
+        queries: unit vectors (Q,D).
+        corpus: unit vectors (M,D), at most 2**32 of them.
+        k: neighbours wanted; fewer come back when a side is smaller.
+        on_reverse: also find the k best queries of every corpus row, and call this with them, block by block, after
+            the last query.
+        on_block: called with the number of queries just done (progress bars).
+        device: where blocks are multiplied.
         block_rows: queries compared at once.
         block_columns: corpus rows compared at once.
 
-    Returns:
-        Scores (Q,K) float32 and indices (Q,K) int64.
+    Yields:
+        Neighbours of the next queries: by score, equal scores by smaller index.
     """
-    k = min(k, len(corpus_MD))
-    all_scores, all_indices = [], []
-    for top in range(0, len(queries_QD), block_rows):
-        block_QD = torch.from_numpy(queries_QD[top : top + block_rows])
-        scores_QK = torch.empty(len(block_QD), 0)
-        indices_QK = torch.empty(len(block_QD), 0, dtype=torch.long)
-        for left in range(0, len(corpus_MD), block_columns):
-            sims_QM = block_QD @ torch.from_numpy(corpus_MD[left : left + block_columns]).T
-            found_QK = sims_QM.topk(min(k, sims_QM.shape[1]), dim=1)
-            scores_QK = torch.cat([scores_QK, found_QK.values], dim=1)
-            indices_QK = torch.cat([indices_QK, found_QK.indices + left], dim=1)
-            # stable sorts, the lesser criterion first: by score, and by index among equal scores
-            by_index = indices_QK.argsort(dim=1, stable=True)
-            by_score = scores_QK.gather(1, by_index).argsort(dim=1, descending=True, stable=True)
-            keep = by_index.gather(1, by_score)[:, :k]
-            scores_QK, indices_QK = scores_QK.gather(1, keep), indices_QK.gather(1, keep)
-        all_scores.append(scores_QK.numpy())
-        all_indices.append(indices_QK.numpy())
-    return np.concatenate(all_scores), np.concatenate(all_indices)
+    queries, corpus = as_vectors(queries), as_vectors(corpus)
+    num_queries, num_corpus = queries.shape[0], corpus.shape[0]
+    wide, tall = min(k + SPARE, num_corpus), min(k + SPARE, num_queries)
+    reverse_MK = _nothing(num_corpus if on_reverse else 0, tall, device)
+    buffer_RC = torch.empty(0, 0, device=device)
+    for top in range(0, num_queries, block_rows):
+        ours = queries.read(top, min(top + block_rows, num_queries))
+        block_RD = _padded(ours, device)
+        best_RK = _nothing(len(block_RD), wide, device)
+        for left in range(0, num_corpus, block_columns):
+            theirs = corpus.read(left, min(left + block_columns, num_corpus))
+            tile_CD = _padded(theirs, device)
+            if buffer_RC.shape != (len(block_RD), len(tile_CD)):
+                buffer_RC = torch.empty(len(block_RD), len(tile_CD), device=device)
+            sims_RC = torch.mm(block_RD, tile_CD.T, out=buffer_RC)
+            sims_RC[len(ours) :] = -torch.inf
+            sims_RC[:, len(theirs) :] = -torch.inf
+            chunks_RnC = sims_RC.unflatten(1, (-1, _CHUNK))
+            _merge(best_RK, chunks_RnC, chunks_RnC.amax(2), left)
+            if on_reverse:
+                chunks_nRC = sims_RC[:, : len(theirs)].unflatten(0, (-1, _CHUNK))
+                part_MK = reverse_MK[left : left + len(theirs)]
+                _merge(part_MK, chunks_nRC.permute(2, 0, 1), chunks_nRC.amax(1).T, top)
+        yield Found(top, *_exact(ours, best_RK[: len(ours)], corpus, k))
+        if on_block:
+            on_block(len(ours))
+    if on_reverse:
+        for top in range(0, num_corpus, block_columns):
+            theirs = corpus.read(top, min(top + block_columns, num_corpus))
+            on_reverse(Found(top, *_exact(theirs, reverse_MK[top : top + len(theirs)], queries, k)))
 
 
-def mine(queries_QD: np.ndarray, corpus_MD: np.ndarray, *, k: int = 4) -> list[tuple[int, int, float]]:
+def nearest(
+    queries: Vectors | np.ndarray, corpus: Vectors | np.ndarray, *, k: int, **how: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """All of `search` at once: scores (Q,K) float32 and indices (Q,K) int64, best first."""
+    found = list(search(queries, corpus, k=k, **how))
+    return np.concatenate([part.scores for part in found]), np.concatenate([part.indices for part in found])
+
+
+def neighbours(queries: Vectors | np.ndarray, corpus: Vectors | np.ndarray, *, k: int, **how: Any) -> Neighbours:
+    """The k nearest both ways from one pass over all products; arguments as `search`."""
+    back: list[Found] = []
+    forward = list(search(queries, corpus, k=k, on_reverse=back.append, **how))
+    parts = [np.concatenate([getattr(one, f) for one in side]) for side in (forward, back) for f in Found._fields[1:]]
+    return Neighbours(*parts)
+
+
+def mine(queries: Vectors | np.ndarray, corpus: Vectors | np.ndarray, *, k: int = 4, **how: Any) -> Mined:
     """Pair sentences one to one by the ratio margin (Artetxe & Schwenk 2019), as XTREME's BUCC script does.
 
     The score of a pair is its cosine over the average of the mean cosines that either side has with its k nearest
     neighbours. Each query proposes its best-scoring neighbour and each corpus sentence its own; proposals are accepted
-    from the best score downwards while both sides are free.
+    from the best score downwards while both sides are free. Equal scores: smaller query index first, then smaller
+    corpus index; of two neighbours with the same margin the nearer proposes.
 
     Args:
-        queries_QD: unit vectors, at least one.
-        corpus_MD: unit vectors, at least one.
+        queries: unit vectors, at least one.
+        corpus: unit vectors, at least one.
         k: neighbours looked at on either side.
-
-    Returns:
-        (query index, corpus index, score), best first.
+        how: as `search` takes it: `device`, `on_block`, block sizes.
     """
-    forward_QK, forward_ids_QK = nearest(queries_QD, corpus_MD, k=k)
-    backward_MK, backward_ids_MK = nearest(corpus_MD, queries_QD, k=k)
-    mean_Q, mean_M = forward_QK.mean(axis=1), backward_MK.mean(axis=1)
-    forward_margin_QK = forward_QK / _denominator(mean_Q[:, None], mean_M[forward_ids_QK])
-    backward_margin_MK = backward_MK / _denominator(mean_M[:, None], mean_Q[backward_ids_MK])
-    rows_Q, rows_M = np.arange(len(queries_QD)), np.arange(len(corpus_MD))
-    best_Q, best_M = forward_margin_QK.argmax(axis=1), backward_margin_MK.argmax(axis=1)
-    scores = np.concatenate([forward_margin_QK[rows_Q, best_Q], backward_margin_MK[rows_M, best_M]])
-    queries = np.concatenate([rows_Q, backward_ids_MK[rows_M, best_M]])
-    corpus = np.concatenate([forward_ids_QK[rows_Q, best_Q], rows_M])
-    pairs, used_queries, used_corpus = [], set(), set()
-    for at in np.argsort(-scores, kind="stable"):
-        query, sentence = int(queries[at]), int(corpus[at])
-        if query not in used_queries and sentence not in used_corpus:
-            used_queries.add(query)
-            used_corpus.add(sentence)
-            pairs.append((query, sentence, float(scores[at])))
-    return pairs
+    found = neighbours(queries, corpus, k=k, **how)
+    mean_Q, mean_M = (side.astype(np.float64).mean(axis=1) for side in (found.forward, found.backward))
+    target_Q, score_Q = _proposals(found.forward, found.forward_ids, mean_Q, mean_M)
+    target_M, score_M = _proposals(found.backward, found.backward_ids, mean_M, mean_Q)
+    from_queries = np.concatenate([np.arange(len(target_Q)), target_M])
+    from_corpus = np.concatenate([target_Q, np.arange(len(target_M))])
+    scores = np.concatenate([score_Q, score_M])
+    order = np.lexsort((from_corpus, from_queries, -scores))
+    kept = _one_to_one(from_queries, from_corpus, order, len(target_Q), len(target_M))
+    return Mined(from_queries[kept], from_corpus[kept], scores[kept])
 
 
-def _denominator(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Average of two mean cosines, kept above zero so that a negative one cannot turn the order around."""
-    return np.maximum((one + other) / 2, _SMALLEST_MARGIN)
+def _proposals(
+    cosines_NK: np.ndarray, ids_NK: np.ndarray, mean_N: np.ndarray, other_mean: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbour with the highest margin of every row, and that margin in float64."""
+    # kept above zero so that a negative average cannot turn the order around
+    average_NK = np.maximum((mean_N[:, None] + other_mean[ids_NK]) / 2, _SMALLEST_MARGIN)
+    margin_NK = cosines_NK / average_NK
+    best_N1 = margin_NK.argmax(axis=1)[:, None]
+    return np.take_along_axis(ids_NK, best_N1, 1)[:, 0], np.take_along_axis(margin_NK, best_N1, 1)[:, 0]
+
+
+def _one_to_one(
+    queries: np.ndarray, corpus: np.ndarray, order: np.ndarray, num_queries: int, num_corpus: int
+) -> np.ndarray:
+    """Positions of the proposals that are accepted when they are taken in order while both sides are free."""
+    used_queries, used_corpus = bytearray(num_queries), bytearray(num_corpus)
+    kept = np.zeros(len(order), dtype=bool)
+    for at in range(0, len(order), _PAIRS_AT_ONCE):
+        part = order[at : at + _PAIRS_AT_ONCE]
+        for i, (query, sentence) in enumerate(zip(queries[part].tolist(), corpus[part].tolist(), strict=True), at):
+            if not used_queries[query] and not used_corpus[sentence]:
+                used_queries[query] = used_corpus[sentence] = kept[i] = True
+    return order[kept]
+
+
+# --- the best of a block ----------------------------------------------------------------------------------------
+#
+# A score and an index are one int64: the float32's bits, made to sort as integers, above the complement of the index.
+# The larger is the better, equal scores with the smaller index first, and no two are equal: every way of picking the
+# k largest picks the same.
+
+
+def _keys(scores: Tensor, ids: Tensor | int) -> Tensor:
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 the same as 0.0
+    return ((bits ^ ((bits >> 31) & _SIGN_MASK)).long() << 32) | (_ID_MASK - ids)
+
+
+def _ids(keys: Tensor) -> Tensor:
+    return _ID_MASK - (keys & _ID_MASK)
+
+
+def _scores(keys: Tensor) -> Tensor:
+    order = (keys >> 32).int()
+    return (order ^ ((order >> 31) & _SIGN_MASK)).view(torch.float32)
+
+
+def _nothing(rows: int, k: int, device: Any) -> Tensor:
+    """Keys (rows,k) that everything beats."""
+    return _keys(torch.full((rows, k), -torch.inf, device=device), _ID_MASK)
+
+
+def _padded(block_RD: np.ndarray, device: Any) -> Tensor:
+    """A block on its device, filled up with zero vectors to whole chunks."""
+    missing = -len(block_RD) % _CHUNK
+    if missing:
+        block_RD = np.concatenate([block_RD, np.zeros((missing, block_RD.shape[1]), np.float32)])
+    return torch.from_numpy(np.ascontiguousarray(block_RD)).to(device)
+
+
+def _merge(best_RK: Tensor, chunks_RnC: Tensor, maxima_Rn: Tensor, offset: int) -> None:
+    """Let a block's scores compete with the best so far of each of its rows, in place.
+
+    Only rows whose best new score beats their worst kept one are looked at, and of these only the K chunks of columns
+    with the highest maxima: the K best of a row lie in them. New indices are higher than old ones, so an equal score
+    loses.
+
+    Args:
+        best_RK: keys, best first.
+        chunks_RnC: scores of the block, each row's columns in n chunks.
+        maxima_Rn: the highest score of each chunk.
+        offset: index of the first column.
+    """
+    active = (maxima_Rn.amax(1) > _scores(best_RK[:, -1])).nonzero().squeeze(1)
+    k, num_chunks = best_RK.shape[1], maxima_Rn.shape[1]
+    numbers_n = torch.arange(num_chunks, device=best_RK.device)
+    columns_C = offset + torch.arange(_CHUNK, device=best_RK.device)
+    for rows_A in active.split(_MERGE_ROWS):
+        chosen_An = _ids(_keys(maxima_Rn[rows_A], numbers_n).topk(min(k, num_chunks), dim=1).values)
+        ids_AnC = chosen_An[:, :, None] * _CHUNK + columns_C
+        new_A = _keys(chunks_RnC[rows_A[:, None], chosen_An], ids_AnC).flatten(1)
+        best_RK[rows_A] = torch.cat([best_RK[rows_A], new_A], dim=1).topk(k, dim=1).values
+
+
+def _exact(ours_RD: np.ndarray, best_RK: Tensor, others: Vectors, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k best nominees of every row by their cosine computed in float64 and rounded to float32."""
+    ids_RK = _ids(best_RK).cpu()
+    k = min(k, ids_RK.shape[1])
+    step = max(1, _EXACT_NUMBERS // (ids_RK.shape[1] * ours_RD.shape[1]))
+    scores, indices = [], []
+    for top in range(0, len(ours_RD), step):
+        ids = ids_RK[top : top + step]
+        theirs = torch.from_numpy(others.take(ids.reshape(-1).numpy())).double().unflatten(0, tuple(ids.shape))
+        ours = torch.from_numpy(ours_RD[top : top + step]).double()
+        cosines = (theirs * ours[:, None]).sum(2).float()
+        keys = _keys(cosines, ids).topk(k, dim=1).values
+        scores.append(_scores(keys).numpy())
+        indices.append(_ids(keys).numpy())
+    return np.concatenate(scores), np.concatenate(indices)

@@ -1,0 +1,205 @@
+"""Layer sweep: how well each hidden state retrieves, on rows that may be chosen on.
+
+A sentence is run through the encoder once, and every hidden state's vectors are written to a file of their own; then
+the files are searched one after the other. Killed, a sweep goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapters_xling import inference, metrics, tasks
+from adapters_xling.errors import ConfigError, MissingData
+from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, Reading, check_languages, how_read, open_model, weights_of
+from adapters_xling.model import Model, is_backbone
+from adapters_xling.paths import atomic_write
+from adapters_xling.spec import TaskSpec, digest
+from adapters_xling.tasks import cache, kinds
+from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.tasks.kinds.vectors import VectorFile, working
+from adapters_xling.tasks.sources import has_split
+from adapters_xling.zoo import Zoo
+
+TO_CHOOSE_ON = "dev"
+"""The split on which a layer may be chosen; others can only be looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSweep:
+    """What a sweep found.
+
+    Attributes:
+        name: entry or backbone.
+        metric: key of the task's first metric.
+        values: language -> percent by layer; 0 is the embeddings.
+        num_queries: language -> queries scored.
+        configured: layer that retrieval reads when nothing else is said.
+    """
+
+    name: str
+    task: str
+    split: str
+    metric: str
+    pooling: str
+    values: dict[str, tuple[float, ...]]
+    num_queries: dict[str, int]
+    configured: int
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """Mean over the languages, unweighted, by layer."""
+        return tuple(sum(column) / len(column) for column in zip(*self.values.values(), strict=True))
+
+    @property
+    def best(self) -> int | None:
+        """Layer with the highest mean, the lowest of equals; None on a split that must not be chosen on."""
+        return self.means.index(max(self.means)) if self.split == TO_CHOOSE_ON else None
+
+
+def layers(
+    name: str,
+    task: TaskSpec,
+    *,
+    zoo: Zoo,
+    runs_dir: Path,
+    languages: Sequence[str] | None = None,
+    split: str = TO_CHOOSE_ON,
+    pooling: str | None = None,
+    vectors: str = "float32",
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    backbone: Path | None = None,
+    on_step: Callable[[str, str, int, int], Any] | None = None,
+    on_missing: Callable[[str, str], Any] | None = None,
+) -> LayerSweep:
+    """Score every hidden state of an entry or a bare backbone on a retrieval task.
+
+    Args:
+        name: key of an entry, or name of a backbone.
+        task: a retrieval task.
+        zoo: where the entry is.
+        runs_dir: results go to `<runs_dir>/scores/<name>/<task>/layers-…json`, and are read from there next time.
+        languages: subset of the task's; by default all whose rows are at hand.
+        split: "dev", or another one to look at only.
+        pooling: how a hidden state becomes one vector; by default as retrieval reads it.
+        vectors: "float32" or "float16"; a sweep needs the room of all layers at once.
+        data_dir: folder of original data files.
+        limit: only the first queries; the corpus stays whole.
+        device: where the model runs; None chooses.
+        backbone: folder of a local backbone, which an entry names without its path.
+        on_step: called with language, stage, what is done of it and its total.
+        on_missing: called with language and reason where rows are not at hand.
+
+    Raises:
+        ConfigError: for a task that is no retrieval, or has no such split.
+        MissingData: when no language has rows.
+        DataError: where the corpus' gold cannot be scored.
+    """
+    if not kinds.get(task.kind).vectors:
+        raise ConfigError(
+            f"task {task.name!r} is of kind {task.kind!r}, whose head reads one layer; layers are swept for retrieval"
+        )
+    if not has_split(task, split):
+        raise ConfigError(
+            f"task {task.name!r} has no {split} split to sweep layers on. Choose the layer on another task's dev rows; "
+            f"--split {task.eval_split} shows the sweep, but what is chosen on {task.eval_split} rows proves nothing"
+        )
+    card = None if is_backbone(name) or (backbone is not None and name == backbone.name) else zoo.get(name).card
+    model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
+    model.read_sentences_at(pooling=pooling)
+    configured, pooling = model.sentences_at(task)
+    max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
+    how = how_read(task, model.backbone.name, max_length)
+    folder = runs_dir / "scores" / Path(name).name / task.name
+    suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
+    codes = check_languages(task, languages, split)
+    values: dict[str, tuple[float, ...]] = {}
+    num_queries: dict[str, int] = {}
+    for language in codes:
+        try:
+            rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
+        except MissingData as err:
+            if languages is not None or (language == codes[-1] and not values):
+                raise
+            if on_missing:
+                on_missing(language, str(err))
+            continue
+        identity = digest([task, split, language, limit, rows.identity, weights_of(name, card, backbone), how, suffix])
+        path = folder / f"layers-{split}-{language}{suffix}.json"
+        found = _kept(path, identity)
+        if found is None:
+            work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=vectors)
+            on_stage = functools.partial(on_step, language) if on_step else None
+            scores = list(_score_layers(model, task, rows.examples, pooling, work, language, max_length, on_stage))
+            count = sum(getattr(row, "side", "query") == "query" for row in rows.examples)
+            found = {"identity": identity, "scores": scores, "num_queries": count}
+            atomic_write(path, json.dumps(found, indent=1))
+            shutil.rmtree(work.folder, ignore_errors=True)
+        values[language], num_queries[language] = tuple(found["scores"]), found["num_queries"]
+    return LayerSweep(
+        name=name,
+        task=task.name,
+        split=split,
+        metric=metrics.main(task.metrics[0]),
+        pooling=pooling,
+        values=values,
+        num_queries=num_queries,
+        configured=configured,
+    )
+
+
+def _score_layers(
+    model: Model,
+    task: TaskSpec,
+    examples: Sequence[Any],
+    pooling: str,
+    work: inference.Work,
+    language: str,
+    max_length: int,
+    on_step: inference.OnStep | None,
+) -> Iterator[float]:
+    """The task's first metric by layer, from one pass over the sentences."""
+    kind = kinds.get(task.kind)
+    features = cache.features(kind, examples, model.tokenizer, task, max_length=max_length)
+
+    def read(batch: Batch) -> Iterator[torch.Tensor]:
+        return (model.sentence_vectors(hidden, batch["attention_mask"], pooling) for hidden in model.all_layers(batch))
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(working(work.folder))
+        files = []
+        for layer in range(model.num_layers + 1):
+            shape = {"rows": len(features), "width": model.hidden_size}
+            files.append(
+                VectorFile.open(folder / f"layer-{layer:02}", identity=work.identity, dtype=work.dtype, **shape)
+            )
+            stack.callback(files[-1].close)
+        inference.write_vectors(model, task, features, files, read, on_step=on_step)
+        for layer, file in enumerate(files):
+            stage = functools.partial(_stage, on_step, f"layer {layer}") if on_step else None
+            found = kind.decode_vectors(file, examples, task, device=model.device, on_step=stage)
+            scores = inference.score(task, examples, found, language=language, metric_names=task.metrics[:1])
+            yield scores[metrics.main(task.metrics[0])]
+
+
+def _stage(on_step: inference.OnStep, name: str, stage: str, done: int, total: int) -> None:
+    on_step(f"{stage} {name}", done, total)
+
+
+def _kept(path: Path, identity: str) -> dict[str, Any] | None:
+    """Scores that an earlier sweep of the very same left."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("identity") == identity else None
