@@ -9,9 +9,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from adapters_xling import inference, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
@@ -135,6 +138,7 @@ def evaluate(
     model: Model | None = None
     scores: list[Score] = []
     for language in codes:
+        started = time.perf_counter()
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
         except MissingData as err:
@@ -148,6 +152,7 @@ def evaluate(
         found = read_scores(path, identity)
         if found is None:
             if model is None:
+                opening = time.perf_counter()
                 place = resolve_device(device)
                 model = (
                     open_entry(name, zoo=zoo, device=place, backbone=backbone)
@@ -155,6 +160,7 @@ def evaluate(
                     else bare(name, device=place, backbone=backbone)
                 )
                 max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
+                started += time.perf_counter() - opening
             predictions = inference.predict(model, task, rows.examples, max_length=max_length)
             values = inference.score(task, rows.examples, predictions, language=language)
             found = [
@@ -172,7 +178,9 @@ def evaluate(
                 )
                 for metric, value in values.items()
             ]
-            keep(path, identity, found, predictions, _facts(rows))
+            seconds = round(time.perf_counter() - started, 4)
+            timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
+            keep(path, identity, found, predictions, _facts(rows), timing)
         scores += found
         if on_language:
             on_language(language, found)
@@ -227,12 +235,22 @@ def majority(
     return scores
 
 
-def keep(path: Path, identity: str, scores: list[Score], predictions: Sequence[Any], facts: dict[str, Any]) -> None:
-    """Write the predictions, then the scores; the score file's existence means that the language is done."""
+def keep(
+    path: Path,
+    identity: str,
+    scores: list[Score],
+    predictions: Sequence[Any],
+    facts: dict[str, Any],
+    timing: dict[str, Any],
+) -> None:
+    """Write the predictions, then the scores; the score file's existence means that the language is done.
+
+    `timing` (seconds without opening the model, type of device, torch threads) is what a grid's estimate stands on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
     atomic_write(path.with_suffix(".predictions.jsonl"), "".join(f"{line}\n" for line in lines))
-    body = {"identity": identity, "rows": facts, "scores": [_plain(score) for score in scores]}
+    body = {"identity": identity, "rows": facts, "timing": timing, "scores": [_plain(score) for score in scores]}
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
 
 

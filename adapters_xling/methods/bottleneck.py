@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters_xling.backbones import Family
+from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
 
@@ -233,6 +233,21 @@ class Bottleneck(Method):
         if self.inv_adapter in ("nice", "glow"):
             return 0
         return next((i + 1 for i in range(num_layers) if i not in self.leave_out), num_layers + 1)
+
+    def num_added(self, shape: Shape, family: Family) -> int:
+        """Down and up projection of every block with their biases; learned scalings and biases of Compacter's
+        Kronecker products, a few numbers per block, are left out.
+        """
+        h, places = shape.hidden, _PLACES.get(self.architecture, {})
+        layers = len([i for i in range(shape.layers) if i not in self.leave_out])
+        if self.architecture == "prefix":
+            length, width = self.prefix_length or 0, self.prefix_bottleneck or 0
+            return length * h + (h + 1) * width + (width + 1) * 2 * h * layers
+        width = int(h // (self.reduction_factor or 1))
+        weights = 2 * h * width // (PHM_DIM if places.get("phm_layer") else 1)
+        blocks = layers * (bool(places.get("mh_adapter")) + bool(places.get("output_adapter")))
+        inverse = int(h // 2 // (self.inv_reduction_factor or 1)) if self.inv_adapter in ("nice", "glow") else 0
+        return blocks * (weights + h + width) + 2 * (h * inverse + inverse + h // 2) * (inverse > 0)
 
     def backbone_name(self, name: str) -> str | None:
         """Leave out the library's second name for the token vectors."""
