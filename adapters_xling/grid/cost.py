@@ -213,10 +213,13 @@ class Ratios:
     known: dict[Key, list[float]] = field(default_factory=dict)
 
     def note(self, similar: Sequence[Key], measured: float, modelled: float) -> None:
-        """Keep one measurement under all its descriptions."""
+        """Keep one measurement under all descriptions of its own sort (a scoring is looked up for a training, not kept
+        as one).
+        """
         if measured > 0 and modelled > 0:
             for key in similar:
-                self.known.setdefault(key, []).append(measured / modelled)
+                if key[0] == similar[0][0]:
+                    self.known.setdefault(key, []).append(measured / modelled)
 
     def find(self, similar: Sequence[Key]) -> tuple[float, int | None]:
         """The median ratio of the most similar measured work and how far down the list it was found, or (1, None)."""

@@ -43,6 +43,8 @@ retrieval with its ranked lists takes 1,200)."""
 SPREAD = {None: 2.0, 0: 1.25, 1: 1.25}
 """Factor within which a figure is believed: modelled alone, or timed on the same task. Else `SPREAD_OTHER`."""
 SPREAD_OTHER = 1.5
+NEVER_TIMED = -1
+"""Rank of what is too small to be timed apart: reading rows, opening a model."""
 
 
 @dataclass
@@ -54,7 +56,8 @@ class Job:
         train_s: seconds of training; 0 when the entry is there.
         score_s: seconds of scoring.
         sets: (task, language) sets it scores that were not scored before.
-        modelled_s: part of the time that stands on nothing timed here.
+        timed_s: part of the time that stands on something timed here.
+        modelled_s: part of the time that would, but nothing like it was timed.
         spread_s: the time, each part times the factor within which it is believed.
         disk_bytes: what it will write.
     """
@@ -63,6 +66,7 @@ class Job:
     train_s: float = 0.0
     score_s: float = 0.0
     sets: int = 0
+    timed_s: float = 0.0
     modelled_s: float = 0.0
     spread_s: float = 0.0
     disk_bytes: float = 0.0
@@ -73,9 +77,12 @@ class Job:
         return self.train_s + self.score_s
 
     def add(self, seconds: float, rank: int | None, *, training: bool = False) -> None:
-        """Add a part of the work; `rank` says how similar the timed work is that it stands on (`Ratios.find`)."""
+        """Add a part of the work; `rank` says how similar the timed work is that it stands on (`Ratios.find`), or is
+        `NEVER_TIMED`.
+        """
         self.train_s += seconds * training
         self.score_s += seconds * (not training)
+        self.timed_s += seconds * (rank is not None and rank != NEVER_TIMED)
         self.modelled_s += seconds * (rank is None)
         self.spread_s += seconds * SPREAD.get(rank, SPREAD_OTHER)
 
@@ -220,14 +227,13 @@ def estimate(
     busy = sum(job.seconds for job in found.values())
     seconds = (schedule({n: job.seconds for n, job in found.items()}, parents, workers) + START_S) if found else 0.0
     spread = sum(job.spread_s for job in found.values()) / busy if busy else 1.0
-    new = sum(job.train_s > 0 or job.sets > 0 for job in found.values())
-    modelled = sum(job.modelled_s for job in found.values()) / busy if busy else 0.0
+    timed, modelled = (sum(getattr(job, part) for job in found.values()) for part in ("timed_s", "modelled_s"))
     missing = [run for name, run in plan.runs.items() if found[name].train_s]
     return Estimate(
         seconds=seconds,
         low_s=seconds / spread,
         high_s=seconds * spread,
-        basis="measured" if modelled < 0.05 or not new else "mixed" if modelled < 0.95 else "modelled",
+        basis="measured" if modelled <= 0.05 * timed else "mixed" if timed > 0.05 * modelled else "modelled",
         at_most=any(run.recipe.patience for run in missing),
         jobs=found,
         parents=parents,
@@ -257,6 +263,7 @@ class _Work:
     ) -> None:
         self.plan, self.zoo, self.runs_dir, self.sizes = plan, zoo, runs_dir, sizes
         self.extra, self.limit, self.machine, self.shape = extra, limit, machine, shape
+        self._tasks: dict[str, TaskSpec] = {}
         self.family = family_of(plan.grid.backbone)
         self.backbone = Path(plan.grid.backbone).name
         self.timings = Timings(
@@ -289,12 +296,12 @@ class _Work:
         rows = sum(size.encoded(self.limit or target.limit) for size in found if size)
         rows += sum(size.rows for size in self._sets(source, "train", RETRIEVAL_LENGTH)) if source else 0
         job = Job(("majority", task.name))
-        job.add(self._seconds(Load(rows=rows * KEPT_ROW), None), len(SPREAD))
+        job.add(self._seconds(Load(rows=rows * KEPT_ROW), None), NEVER_TIMED)
         return job
 
     def _train(self, job: Job, run: RunSpec, method: Method) -> None:
         """Add training: the steps the recipe allows, and the dev evaluations between them."""
-        task = tasks.get(run.tasks[0].name, extra=self.extra)
+        task = self._task(run.tasks[0].name)
         ratio, rank = self.timings.ratios.find(similar_training(self.backbone, method.label, run.task, task.kind))
         job.add(self._seconds(self._load(run, task), method) * ratio, rank, training=True)
         num_bytes = self.timings.entry_bytes(run)
@@ -311,7 +318,7 @@ class _Work:
         windows = sum(size.rows * size.windows for size in sizes) / rows
         tokens = sum(size.rows * size.tokens for size in sizes) / rows / windows
         thin = sizes[0].width / (sizes[0].tokens / sizes[0].windows)
-        tokens = self.timings.tokens.get((task.name, recipe.max_length), tokens)
+        tokens = self.timings.tokens.get((run.tasks[0].digest, recipe.max_length), tokens)
         rows = max(1.0, min(rows, recipe.max_train_examples or rows))
         dev: float = recipe.dev_examples
         if not dev:
@@ -328,7 +335,7 @@ class _Work:
 
     def _score(self, job: Job, cell: Cell, run: RunSpec | None, method: Method | None) -> None:
         """Add a cell's sets: those not scored yet in full, of the others only that their rows are read."""
-        task = tasks.get(cell.target.task, extra=self.extra)
+        task = self._task(cell.target.task)
         split, limit = _split(cell.target, task), self.limit or cell.target.limit
         length = run.recipe.max_length if run and task.train_languages else RETRIEVAL_LENGTH
         folder = self.runs_dir / "scores" / Path(cell.name).name / task.name
@@ -347,7 +354,12 @@ class _Work:
             ratio, rank = self.timings.ratios.find(similar)
             job.add(self._seconds(load, method) * ratio, rank)
         if job.sets > sets:
-            job.add(self._seconds(Load(opened=1), None), len(SPREAD))
+            job.add(self._seconds(Load(opened=1), None), NEVER_TIMED)
+
+    def _task(self, name: str) -> TaskSpec:
+        if name not in self._tasks:
+            self._tasks[name] = tasks.get(name, extra=self.extra)
+        return self._tasks[name]
 
     def _seconds(self, load: Load, method: Method | None) -> float:
         return self.machine.seconds(load, self.shape, self.family, method)

@@ -7,7 +7,6 @@ not ones that came with the package or from elsewhere.
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,12 @@ from adapters_xling.grid.cost import (
 from adapters_xling.grid.sizes import Sizes
 from adapters_xling.methods import Method
 from adapters_xling.spec import RunSpec, TaskSpec, digest
-from adapters_xling.zoo import Card, Zoo, ZooWarning, cpu_name
+from adapters_xling.zoo import Card, Zoo, cpu_name
 
 THREADS = 1
 """Torch threads of a grid's jobs; what was timed with more is no measure of them."""
+MOST_CARDS = 150
+"""Entries whose cards are read, those made last first: a card takes milliseconds, and a plan should print at once."""
 MOST_FILES = 2000
 """Score files that are read, those of the entries scored last first."""
 
@@ -65,7 +66,8 @@ class Timings:
 
     Attributes:
         ratios: see `Ratios`.
-        tokens: (task, max_length) -> mean tokens of one encoded training row, as the backbone's own vocabulary has it.
+        tokens: (digest of the task, max_length) -> mean tokens of one encoded training row, in the backbone's own
+            vocabulary.
         counts: trainings and evaluations that were used.
 
     Args:
@@ -98,9 +100,9 @@ class Timings:
         self.counts = (0, 0)
         self._entry_bytes: dict[tuple[str, ...], int] = {}
         self._row_bytes: dict[str, float] = {}
-        entries = [entry for entry in _entries(zoo) if entry.card.run.backbone.name == backbone]
-        self._cards = {entry.key: entry.card for entry in entries}
-        self._note_trainings([entry.card for entry in entries if entry.folder.parent == zoo.root])
+        self._tasks: dict[str, TaskSpec | None] = {}
+        self._cards = {card.key: card for card in _cards(zoo) if card.run.backbone.name == backbone}
+        self._note_trainings()
         self._note_scores(runs_dir / "scores")
 
     def entry_bytes(self, run: RunSpec) -> int | None:
@@ -112,9 +114,9 @@ class Timings:
         """Bytes of one kept prediction: of the same task, else of the same kind, else `default`."""
         return self._row_bytes.get(task.name, self._row_bytes.get(f"kind {task.kind}", default))
 
-    def _note_trainings(self, cards: list[Card]) -> None:
+    def _note_trainings(self) -> None:
         here, used = cpu_name(), 0
-        for card in cards:
+        for card in self._cards.values():
             run, facts = card.run, card.training
             same = digest(run.method)
             self._entry_bytes[same, run.task] = card.num_bytes
@@ -124,7 +126,7 @@ class Timings:
             seen = facts.epochs * facts.examples if facts.epochs else facts.steps * _batch(run)
             tokens = facts.tokens / seen
             for task in run.tasks:
-                self.tokens[task.name, run.recipe.max_length] = tokens
+                self.tokens[task.digest, run.recipe.max_length] = tokens
             device = facts.device or ("cpu" if card.provenance.gpu is None else None)
             if device != self._machine.device or (device == "cpu" and card.provenance.cpu != here):
                 continue
@@ -176,6 +178,8 @@ class Timings:
             if timing.device == "cpu" and timing.threads != THREADS:
                 continue
             card = self._cards.get(row.key)
+            if card is None and row.key != self._backbone:
+                continue  # its method's settings are not at hand
             length = card.run.recipe.max_length if card and task.train_languages else RETRIEVAL_LENGTH
             size = self._sizes.of(task, row.split, row.language, max_length=length)
             if size is None:
@@ -199,19 +203,35 @@ class Timings:
 
     def _task(self, name: str) -> TaskSpec | None:
         """A task by name; None for one whose file is gone."""
-        try:
-            return tasks.get(name, extra=self._extra)
-        except XlingError:
-            return None
+        if name not in self._tasks:
+            try:
+                self._tasks[name] = tasks.get(name, extra=self._extra)
+            except XlingError:
+                self._tasks[name] = None
+        return self._tasks[name]
 
 
 _SPLITS = ("/train/", "/dev/")
 
 
-def _entries(zoo: Zoo) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ZooWarning)  # `xling zoo` is where a broken card is reported
-        return zoo.entries()
+def _cards(zoo: Zoo) -> list[Card]:
+    """Cards of the entries that were made last, at most `MOST_CARDS`; a broken one is the zoo's to report."""
+    found = []
+    for key in _newest(zoo.root)[:MOST_CARDS]:
+        try:
+            found.append(zoo.get(key, verify=False).card)
+        except XlingError:
+            continue
+    return found
+
+
+def _newest(folder: Path) -> list[str]:
+    """Names of the folders inside a folder, the one changed last first."""
+    try:
+        inside = [(entry.stat().st_mtime, entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError:
+        return []
+    return [name for _, name in sorted(inside, reverse=True)]
 
 
 def _batch(run: RunSpec) -> int:
@@ -224,13 +244,9 @@ def _used(rows: Any) -> int:
 
 def _score_files(folder: Path) -> list[Path]:
     """Score files of the entries that were scored last, at most `MOST_FILES`."""
-    try:
-        entries = sorted((e for e in os.scandir(folder) if e.is_dir()), key=lambda e: e.stat().st_mtime, reverse=True)
-    except OSError:
-        return []
     found: list[Path] = []
-    for entry in entries:
-        found += sorted(Path(entry.path).glob("*/*.json"))
+    for name in _newest(folder):
+        found += sorted((folder / name).glob("*/*.json"))
         if len(found) >= MOST_FILES:
             break
     return found[:MOST_FILES]
