@@ -35,7 +35,7 @@ SAMPLE = 200
 """Rows of a set whose lengths are looked at."""
 GENERATED = 40
 """The same for generated sets, each row of which has to be made."""
-SET_S, ALL_S = 0.03, 0.6
+SET_S, ALL_S = 0.03, 0.5
 """Seconds of computing that reading one set, and all sets, may take; beyond, sizes of files stand in."""
 CHARACTERS_PER_TOKEN, WIDE_PER_TOKEN = 4.0, 1.6
 """Characters that one piece of XLM-R's vocabulary covers: of scripts with spaces, and of Chinese or Japanese."""
@@ -82,8 +82,9 @@ class Sizes:
 
     def __init__(self, data_dir: Path | None = None, *, seconds: float = ALL_S) -> None:
         self._data_dir, self._left = data_dir, seconds
-        self._known: dict[tuple[str, str, str, int], Size | None] = {}
-        self._models: dict[tuple[str, str, int], tuple[Size, int]] = {}
+        self._seen: dict[tuple[str, str, str], _Seen | None] = {}
+        self._models: dict[tuple[str, str], tuple[_Seen, int]] = {}
+        self._sizes: dict[tuple[str, str, str, int], Size | None] = {}
 
     def of(self, task: TaskSpec, split: str, language: str, *, max_length: int) -> Size | None:
         """Size of one set, or None when its rows are not at hand.
@@ -94,40 +95,56 @@ class Sizes:
             language: code of the language.
             max_length: tokens at which a row is cut.
         """
-        place = (task.name, split, language, max_length)
-        if place not in self._known:
+        place = (task.name, split, language)
+        if place not in self._seen:
             started = time.process_time()
             try:
-                self._known[place] = self._look(task, split, language, max_length)
+                self._seen[place] = self._look(task, split, language)
             except (XlingError, OSError):  # the job that needs the rows says what is wrong with them
-                self._known[place] = None
+                self._seen[place] = None
             self._left -= time.process_time() - started
-        return self._known[place]
+        size = (*place, max_length)
+        if size not in self._sizes:
+            seen = self._seen[place]
+            self._sizes[size] = None if seen is None else _size(seen, task, max_length)
+        return self._sizes[size]
 
     @property
     def unread(self) -> int:
         """Sets whose size is a guess."""
-        return sum(size is not None and not size.read for size in self._known.values())
+        return sum(seen is _HUB for seen in self._seen.values())
 
-    def _look(self, task: TaskSpec, split: str, language: str, max_length: int) -> Size | None:
+    def _look(self, task: TaskSpec, split: str, language: str) -> _Seen | None:
         found = sources.find(task, split, language, data_dir=self._data_dir)
         num_bytes = sum(file.stat().st_size for file in found.files)
-        model, model_bytes = self._models.get((task.name, split, max_length), (None, 0))
+        model, model_bytes = self._models.get((task.name, split), (None, 0))
         if model is not None and (not num_bytes or self._left <= 0):  # another language of the same set
             share = num_bytes / model_bytes if model_bytes and num_bytes else 1.0
-            return replace(model, rows=model.rows * share, corpus=model.corpus * share)
+            return model if share == 1.0 else replace(model, rows=model.rows * share, corpus=model.corpus * share)
         generator = dict(found.definition()).get("generator")
-        size: Size | None = GUESS
+        seen: _Seen | None = _HUB
         if generator:
-            size = _generated(task, generator, split, language, max_length)
+            seen = _generated(task, generator, split, language)
         elif found.files:
-            size = _read(task, split, found, num_bytes, max_length)
-        if size is not None:
-            self._models.setdefault((task.name, split, max_length), (size, num_bytes))
-        return size
+            seen = _read(task, split, found, num_bytes)
+        if seen is not None:
+            self._models.setdefault((task.name, split), (seen, num_bytes))
+        return seen
 
 
-def _generated(task: TaskSpec, generator: str, split: str, language: str, max_length: int) -> Size:
+@dataclass(frozen=True)
+class _Seen:
+    """What reading a set gave: some of its rows, and how many there are."""
+
+    sample: tuple[Example, ...]
+    rows: float
+    corpus: float
+
+
+_HUB = _Seen((), GUESS.rows, GUESS.corpus)
+
+
+def _generated(task: TaskSpec, generator: str, split: str, language: str) -> _Seen:
     """A made-up set has a known number of rows; the first few of them are made. In retrieval the other language has
     as many."""
     context = rows.Context(task)
@@ -135,12 +152,11 @@ def _generated(task: TaskSpec, generator: str, split: str, language: str, max_le
     for i, row in enumerate(mini.rows(generator, split, language, GENERATED)):
         values = {"side": "query", "matches": (), **row}
         made.append(rows.convert(rows.Raw(generator, i, values), str(i), context))
-    number = SIZES[split]
     paired = any(isinstance(example, RetrieveExample) for example in made)
-    return _size(made, task, max_length, number, number if paired else 0)
+    return _Seen(tuple(made), SIZES[split], SIZES[split] if paired else 0)
 
 
-def _read(task: TaskSpec, split: str, found: sources.Found, num_bytes: int, max_length: int) -> Size | None:
+def _read(task: TaskSpec, split: str, found: sources.Found, num_bytes: int) -> _Seen | None:
     """Read rows until the time is over; what was not reached is judged by the bytes of what was."""
     context = rows.Context(task, found.options, False)
     sample: list[Example] = []
@@ -172,7 +188,7 @@ def _read(task: TaskSpec, split: str, found: sources.Found, num_bytes: int, max_
         return None
     number = count if whole else count * max(1.0, num_bytes / max(seen_bytes, 1))
     queries = count - corpus if corpus or isinstance(sample[0], RetrieveExample) else number
-    return _size(sample, task, max_length, queries, number - queries)
+    return _Seen(tuple(sample), queries, number - queries)
 
 
 def _bytes(values: Mapping[str, Any]) -> int:
@@ -186,12 +202,16 @@ def _json_bytes(values: Mapping[str, Any]) -> int:
     return len(json.dumps(values, ensure_ascii=False, default=str).encode())
 
 
-def _size(sample: list[Example], task: TaskSpec, max_length: int, number: float, corpus: float) -> Size:
+def _size(seen: _Seen, task: TaskSpec, max_length: int) -> Size:
+    """Lengths of the sample, cut at `max_length`."""
+    if not seen.sample:
+        tokens = min(GUESS.tokens, max_length)
+        return replace(GUESS, tokens=tokens, width=tokens)
     stride = int(options.resolved(task).get("doc_stride", 0))
-    lengths = [_lengths(example, max_length, stride) for example in sample]
+    lengths = [_lengths(example, max_length, stride) for example in seen.sample]
     every = list(itertools.chain.from_iterable(lengths))
-    windows = len(every) / len(lengths) if isinstance(sample[0], SpanExample) else 1.0
-    return Size(number, corpus, sum(every) / len(lengths), sum(every) / len(every), windows)
+    windows = len(every) / len(lengths) if isinstance(seen.sample[0], SpanExample) else 1.0
+    return Size(seen.rows, seen.corpus, sum(every) / len(lengths), sum(every) / len(every), windows)
 
 
 def num_tokens(text: str) -> float:
