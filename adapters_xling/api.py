@@ -59,10 +59,14 @@ class Settings:
         return self.runs or paths.runs_dir()
 
     @property
+    def device_type(self) -> str:
+        """Type of device that will be used (`cpu`, `cuda`, `mps`), found without loading torch."""
+        return self.device.partition(":")[0] if self.device else ("cuda" if has_gpu() else "cpu")
+
+    @property
     def num_workers(self) -> int:
         """Runs trained at a time: as asked for, else one on a GPU, else one per core."""
-        on_gpu = self.device.startswith("cuda") if self.device else has_gpu()
-        return self.workers or (1 if on_gpu else cores())
+        return self.workers or (1 if self.device_type == "cuda" else cores())
 
     @property
     def data_dir(self) -> Path | None:
@@ -332,12 +336,24 @@ def plan(
     return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
 
 
-def estimate(planned: Plan, *, settings: Settings | None = None) -> Estimate:
-    """How long the part of a plan that is still missing will take, from what was timed here before."""
+def estimate(planned: Plan, *, limit: int | None = None, settings: Settings | None = None) -> Estimate:
+    """How long what a plan still lacks will take here, training and scoring, and how much disk it will need.
+
+    Stands on what was timed on this machine, else on the encoder's size and the machine's speed. Loads no torch.
+    """
     from adapters_xling import grid
 
     settings = settings or Settings()
-    return grid.estimate(planned, zoo=open_zoo(settings), workers=settings.num_workers)
+    return grid.estimate(
+        planned,
+        zoo=open_zoo(settings),
+        runs_dir=settings.runs_dir,
+        workers=settings.num_workers,
+        device=settings.device_type,
+        data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
+        limit=limit,
+    )
 
 
 def run(
@@ -345,12 +361,25 @@ def run(
     *,
     limit: int | None = None,
     settings: Settings | None = None,
+    expected: Estimate | None = None,
     on_event: Callable[[str, str, str], Any] = lambda *_: None,
 ) -> Outcome:
-    """Train what a plan still lacks and score all its cells."""
+    """Train what a plan still lacks and score all its cells.
+
+    Args:
+        planned: what `plan` gave.
+        limit: score only the first rows of every set.
+        settings: folders, device and workers.
+        expected: what `estimate` said of this plan; computed here when it is not given.
+        on_event: see `grid.execute`.
+
+    Raises:
+        XlingError: before anything trains, when the disk cannot hold what will be written.
+    """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    grid.require_room(expected or estimate(planned, limit=limit, settings=settings), settings.runs_dir)
     common = grid.Common(
         zoo_root=open_zoo(settings).root,
         runs_dir=settings.runs_dir,

@@ -44,6 +44,48 @@ class Family:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Size of an encoder: what time and disk are estimated from before any weight is read.
+
+    Attributes:
+        layers: transformer layers.
+        hidden: width of a token vector.
+        ffn: width inside a layer's feed-forward block.
+        vocabulary: rows of the token table.
+        positions: rows of the position table.
+        types: rows of the segment table.
+    """
+
+    layers: int
+    hidden: int
+    ffn: int
+    vocabulary: int
+    positions: int
+    types: int = 1
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one layer: four attention maps, two feed-forward maps, two normalisations.
+
+        >>> Shape(layers=12, hidden=768, ffn=3072, vocabulary=250002, positions=514).layer_parameters
+        7087872
+        """
+        attention = 4 * (self.hidden + 1) * self.hidden
+        feed_forward = (self.hidden + 1) * self.ffn + (self.ffn + 1) * self.hidden
+        return attention + feed_forward + 4 * self.hidden
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the bare encoder, without its pooling layer.
+
+        >>> Shape(layers=12, hidden=768, ffn=3072, vocabulary=250002, positions=514).num_parameters
+        277453056
+        """
+        embeddings = (self.vocabulary + self.positions + self.types + 2) * self.hidden
+        return embeddings + self.layers * self.layer_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
     """A frozen pretrained encoder at a revision.
 
@@ -56,6 +98,7 @@ class Backbone:
             the paper's code (protocol: jiant `retrieval_layer`); other rows take the same relative depth.
         retrieval_pooling: how the hidden states of one sentence become one vector: mean (special tokens included, as
             the paper's code), mean-text (without them) or first.
+        shape: its size, for one that may not be here yet; ``None`` where its `config.json` always is.
     """
 
     name: str
@@ -64,6 +107,7 @@ class Backbone:
     retrieval_layer: int
     revision: str | None = None
     retrieval_pooling: str = "mean"
+    shape: Shape | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -78,9 +122,19 @@ BACKBONES: dict[str, Backbone] = {
     row.name: row
     for row in (
         Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2),
-        Backbone(name="xlm-roberta-base", repo="FacebookAI/xlm-roberta-base", family="xlm-roberta", retrieval_layer=7),
         Backbone(
-            name="xlm-roberta-large", repo="FacebookAI/xlm-roberta-large", family="xlm-roberta", retrieval_layer=14
+            name="xlm-roberta-base",
+            repo="FacebookAI/xlm-roberta-base",
+            family="xlm-roberta",
+            retrieval_layer=7,
+            shape=Shape(layers=12, hidden=768, ffn=3072, vocabulary=250002, positions=514),
+        ),
+        Backbone(
+            name="xlm-roberta-large",
+            repo="FacebookAI/xlm-roberta-large",
+            family="xlm-roberta",
+            retrieval_layer=14,
+            shape=Shape(layers=24, hidden=1024, ffn=4096, vocabulary=250002, positions=514),
         ),
     )
 }

@@ -10,10 +10,13 @@ import functools
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from adapters_xling import inference, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
@@ -180,6 +183,7 @@ def evaluate(
     scores: list[Score] = []
     num_done = 0
     for language in codes:
+        started = time.perf_counter()
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit, need_gold=not unscored)
             dev = tasks.load(task, tuned_on, language, data_dir=data_dir, limit=limit) if tuned_on else None
@@ -196,9 +200,11 @@ def evaluate(
         found = read_scores(path, identity)
         if found is None:
             if model is None:
+                opening = time.perf_counter()
                 model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
                 model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
                 max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
+                started += time.perf_counter() - opening
             predict = functools.partial(inference.predict, model, task, max_length=max_length)
             work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=reading.vectors)
             on_stage = functools.partial(on_step, language) if on_step else None
@@ -225,7 +231,9 @@ def evaluate(
                 )
                 for metric, value in values.items()
             ]
-            keep(path, identity, found, predictions, facts)
+            seconds = round(time.perf_counter() - started, 4)
+            timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
+            keep(path, identity, found, predictions, facts, timing)
             shutil.rmtree(work.folder, ignore_errors=True)
         scores += found
         if on_language:
@@ -317,12 +325,22 @@ def majority(
     return scores
 
 
-def keep(path: Path, identity: str, scores: list[Score], predictions: Sequence[Any], facts: dict[str, Any]) -> None:
-    """Write the predictions, then the scores; the score file's existence means that the language is done."""
+def keep(
+    path: Path,
+    identity: str,
+    scores: list[Score],
+    predictions: Sequence[Any],
+    facts: dict[str, Any],
+    timing: dict[str, Any],
+) -> None:
+    """Write the predictions, then the scores; the score file's existence means that the language is done.
+
+    `timing` (seconds without opening the model, type of device, torch threads) is what a grid's estimate stands on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
     atomic_write(predictions_file(path), "".join(f"{line}\n" for line in lines))
-    body = {"identity": identity, "rows": facts, "scores": [_plain(score) for score in scores]}
+    body = {"identity": identity, "rows": facts, "timing": timing, "scores": [_plain(score) for score in scores]}
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
 
 

@@ -182,6 +182,12 @@ class Recipe(Frozen, frozen=True):
     pooling: Literal["first", "mean"]
     carry: Literal["none", "pooler", "head"]
 
+    def steps(self, num_features: int) -> int:
+        """Optimiser steps of a run: `max_steps` where given, else epochs over so many encoded training rows."""
+        if self.max_steps:
+            return self.max_steps
+        return max(1, math.ceil(self.epochs * math.ceil(num_features / (self.batch_size * self.accumulate))))
+
 
 class MethodSpec(Frozen, frozen=True):
     """A training family by name with every one of its settings written out (`methods.resolve` fills them in)."""

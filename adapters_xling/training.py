@@ -114,10 +114,7 @@ def batches(num_features: int, batch_size: int, *, seed: int) -> Iterator[list[i
 
 def total_steps(recipe: Recipe, num_features: int) -> int:
     """Optimiser steps of a run: `max_steps` where given, else epochs over the training rows."""
-    if recipe.max_steps:
-        return recipe.max_steps
-    per_epoch = math.ceil(num_features / (recipe.batch_size * recipe.accumulate))
-    return max(1, math.ceil(recipe.epochs * per_epoch))
+    return recipe.steps(num_features)
 
 
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -237,6 +234,7 @@ def train(
         converged=not stayed_at_chance(progress.best, data.chance, len(data.dev)),
         dev_curve=tuple(progress.curve),
         losses=tuple(progress.losses),
+        device=place.type,
     )
     with zoo.writing(run) as draft:
         saved = save_entry(model, run, task, draft.folder, data.dev)

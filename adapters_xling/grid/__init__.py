@@ -1,6 +1,7 @@
 """Experiments as data: expand a grid to runs, order them by parents, run what is missing, collect the scores."""
 
-from adapters_xling.grid.execute import Common, Estimate, Outcome, estimate, execute
+from adapters_xling.grid.estimate import Estimate, estimate, require_room, schedule
+from adapters_xling.grid.execute import Common, Outcome, execute
 from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, expand, grid_path, load_grid, make_run, recipes
 
 __all__ = [
@@ -18,4 +19,6 @@ __all__ = [
     "load_grid",
     "make_run",
     "recipes",
+    "require_room",
+    "schedule",
 ]

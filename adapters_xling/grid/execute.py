@@ -19,20 +19,12 @@ from typing import Any
 
 from adapters_xling import tasks
 from adapters_xling.errors import XlingError
-from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, languages_of, target_tasks
+from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, floor_name, languages_of, target_tasks
 from adapters_xling.spec import RunSpec, Score
 from adapters_xling.zoo import Zoo
 
 ATTEMPTS = 2
 """How often a job is tried whose worker process died (an out-of-memory kill may have hit the wrong one)."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """How long the missing part of a plan will take; `seconds` is None until something like it was timed here."""
-
-    seconds: float | None
-    text: str
 
 
 @dataclass
@@ -92,14 +84,10 @@ def execute(
         on_event: called with (event, name, text); events are `train`, `have`, `fail` and `blocked`.
     """
     started = time.perf_counter()
-    cells: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        cells.setdefault(cell.name, []).append(cell)
     jobs: dict[str, Callable[[], Result]] = {
-        name: partial(_job, common, plan.runs.get(name), plan.grid, cells.get(name, []), name)
-        for name in [*[n for n in cells if n not in plan.runs], *plan.runs]
+        name: partial(_job, common, plan.runs.get(name), plan.grid, cells, name) for name, cells in plan.jobs().items()
     }
-    jobs |= {f"majority {t.task}": partial(_floor, common, plan.grid, t) for t in plan.floors}
+    jobs |= {floor_name(t): partial(_floor, common, plan.grid, t) for t in plan.floors}
     outcome = Outcome([], [], {}, 0.0)
     found: dict[str, list[Score]] = {}
     for name, result in _finished(jobs, plan, workers, outcome.failed, on_event):
@@ -123,7 +111,7 @@ def _finished(
     on_event: Callable[[str, str, str], Any],
 ) -> Any:
     """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too."""
-    parents = {name: [p for p in run.parents if p in plan.runs] for name, run in plan.runs.items()}
+    parents = plan.parents()
     awaited = {parent for names in parents.values() for parent in names}  # first, for others stand on them
     todo, done = dict(jobs), set[str]()
     attempts: dict[str, int] = {}
@@ -288,39 +276,3 @@ def _floor(common: Common, grid: GridSpec, target: Target) -> Result:
         else []
     )
     return Result(False, scores, {}, time.perf_counter() - started)
-
-
-def estimate(plan: Plan, *, zoo: Zoo, workers: int) -> Estimate:
-    """Predict the time of the runs a plan still lacks from entries trained here before.
-
-    Seconds per optimiser step and example of the most similar entries: same backbone, method and task, else same
-    method, else any. Evaluation is not counted apart; the figure is of the order of minutes, not seconds.
-    """
-    timed: dict[tuple[str, ...], list[float]] = {}
-    for entry in zoo.entries():
-        run, facts = entry.card.run, entry.card.training
-        if facts is None or not facts.steps:
-            continue
-        cost = facts.seconds / (facts.steps * run.recipe.batch_size * run.recipe.accumulate)
-        for similar in _similar(run):
-            timed.setdefault(similar, []).append(cost)
-    missing = [run for name, run in plan.runs.items() if name not in zoo]
-    if not missing:
-        return Estimate(0.0, "nothing to train")
-    total = 0.0
-    for run in missing:
-        costs = next((timed[s] for s in _similar(run) if s in timed), None)
-        if costs is None:
-            return Estimate(None, "no run was timed here yet; the time left is shown once the first run is done")
-        rows = run.recipe.max_steps * run.recipe.batch_size * run.recipe.accumulate
-        if not rows:
-            return Estimate(None, "a recipe that counts epochs is not estimated; time left is shown on the way")
-        total += rows * sorted(costs)[len(costs) // 2]
-    seconds = total / workers
-    return Estimate(seconds, f"about {max(1, round(seconds / 60))} min of training left with {workers} at a time")
-
-
-def _similar(run: RunSpec) -> tuple[tuple[str, ...], ...]:
-    """From most to least alike: what a run's cost per example may be read from."""
-    backbone_name, method = run.backbone.name, run.method.name
-    return ((backbone_name, method, run.task), (backbone_name, method), (backbone_name,))

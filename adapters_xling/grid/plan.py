@@ -107,6 +107,20 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
 
+    def jobs(self) -> dict[str, list[Cell]]:
+        """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
+        children. Majority floors come after all of these.
+        """
+        bare = [cell.name for cell in self.cells if cell.name not in self.runs]
+        cells: dict[str, list[Cell]] = {name: [] for name in (*bare, *self.runs)}
+        for cell in self.cells:
+            cells[cell.name].append(cell)
+        return cells
+
+    def parents(self) -> dict[str, list[str]]:
+        """For each run the runs of this plan that must be there before it."""
+        return {name: [p for p in run.parents if p in self.runs] for name, run in self.runs.items()}
+
     def state(self, zoo: Zoo) -> dict[str, str]:
         """For each run: `have`, `missing`, or `blocked` (trainable only after a missing parent)."""
         states: dict[str, str] = {}
@@ -288,6 +302,11 @@ def target_tasks(target: Target, *, extra: Path | None) -> tuple[TaskSpec, TaskS
     if not task.train_languages:
         return task, None
     return task, tasks.train_task(task, override=target.train, extra=extra)
+
+
+def floor_name(target: Target) -> str:
+    """Name of the job that scores a target's majority prediction."""
+    return f"majority {target.task}"
 
 
 def languages_of(target: Target, task: TaskSpec, grid: GridSpec) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters_xling.backbones import Family
+from adapters_xling.backbones import Family, Shape
 from adapters_xling.spec import BackboneId, Init, MethodSpec, Route
 
 from .slots import has_slot
@@ -103,6 +103,14 @@ class Method(ABC):
     def lowest_layer(self, num_layers: int) -> int:
         """First hidden state that differs from the frozen backbone's: 0 is the embeddings' output, i that of layer i
         (counted from 1), and `num_layers` + 1 means none does. What lies below may be computed once and kept."""
+
+    def num_added(self, shape: Shape, family: Family) -> int:
+        """Parameters a slot adds to an encoder of this size; nothing is loaded to say so. By default none."""
+        return 0
+
+    def num_saved(self, shape: Shape, family: Family) -> int:
+        """Encoder parameters an entry keeps on disk: by default what the slot added."""
+        return self.num_added(shape, family)
 
     def read_layer(self, num_layers: int) -> int | None:
         """Hidden state the heads read (0: the embeddings' output), or None for the last one."""

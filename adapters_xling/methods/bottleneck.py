@@ -13,7 +13,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters_xling.backbones import Family
+from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
 
@@ -233,6 +233,24 @@ class Bottleneck(Method):
         if self.inv_adapter in ("nice", "glow"):
             return 0
         return next((i + 1 for i in range(num_layers) if i not in self.leave_out), num_layers + 1)
+
+    def num_added(self, shape: Shape, family: Family) -> int:
+        """Down and up projection of every block with their biases; learned scalings are left out.
+
+        Compacter makes a projection as a sum of Kronecker products of two vectors, with small matrices that all blocks
+        share (Mahabadi et al. 2021).
+        """
+        h, places = shape.hidden, _PLACES.get(self.architecture, {})
+        layers = len([i for i in range(shape.layers) if i not in self.leave_out])
+        if self.architecture == "prefix":
+            length, width = self.prefix_length or 0, self.prefix_bottleneck or 0
+            return length * h + (h + 1) * width + (width + 1) * 2 * h * layers
+        width, kronecker = int(h // (self.reduction_factor or 1)), bool(places.get("phm_layer"))
+        weights = 2 * (h + width) if kronecker else 2 * h * width
+        blocks = layers * (bool(places.get("mh_adapter")) + bool(places.get("output_adapter")))
+        inverse = int(h // 2 // (self.inv_reduction_factor or 1)) if self.inv_adapter in ("nice", "glow") else 0
+        invertible = 2 * (h * inverse + inverse + h // 2) if inverse else 0
+        return blocks * (weights + h + width) + kronecker * PHM_DIM**3 + invertible
 
     def backbone_name(self, name: str) -> str | None:
         """Leave out the library's second name for the token vectors."""

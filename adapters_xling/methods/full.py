@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from adapters_xling.backbones import Family
+from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError
 from adapters_xling.spec import BackboneId, Base, Init, Route, Stack, Use, entries
 
@@ -96,3 +96,7 @@ class Full(Method):
     def lowest_layer(self, num_layers: int) -> int:
         """0: the embedding block trains (its positions and normalisation do even when the token vectors are frozen)."""
         return 0
+
+    def num_saved(self, shape: Shape, family: Family) -> int:
+        """The whole encoder, token vectors included even when they were frozen."""
+        return shape.num_parameters

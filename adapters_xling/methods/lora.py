@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters_xling.backbones import Family
+from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, Route, Stack
 
@@ -195,6 +195,14 @@ class Lora(Method):
     def lowest_layer(self, num_layers: int) -> int:
         """One above the lowest adapted layer; updates sit inside layers only."""
         return (min(self.layers) if self.layers else 0) + 1
+
+    def num_added(self, shape: Shape, family: Family) -> int:
+        """Two matrices of rank r for every adapted map, with DoRA a magnitude per output as well."""
+        h, f = shape.hidden, shape.ffn
+        sides = dict.fromkeys(family.linear_targets, (h, h))
+        sides |= {"intermediate.dense": (h, f), "output.dense": (f, h)}
+        per_layer = sum(self.r * (i + o) + self.dora * o for i, o in (sides[t] for t in self._targets(family)))
+        return per_layer * len([i for i in range(shape.layers) if self.layers is None or i in self.layers])
 
     def backbone_name(self, name: str) -> str | None:
         """Undo peft's renaming of the modules it wraps."""

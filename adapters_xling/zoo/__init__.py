@@ -13,7 +13,7 @@ from adapters_xling.zoo.card import (
     Training,
 )
 from adapters_xling.zoo.files import file_digest, safetensors_problem
-from adapters_xling.zoo.origin import provenance
+from adapters_xling.zoo.origin import cpu_name, provenance
 from adapters_xling.zoo.staging import Garbage
 from adapters_xling.zoo.store import Draft, Entry, Zoo, ZooWarning
 
@@ -33,6 +33,7 @@ __all__ = [
     "Training",
     "Zoo",
     "ZooWarning",
+    "cpu_name",
     "file_digest",
     "provenance",
     "safetensors_problem",

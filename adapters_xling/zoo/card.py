@@ -81,6 +81,7 @@ class Training(Frozen, frozen=True):
         converged: whether the score is clearly above chance.
         dev_curve: (step, dev score in percent) in order.
         losses: (step, mean training loss) in order; null where the loss was not a finite number.
+        device: type of the device it ran on (`cpu`, `cuda`); null where that was not noted.
     """
 
     steps: Number
@@ -96,6 +97,7 @@ class Training(Frozen, frozen=True):
     epochs: float | None = None
     dev_curve: tuple[tuple[int, float], ...] = ()
     losses: tuple[tuple[int, float | None], ...] = ()
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if any(loss is not None and not math.isfinite(loss) for _, loss in self.losses):

@@ -49,7 +49,7 @@ def provenance() -> Provenance:
         packages=versions(),
         python=platform.python_version(),
         platform=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu(),
+        cpu=cpu_name(),
         gpu=gpu,
         num_threads=torch.get_num_threads() if torch is not None else (os.cpu_count() or 1),
         command=command(sys.argv),
@@ -143,7 +143,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """Model name of the processor, or its architecture where the system does not say."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.MULTILINE)
     except OSError:

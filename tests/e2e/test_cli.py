@@ -105,6 +105,9 @@ def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str]
     scores = json.loads(out)
     assert {(s["language"], s["zero_shot"], s["num_examples"]) for s in scores} == {("sw", True, 20), ("ru", True, 20)}
     kept = sorted((tmp_path / "runs" / "scores").rglob("*.json"))
+    for path in kept:  # what an estimate stands on
+        timing = json.loads(path.read_text(encoding="utf-8"))["timing"]
+        assert timing["seconds"] > 0 and (timing["device"], timing["threads"]) == ("cpu", 1)
     before = [path.stat().st_mtime_ns for path in kept]
     _, again, _ = xling(
         "evaluate", first["key"], "mini-ner", "--languages", "sw,ru", "--limit", "20", "--json", capsys=capsys
@@ -169,6 +172,11 @@ def test_a_grid_runs_reports_and_trains_nothing_the_second_time(
     code, out, err = xling("run", grid, "--limit", "10", "--workers", "1", capsys=capsys)
     assert code == 0, err
     assert "trained 5" in out
+    assert "nothing like it was timed here" in out
+    _, after, _ = xling("run", grid, "--dry-run", "--limit", "10", capsys=capsys)
+    assert "nothing to train or score" in after
+    _, after, _ = xling("run", grid, "--dry-run", "--json", capsys=capsys)
+    assert json.loads(after)["estimate_basis"] == "measured"  # what is left is scoring, and that was timed
     folder = tmp_path / "runs" / "small-first10"
     lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
     cells = {(s["task"], s["method"], s["intermediate"]) for s in lines}

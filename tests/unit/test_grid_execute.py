@@ -13,6 +13,7 @@ import pytest
 
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.execute import Result, _finished
+from adapters_xling.grid.plan import Plan
 
 
 def works(log: str, name: str) -> Result:
@@ -39,7 +40,8 @@ def refuses(log: str, name: str) -> Result:
 
 
 def plan_of(parents: dict[str, tuple[str, ...]]) -> Any:
-    return SimpleNamespace(runs={name: SimpleNamespace(parents=above) for name, above in parents.items()})
+    runs: dict[str, Any] = {name: SimpleNamespace(parents=above) for name, above in parents.items()}
+    return Plan(None, runs)  # type: ignore[arg-type]
 
 
 def run(
