@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_xling import methods, tasks
+from adapters_xling import methods, paths, tasks
 from adapters_xling.backbones import Shape
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.cost import (
@@ -346,7 +346,7 @@ class _Work:
                 continue
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
-            if not (folder / f"{split}-{code}{f'-first{limit}' if limit else ''}.json").is_file():
+            if not paths.score_file(folder, split, code, limit=limit).is_file():
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1
                 job.disk_bytes += (rows - size.corpus) * self.timings.row_bytes(task, PREDICTION_BYTES)
