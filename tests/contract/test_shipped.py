@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from adapters_xling.model import backbone_id, load_backbone, open_entry
 from adapters_xling.tasks import mini
 from adapters_xling.zoo import Zoo
 
+ROOT = Path(__file__).resolve().parents[2]
 NANO = paths.shipped_zoo_dir() / "xlmr-nano"
 SHIPPED = Zoo(paths.shipped_zoo_dir(), fallbacks=())
 CARD = json.loads((NANO / "training.json").read_text(encoding="utf-8"))
@@ -20,7 +23,7 @@ CARD = json.loads((NANO / "training.json").read_text(encoding="utf-8"))
 
 def test_the_nano_backbone_is_small_and_holds_no_pickle() -> None:
     assert sum(path.stat().st_size for path in NANO.iterdir()) <= 12 * 2**20
-    assert {path.suffix for path in NANO.iterdir()} <= {".safetensors", ".json", ".model"}
+    assert {path.suffix for path in NANO.iterdir()} <= {".safetensors", ".json", ".model", ".md"}
 
 
 def test_its_card_gives_budget_accuracy_and_retrieval() -> None:
@@ -29,6 +32,18 @@ def test_its_card_gives_budget_accuracy_and_retrieval() -> None:
         assert word in text, word
     assert "/tmp" not in text
     assert "/home" not in text
+    training = CARD["training"]
+    assert training["device"] == "cuda" or training["minutes"] * training["threads"] >= 240
+
+
+def test_its_readme_is_made_from_its_figures() -> None:
+    """Written again with `python scripts/nano/card.py zoo/xlmr-nano`."""
+    spec = importlib.util.spec_from_file_location("card", ROOT / "scripts" / "nano" / "card.py")
+    assert spec is not None
+    assert spec.loader is not None
+    card = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(card)
+    assert (NANO / "README.md").read_text(encoding="utf-8") == card.render(CARD)
 
 
 def test_its_tokenizer_gives_mini_words_one_piece_and_knows_them_all() -> None:
