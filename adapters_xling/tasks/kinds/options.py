@@ -22,7 +22,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "impossible": False,
     },
     "retrieve": {"mode": "nearest", "top_k": 1, "neighbours": 4},
+    "mlm": {"mask_rate": 0.15, "masked": 0.8, "replaced": 0.1},
 }
+
+COMPANIONS = frozenset({"mlm"})
+"""Kinds whose tasks are there to help others: beside another task they neither select its weights nor its recipe."""
 
 
 def resolved(task: TaskSpec) -> dict[str, Any]:
