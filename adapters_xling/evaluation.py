@@ -130,7 +130,7 @@ def evaluate(
         if card is None
         else {file: one.sha256 for file, one in card.files.items()}
     )
-    max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else 0
+    max_length = card.run.recipe_for(task.name).max_length if card and kinds.get(task.kind).trains else 0
     reading = _reading(task, card.run.backbone.name if card else name, max_length)
     model: Model | None = None
     scores: list[Score] = []
@@ -194,7 +194,7 @@ def majority(
     split = split or task.eval_split
     kind = kinds.get(task.kind)
     source = train_task or tasks.train_task(task)
-    train = tasks.load(source, "train", source.train_languages[0], data_dir=data_dir).examples if kind.trains else []
+    train = tasks.load_all(source, "train", source.train_languages, data_dir=data_dir)[0] if kind.trains else []
     scores: list[Score] = []
     codes = check_languages(task, languages, split)
     for language in codes:

@@ -182,9 +182,25 @@ class Proportional(Frozen, frozen=True, tag="proportional"):
 
     cap: Annotated[int, msgspec.Meta(ge=0)] = 131_072
 
+    def counted(self, num_rows: int) -> int:
+        """Rows of a task that count for how long an epoch is."""
+        return min(num_rows, self.cap) if self.cap else num_rows
+
+    def weight(self, num_rows: int) -> float:
+        """How often a task of so many rows is drawn, in relation to the others."""
+        return self.counted(num_rows)
+
 
 class Uniform(Frozen, frozen=True, tag="uniform"):
     """As many steps for every task."""
+
+    def counted(self, num_rows: int) -> int:
+        """Rows of a task that count for how long an epoch is: all of them."""
+        return num_rows
+
+    def weight(self, num_rows: int) -> float:
+        """How often a task of so many rows is drawn, in relation to the others: no more and no less."""
+        return 1.0
 
 
 class Temperature(Frozen, frozen=True, tag="temperature"):
@@ -193,6 +209,14 @@ class Temperature(Frozen, frozen=True, tag="temperature"):
 
     temperature: Positive
     cap: Annotated[int, msgspec.Meta(ge=0)] = 131_072
+
+    def counted(self, num_rows: int) -> int:
+        """Rows of a task that count for how long an epoch is."""
+        return min(num_rows, self.cap) if self.cap else num_rows
+
+    def weight(self, num_rows: int) -> float:
+        """How often a task of so many rows is drawn, in relation to the others."""
+        return float(self.counted(num_rows) ** (1 / self.temperature))
 
 
 Sampling = Proportional | Uniform | Temperature

@@ -1,13 +1,27 @@
 """Experiments as data: expand a grid to runs, order them by parents, run what is missing, collect the scores."""
 
 from adapters_xling.grid.execute import Common, Estimate, Outcome, estimate, execute
-from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, expand, grid_path, load_grid, make_run, recipes
+from adapters_xling.grid.mixing import Mix
+from adapters_xling.grid.plan import (
+    Cell,
+    GridSpec,
+    Intermediate,
+    Plan,
+    Target,
+    expand,
+    grid_path,
+    load_grid,
+    make_run,
+    recipes,
+)
 
 __all__ = [
     "Cell",
     "Common",
     "Estimate",
     "GridSpec",
+    "Intermediate",
+    "Mix",
     "Outcome",
     "Plan",
     "Target",

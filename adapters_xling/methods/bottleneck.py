@@ -234,6 +234,12 @@ class Bottleneck(Method):
             return 0
         return next((i + 1 for i in range(num_layers) if i not in self.leave_out), num_layers + 1)
 
+    def unembed(self, encoder: Any, vectors: Tensor) -> Tensor:
+        """Run the active invertible block backwards, as the library's own masked-LM head does."""
+        return (
+            encoder.invertible_adapters_forward(vectors, rev=True) if hasattr(encoder, "adapters_config") else vectors
+        )
+
     def backbone_name(self, name: str) -> str | None:
         """Leave out the library's second name for the token vectors."""
         return None if name.startswith("prompt_tuning.") else super().backbone_name(name)

@@ -95,7 +95,8 @@ class Prediction(NamedTuple):
     """What a model says of one example: the value a metric compares with the gold, and details for people.
 
     `value` is a label (sentence), an index (choice), a tuple of tags (tag), a string (span), a tuple of (corpus id,
-    score) pairs (retrieve), or a tuple of (guessed token, gold token) pairs (mlm). `detail` holds probabilities or scores, JSON-able.
+    score) pairs (retrieve), or a tuple of (guessed token, gold token) pairs (mlm). `detail` holds probabilities or
+    scores, JSON-able.
     """
 
     id: str

@@ -27,11 +27,11 @@ class TokenOutput(NamedTuple):
     """The backbone's token vectors as an output layer.
 
     Attributes:
-        vectors_VD: the live token matrix, one row per token of the vocabulary.
+        vectors: the live token matrix (V,D), one row per token of the vocabulary.
         unembed: takes vectors (…,D) back to the space of the token vectors, where a method changed that space.
     """
 
-    vectors_VD: Tensor
+    vectors: Tensor
     unembed: Callable[[Tensor], Tensor]
 
 
@@ -107,7 +107,7 @@ class Kind(ABC):
         return head(hidden)
 
     def redraw(self, features: Sequence[Features], tokenizer: Any, task: TaskSpec, *, seed: int) -> Sequence[Features]:
-        """Change rows each time training draws them (masking); the same seed gives the same rows. By default nothing."""
+        """Change rows each time training draws them (masking), the same way for the same seed. By default nothing."""
         return features
 
     @abstractmethod

@@ -45,7 +45,7 @@ class MaskedHead(nn.Module):
     def forward(self, hidden: Tensor, tokens: TokenOutput) -> Tensor:
         """Map encoder vectors to one logit per token of the vocabulary."""
         hidden = tokens.unembed(self.layer_norm(functional.gelu(self.dense(hidden))))
-        return functional.linear(hidden, tokens.vectors_VD, self.bias)
+        return functional.linear(hidden, tokens.vectors, self.bias)
 
 
 class MaskedText(Kind):
@@ -66,7 +66,9 @@ class MaskedText(Kind):
         check_task_file(self, task, needs_labels=False)
         values = options_of(self, task)
         if not 0 < values["mask_rate"] < 1:
-            raise ConfigError(f"task {task.name!r}: options.mask_rate must be above 0 and below 1, got {values['mask_rate']!r}")
+            raise ConfigError(
+                f"task {task.name!r}: options.mask_rate must be above 0 and below 1, got {values['mask_rate']!r}"
+            )
         shares = (values["masked"], values["replaced"])
         if min(shares) < 0 or sum(shares) > 1:
             raise ConfigError(
@@ -96,7 +98,9 @@ class MaskedText(Kind):
         for i, (example, ids) in enumerate(zip(rows, tokenize(tokenizer, [row.text for row in rows]), strict=True)):
             for at in range(0, len(ids), room):
                 seed = hashlib.sha256(f"{at}:{example.text}".encode()).digest()[:8]
-                row, label = masking.draw(template.join(ids[at : at + room]), random.Random(int.from_bytes(seed, "big")))
+                row, label = masking.draw(
+                    template.join(ids[at : at + room]), random.Random(int.from_bytes(seed, "big"))
+                )
                 features.append(Features(example=i, input_ids=[row], label=label))
         return features
 

@@ -28,6 +28,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 COMPANIONS = frozenset({"mlm"})
 """Kinds whose tasks are there to help others: beside another task they neither select its weights nor its recipe."""
 
+FROM_LM_HEAD = frozenset({"mlm"})
+"""Kinds whose fresh head takes the backbone's pretrained masked-LM head."""
+
 
 def resolved(task: TaskSpec) -> dict[str, Any]:
     """Every option of a task's kind, the task's own values over the defaults."""
