@@ -45,14 +45,14 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     """What a Score says about where it comes from: method, init, route, intermediate task and seed.
 
     The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
-    else the task of the entry it started from or stands on.
+    and a mixture's own tasks whatever it is evaluated on; else the task of the entry it started from or stands on.
     """
     if card is None:
         return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
     run = card.run
     trained = {ref.name for ref in run.tasks}
     own = bool(trained & {task.name, tasks.train_task(task, extra=extra_tasks).name}) or task.head_name in card.heads
-    if not own:
+    if not own or run.mixture:
         source = run.task
     elif not run.parents:
         source = "none"

@@ -321,7 +321,7 @@ def expand(
                         plan.cells.append(Cell(run_for(source, method, init, route, seed), target))
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
-                more = {"pooling": "mean"} if settings else {}
+                more: dict[str, Any] = {"pooling": "mean"} if settings else {}
                 for target, (_, source) in specs.items():
                     if source is not None:
                         method = methods.resolve("head", settings)

@@ -236,9 +236,10 @@ class Bottleneck(Method):
 
     def unembed(self, encoder: Any, vectors: Tensor) -> Tensor:
         """Run the active invertible block backwards, as the library's own masked-LM head does."""
-        return (
-            encoder.invertible_adapters_forward(vectors, rev=True) if hasattr(encoder, "adapters_config") else vectors
-        )
+        if not hasattr(encoder, "adapters_config"):
+            return vectors
+        whole = vectors if vectors.dim() == 3 else vectors[None]  # its blocks know batches of token rows only
+        return encoder.invertible_adapters_forward(whole, rev=True).reshape(vectors.shape)
 
     def backbone_name(self, name: str) -> str | None:
         """Leave out the library's second name for the token vectors."""
