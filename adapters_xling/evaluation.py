@@ -130,7 +130,11 @@ def evaluate(
         if card is None
         else {file: one.sha256 for file, one in card.files.items()}
     )
-    max_length = card.run.recipe_for(task.name).max_length if card and kinds.get(task.kind).trains else 0
+    max_length = 0
+    if card and kinds.get(task.kind).trains:
+        own = {ref.name for ref in card.run.tasks}
+        trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
+        max_length = card.run.recipe_for(trained).max_length
     reading = _reading(task, card.run.backbone.name if card else name, max_length)
     model: Model | None = None
     scores: list[Score] = []

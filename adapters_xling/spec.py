@@ -252,7 +252,7 @@ class Mixture(Frozen, frozen=True):
     def __post_init__(self) -> None:
         for name, rate in self.rates.items():
             if name not in self.parts:
-                raise unknown("task with a rate", name, self.parts, "the tasks of the mixture")
+                raise ConfigError(str(unknown("task with a rate", name, self.parts, "the tasks of the mixture")))
             if not 0 < rate < 1:
                 raise ConfigError(
                     f"mixture: the rate of {name!r} is {rate:g}; give a share of all steps, above 0 and below 1"

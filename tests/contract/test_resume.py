@@ -171,6 +171,7 @@ def in_a_child(work: Callable[[], Any]) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", CASES)
 def test_ten_kills_at_random_moments_change_nothing(case: str, backbone_folder: Path, tmp_path: Path) -> None:
     spec = CASES[case](backbone_folder)
@@ -200,6 +201,7 @@ def test_ten_kills_at_random_moments_change_nothing(case: str, backbone_folder: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("write", [2, 5])
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     write: int, backbone_folder: Path, tmp_path: Path
