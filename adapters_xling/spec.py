@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,14 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from .errors import ConfigError, unknown
+from .mixture import Mixture as Mixture
+from .mixture import Part as Part
+from .mixture import Proportional as Proportional
+from .mixture import Sampling as Sampling
+from .mixture import Temperature as Temperature
+from .mixture import Uniform as Uniform
+from .strict import Count, Fraction, Name, NonNegative, Positive
+from .strict import Frozen as Frozen
 from .strict import S as S
 from .strict import decode as decode
 from .strict import read_yaml as read_yaml
@@ -27,17 +33,6 @@ SCHEMA = 1
 ALGORITHM = 1
 """Version of what training means (head initialisation, order of rows, optimiser grouping, selection). Raised by any
 change that gives another result from the same run, so that old entries are never taken for new ones."""
-
-Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
-
-
-class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all spec data: immutable, compared by value, strict about fields."""
-
 
 # --- where rows come from ---------------------------------------------------------------------------------------
 
@@ -172,99 +167,6 @@ class Recipe(Frozen, frozen=True):
     max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
     pooling: Literal["first", "mean"]
     carry: Literal["none", "pooler", "head"]
-
-
-class Proportional(Frozen, frozen=True, tag="proportional"):
-    """Steps in proportion to the tasks' rows, each task's counted up to `cap` (0: all of them).
-
-    The paper's sampling, with a cap of 2**17 as T5's mixtures have it.
-    """
-
-    cap: Annotated[int, msgspec.Meta(ge=0)] = 131_072
-
-    def counted(self, num_rows: int) -> int:
-        """Rows of a task that count for how long an epoch is."""
-        return min(num_rows, self.cap) if self.cap else num_rows
-
-    def weight(self, num_rows: int) -> float:
-        """How often a task of so many rows is drawn, in relation to the others."""
-        return self.counted(num_rows)
-
-
-class Uniform(Frozen, frozen=True, tag="uniform"):
-    """As many steps for every task."""
-
-    def counted(self, num_rows: int) -> int:
-        """Rows of a task that count for how long an epoch is: all of them."""
-        return num_rows
-
-    def weight(self, num_rows: int) -> float:
-        """How often a task of so many rows is drawn, in relation to the others: no more and no less."""
-        return 1.0
-
-
-class Temperature(Frozen, frozen=True, tag="temperature"):
-    """Steps in proportion to the capped number of rows to the power of 1 / `temperature`: 1 is proportional, more is
-    nearer to uniform."""
-
-    temperature: Positive
-    cap: Annotated[int, msgspec.Meta(ge=0)] = 131_072
-
-    def counted(self, num_rows: int) -> int:
-        """Rows of a task that count for how long an epoch is."""
-        return min(num_rows, self.cap) if self.cap else num_rows
-
-    def weight(self, num_rows: int) -> float:
-        """How often a task of so many rows is drawn, in relation to the others."""
-        return float(self.counted(num_rows) ** (1 / self.temperature))
-
-
-Sampling = Proportional | Uniform | Temperature
-
-
-class Part(Frozen, frozen=True):
-    """What the recipe says for the rows of one task of a mixture; fields as in `Recipe`."""
-
-    batch_size: Count
-    accumulate: Count
-    max_length: Annotated[int, msgspec.Meta(ge=8)]
-    dev_examples: Annotated[int, msgspec.Meta(ge=0)]
-    max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class Mixture(Frozen, frozen=True):
-    """How several tasks share the steps of a run; every step belongs to one task.
-
-    Attributes:
-        sampling: divides the steps between the tasks that have no rate of their own.
-        parts: each task of the run by name, with its batch size and lengths.
-        rates: task -> share of all steps, for tasks with a rate of their own (MLM beside an English task). Given for
-            all tasks they must make 1, for some of them less.
-
-    Raises:
-        ConfigError: for rates of other tasks or that leave nothing to the rest.
-    """
-
-    sampling: Sampling
-    parts: dict[str, Part]
-    rates: dict[str, float] = {}
-
-    def __post_init__(self) -> None:
-        for name, rate in self.rates.items():
-            if name not in self.parts:
-                raise ConfigError(str(unknown("task with a rate", name, self.parts, "the tasks of the mixture")))
-            if not 0 < rate < 1:
-                raise ConfigError(
-                    f"mixture: the rate of {name!r} is {rate:g}; give a share of all steps, above 0 and below 1"
-                )
-        total, rest = math.fsum(self.rates.values()), set(self.parts) - set(self.rates)
-        if rest and total >= 1:
-            raise ConfigError(
-                f"mixture: rates of {', '.join(self.rates)} make {total:g} and leave no step to "
-                f"{', '.join(sorted(rest))}; their sum must stay below 1"
-            )
-        if self.rates and not rest and abs(total - 1) > 1e-6:
-            raise ConfigError(f"mixture: the rates make {total:g}, for all tasks together they must make 1")
 
 
 class MethodSpec(Frozen, frozen=True):
