@@ -7,6 +7,7 @@ Each takes names and paths as a person would type them and gives back data.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Settings:
         tasks: private folder of task files.
         device: `cpu`, `cuda`, or None to choose.
         workers: runs trained at a time; 0 means one per core.
+        checkpoint_every: time or steps between two checkpoints of a run (``10m``, ``90s``, ``500steps``), or ``never``.
     """
 
     runs: Path | None = None
@@ -52,6 +54,31 @@ class Settings:
     tasks: Path | None = None
     device: str | None = None
     workers: int = 0
+    checkpoint_every: str = "10m"
+
+    @property
+    def checkpoint_interval(self) -> tuple[float, int]:
+        """Seconds and steps between two checkpoints; 0 where that does not count.
+
+        Raises:
+            ConfigError: for text that says neither.
+        """
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?)", self.checkpoint_every.strip())
+        if self.checkpoint_every == "never":
+            return 0.0, 0
+        if found is None or not float(found[1]) or (found[2].startswith("step") and "." in found[1]):
+            raise ConfigError(
+                f"checkpoints every {self.checkpoint_every!r}: give a time or a number of steps (90s, 10m, 1h, "
+                "500steps), or never"
+            )
+        if found[2].startswith("step"):
+            return 0.0, int(found[1])
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]], 0
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Folder of the checkpoints of runs that are not finished."""
+        return self.runs_dir / "checkpoints"
 
     @property
     def runs_dir(self) -> Path:
@@ -114,7 +141,7 @@ def default_recipe(backbone: str) -> str:
 
 
 def train(
-    name: str,
+    name: str | Sequence[str],
     *,
     method: str = "bottleneck",
     method_settings: Mapping[str, Any] | None = None,
@@ -124,13 +151,17 @@ def train(
     warm: str | None = None,
     stack: str | None = None,
     seed: int = 0,
+    mix: str | None = None,
+    rates: Mapping[str, float] | None = None,
     settings: Settings | None = None,
     show_progress: bool = True,
 ) -> Entry:
-    """Train one task with one method and keep it in the zoo.
+    """Train one task, or a mixture of tasks, with one method and keep it in the zoo.
+
+    A run that was killed goes on from its last checkpoint when it is asked for again.
 
     Args:
-        name: task; a target that has no training rows of its own trains on its source (XNLI on MNLI).
+        name: task or tasks; a target that has no training rows of its own trains on its source (XNLI on MNLI).
         method: training family.
         method_settings: differences from the method's default settings.
         backbone: name of the frozen encoder.
@@ -139,6 +170,9 @@ def train(
         warm: entry (key or unambiguous beginning of one) to start from.
         stack: entry to stand on; it stays frozen below the new slot.
         seed: seed of initialisation, order and dropout.
+        mix: how the tasks of a mixture share the steps: ``proportional`` to their rows (the default), ``uniform`` or
+            ``temperature:2``; the first and last with a cap on the rows after a further colon.
+        rates: task -> share of all steps, for tasks with a rate of their own (MLM beside an English task).
         settings: folders and device.
         show_progress: draw a progress bar.
     """
@@ -155,8 +189,11 @@ def train(
     route: Route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot())) if stack else Slot()
     built = methods.resolve(method, method_settings)
     built.check(family_of(backbone))
+    every_s, every_steps = settings.checkpoint_interval
+    wanted = [name] if isinstance(name, str) else list(name)
+    sources = [catalog.train_task(task(one, settings), extra=settings.tasks) for one in wanted]
     run = grid.make_run(
-        catalog.train_task(task(name, settings), extra=settings.tasks),
+        sources[0] if len(sources) == 1 else sources,
         built,
         backbone=backbone_id(backbone, download=True),
         recipe=recipe or default_recipe(backbone),
@@ -165,6 +202,8 @@ def train(
         route=route,
         seed=seed,
         data_dir=settings.data_dir,
+        mix=grid.Mix.parse(mix or "proportional", rates) if mix or rates else None,
+        backbone_folder=_local(backbone),
     )
     return train_run(
         run,
@@ -175,6 +214,9 @@ def train(
         show_progress=show_progress,
         extra_tasks=settings.tasks,
         backbone=_local(backbone),
+        checkpoint_dir=settings.checkpoint_dir,
+        checkpoint_s=every_s,
+        checkpoint_steps=every_steps,
     )
 
 
@@ -298,6 +340,7 @@ def predict(
 
     Raises:
         DataError: for texts the kind cannot use.
+        ConfigError: when the entry has several heads and none was named.
     """
     from adapters_xling import inference
     from adapters_xling import tasks as catalog
@@ -307,7 +350,7 @@ def predict(
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
-    spec = catalog.with_labels(task(name or found.card.run.tasks[0].name, settings), data_dir=settings.data_dir)
+    spec = catalog.with_labels(task(name or answering(found), settings), data_dir=settings.data_dir)
     kind = kinds.get(spec.kind)
     ready: list[Example] = [
         kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
@@ -318,7 +361,21 @@ def predict(
         if problem:
             raise DataError(f"row {item.id}: {problem}")
     model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device))
-    return inference.predict(model, spec, ready, max_length=found.card.run.recipe.max_length)
+    return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
+
+
+def answering(entry: Entry) -> str:
+    """The task whose head answers when none is named: the entry's only one beside companions (MLM).
+
+    Raises:
+        ConfigError: when the tasks of a mixture have several heads to choose from.
+    """
+    from adapters_xling.tasks.kinds import options
+
+    heads = {head.task: head for head in entry.card.heads.values() if head.kind not in options.COMPANIONS}
+    if len(heads) > 1:
+        raise ConfigError(f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task)")
+    return next(iter(heads), entry.card.run.tasks[0].name)
 
 
 def plan(
@@ -388,11 +445,13 @@ def run(
         device=settings.device,
         limit=limit,
         backbone=_local(planned.grid.backbone),
+        checkpoint_s=settings.checkpoint_interval[0],
+        checkpoint_steps=settings.checkpoint_interval[1],
     )
     return grid.execute(planned, common, workers=settings.num_workers, on_event=on_event)
 
 
-_OWN_FOLDERS = ("zoo", "scores", "logs")
+_OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")
 
 
 def report_folder(

@@ -83,14 +83,14 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     """What a Score says about where it comes from: method, init, route, intermediate task and seed.
 
     The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
-    else the task of the entry it started from or stands on.
+    and a mixture's own tasks whatever it is evaluated on; else the task of the entry it started from or stands on.
     """
     if card is None:
         return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
     run = card.run
     trained = {ref.name for ref in run.tasks}
     own = bool(trained & {task.name, tasks.train_task(task, extra=extra_tasks).name}) or task.head_name in card.heads
-    if not own:
+    if not own or run.mixture:
         source = run.task
     elif not run.parents:
         source = "none"
@@ -176,7 +176,11 @@ def evaluate(
     folder = runs_dir / "scores" / Path(name).name / task.name
     labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
     weights = weights_of(name, card, backbone)
-    max_length = card.run.recipe.max_length if card and kinds.get(task.kind).trains else 0
+    max_length = 0
+    if card and kinds.get(task.kind).trains:
+        own = {ref.name for ref in card.run.tasks}
+        trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
+        max_length = card.run.recipe_for(trained).max_length
     how = [*how_read(task, card.run.backbone.name if card else name, max_length), reading.suffix]
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
@@ -292,7 +296,7 @@ def majority(
     split = split or task.eval_split
     kind = kinds.get(task.kind)
     source = train_task or tasks.train_task(task)
-    train = tasks.load(source, "train", source.train_languages[0], data_dir=data_dir).examples if kind.trains else []
+    train = tasks.load_all(source, "train", source.train_languages, data_dir=data_dir)[0] if kind.trains else []
     scores: list[Score] = []
     codes = check_languages(task, languages, split)
     for language in codes:

@@ -12,12 +12,21 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
-from .errors import ConfigError, unknown
+from .mixture import Mixture as Mixture
+from .mixture import Part as Part
+from .mixture import Proportional as Proportional
+from .mixture import Sampling as Sampling
+from .mixture import Temperature as Temperature
+from .mixture import Uniform as Uniform
+from .strict import Count, Fraction, Name, NonNegative, Positive
+from .strict import Frozen as Frozen
+from .strict import S as S
+from .strict import decode as decode
+from .strict import read_yaml as read_yaml
 
 SCHEMA = 1
 """Version of the canonical form. A field added later is listed in `LATER_FIELDS` instead of raising this."""
@@ -25,17 +34,6 @@ SCHEMA = 1
 ALGORITHM = 1
 """Version of what training means (head initialisation, order of rows, optimiser grouping, selection). Raised by any
 change that gives another result from the same run, so that old entries are never taken for new ones."""
-
-Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
-NonNegative = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
-
-
-class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all spec data: immutable, compared by value, strict about fields."""
-
 
 # --- where rows come from ---------------------------------------------------------------------------------------
 
@@ -96,7 +94,7 @@ class HubSource(Frozen, frozen=True, tag="hub"):
 
 Source = GeneratorSource | FileSource | HubSource
 
-KindName = Literal["sentence", "choice", "tag", "span", "retrieve"]
+KindName = Literal["sentence", "choice", "tag", "span", "retrieve", "mlm"]
 Role = Literal["intermediate", "target", "training", "mini", "kit", "private"]
 
 
@@ -254,7 +252,13 @@ class TaskRef(Frozen, frozen=True):
 class RunSpec(Frozen, frozen=True):
     """Everything that determines an entry, and nothing else.
 
-    Not here, because it cannot change the result: evaluation batch size, device, number of workers, paths.
+    Not here, because it cannot change the result: evaluation batch size, device, number of workers, paths, checkpoints.
+
+    Attributes:
+        tasks: one, or the tasks of a mixture sorted by name.
+        mixture: how several tasks share the steps; None exactly when there is one task.
+        lm_head: sha256 of the file a masked-LM head starts from, where that is none of the files behind
+            `backbone.digest`; None otherwise.
     """
 
     backbone: BackboneId
@@ -266,6 +270,8 @@ class RunSpec(Frozen, frozen=True):
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     algorithm: int = ALGORITHM
     schema: int = SCHEMA
+    mixture: Mixture | None = None
+    lm_head: str | None = None
 
     @property
     def task(self) -> str:
@@ -277,6 +283,11 @@ class RunSpec(Frozen, frozen=True):
         """Keys of the entries this run starts from or stands on, in order, without repeats."""
         own = (self.init.entry,) if isinstance(self.init, Warm) else ()
         return tuple(dict.fromkeys(own + entries(self.route)))
+
+    def recipe_for(self, task: str) -> Recipe:
+        """The recipe as a task sees it: in a mixture each has batch size, lengths and numbers of rows of its own."""
+        part = self.mixture.parts.get(task) if self.mixture else None
+        return msgspec.structs.replace(self.recipe, **msgspec.structs.asdict(part)) if part else self.recipe
 
 
 class Score(Frozen, frozen=True):
@@ -326,7 +337,12 @@ def describe(route: Route) -> str:
 
 # --- identity ---------------------------------------------------------------------------------------------------
 
-LATER_FIELDS: dict[tuple[str, str], Any] = {("TaskSpec", "labels_from"): None, ("HubSource", "branch"): None}
+LATER_FIELDS: dict[tuple[str, str], Any] = {
+    ("TaskSpec", "labels_from"): None,
+    ("HubSource", "branch"): None,
+    ("RunSpec", "mixture"): None,
+    ("RunSpec", "lm_head"): None,
+}
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""
 
@@ -374,142 +390,3 @@ def key(run: RunSpec) -> str:
     slug = "-".join((run.task, run.method.name, str(run.init.__struct_config__.tag), Path(run.backbone.name).name))
     slug = re.sub(r"[^a-z0-9]+", "-", slug.lower()).strip("-")[:72]
     return f"{slug}-s{run.seed}-{digest(run)[:16]}"
-
-
-# --- strict reading ---------------------------------------------------------------------------------------------
-
-S = TypeVar("S")
-_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]+)`(?: - at `\$?([^`]*)`)?")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key given twice is an error instead of a silent override."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(child, deep=True) for child, _ in node.value]
-    twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
-    if twice is not None:
-        raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
-    return {k: loader.construct_object(child, deep=True) for k, (_, child) in zip(keys, node.value, strict=True)}
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-# Language codes: `no` must not turn into False.
-_UniqueKeys.yaml_implicit_resolvers = {
-    first: [(tag, exp) for tag, exp in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def read_yaml(path: Path) -> Any:
-    """Read one YAML file of plain data.
-
-    Raises:
-        ConfigError: with file, line and reason when it cannot be parsed or decoded.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as err:
-        mark = getattr(err, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{place}: not valid YAML: {getattr(err, 'problem', None) or err}") from err
-    except UnicodeDecodeError as err:
-        raise ConfigError(f"{path}: not UTF-8 (byte {err.start}): save the file as UTF-8") from err
-    except OSError as err:
-        raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
-
-
-def decode(cls: type[S], data: Any, where: str) -> S:
-    """Turn plain data into spec data, strictly.
-
-    Args:
-        cls: the class wanted.
-        data: what YAML or JSON gave.
-        where: file (and place in it) for the error message.
-
-    Raises:
-        ConfigError: naming file and field, with the closest valid field.
-    """
-    try:
-        return msgspec.convert(data, cls)
-    except msgspec.ValidationError as err:
-        found = _UNKNOWN_FIELD.search(str(err))
-        if found:
-            name, path = found.group(1), (found.group(2) or "").strip(".")
-            place = f"{where}: {path + '.' if path else ''}{name}"
-            raise ConfigError(f"{place} is not a field. {unknown('field', name, _fields_anywhere(cls))}") from err
-        text = re.sub(r" - at `\$\.?([^`]*)`", r" (field `\1`)", str(err))
-        raise ConfigError(f"{where}: {text}") from err
-
-
-def _fields_anywhere(cls: Any, seen: frozenset[Any] = frozenset()) -> set[str]:
-    """Field names of a spec class and of every spec class inside it."""
-    if cls in seen:
-        return set()
-    if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
-        names: set[str] = set()
-        for field in msgspec.structs.fields(cls):
-            names |= {field.name} | _fields_anywhere(field.type, seen | {cls})
-        return names
-    return set().union(*(_fields_anywhere(arg, seen) for arg in get_args(cls))) if get_args(cls) else set()
-
-
-class Recipes(Frozen, frozen=True):
-    """`recipes.yaml`: named recipes, each a set of differences; see `resolve_recipe`."""
-
-    recipes: dict[str, dict[str, Any]]
-
-
-def load_recipes(path: Path) -> Recipes:
-    """Read a recipes file (`task_configs/recipes.yaml`)."""
-    return decode(Recipes, {"recipes": read_yaml(path)}, str(path))
-
-
-def resolve_recipe(
-    recipes: Recipes, name: str, *, method: str, kind: str, task: str = "", overrides: Mapping[str, Any] | None = None
-) -> Recipe:
-    """Resolve every optimisation setting of a run.
-
-    A named recipe may say `extends: other`; within one, `defaults`, then `methods.<method>`, `kinds.<kind>`,
-    `methods_kinds.<method>.<kind>` and `tasks.<task>` apply in this order, and `overrides` last. Each level holds
-    differences only.
-
-    Raises:
-        UnknownName: for a recipe nobody wrote.
-        ConfigError: for a setting that does not exist or has the wrong type.
-    """
-    if name not in recipes.recipes:
-        raise unknown("recipe", name, recipes.recipes, "task_configs/recipes.yaml")
-    chain = [name]
-    while parent := recipes.recipes[chain[-1]].get("extends"):
-        if parent in chain:
-            raise ConfigError(
-                f"task_configs/recipes.yaml: recipe {name!r} extends itself: {' -> '.join([*chain, parent])}"
-            )
-        if parent not in recipes.recipes:
-            raise unknown("recipe", parent, recipes.recipes, f"task_configs/recipes.yaml: {chain[-1]}.extends")
-        chain.append(parent)
-    values: dict[str, Any] = {}
-    for link in reversed(chain):
-        body = recipes.recipes[link]
-        extra = set(body) - {"extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks"}
-        if extra:
-            known = ("extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks")
-            raise unknown("level", sorted(extra)[0], known, f"task_configs/recipes.yaml: {link}")
-        for kind_given in body.get("kinds", {}):
-            if kind_given not in get_args(KindName):
-                raise unknown("kind", kind_given, get_args(KindName), f"task_configs/recipes.yaml: {link}.kinds")
-        for level in (
-            body.get("defaults"),
-            body.get("methods", {}).get(method),
-            body.get("kinds", {}).get(kind),
-            body.get("methods_kinds", {}).get(method, {}).get(kind),
-            body.get("tasks", {}).get(task),
-        ):
-            values.update(level or {})
-    values.update(overrides or {})
-    endless = [field for field, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-    if endless:
-        raise ConfigError(f"recipe {name!r} for {method}/{kind}: {endless[0]} is {values[endless[0]]}; give a number")
-    return decode(Recipe, values, f"recipe {name!r} for {method}/{kind}")

@@ -30,6 +30,13 @@ def folders(function: F) -> F:
     return function
 
 
+checkpoints = click.option(
+    "--checkpoint-every",
+    metavar="TIME|STEPS",
+    help="Between two checkpoints of a run: 10m (the default), 90s, 500steps, or never. A killed run goes on exactly.",
+)
+
+
 def settings_from(options: dict[str, Any]) -> Settings:
     """Take the folder options out of a command's options."""
     return Settings(
@@ -38,6 +45,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         tasks=options.pop("tasks_dir", None),
         device=options.pop("device", None),
         workers=options.pop("workers", 0) or 0,
+        checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
     )
 
 

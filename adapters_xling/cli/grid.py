@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import checkpoints, duration, folders, print_json, print_table, settings_from, size
 from adapters_xling.errors import MissingData, XlingError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def _numbers(value: str | None) -> list[int]:
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of every set.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Runs at a time; one per core when left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print plan or scores as JSON.")
+@checkpoints
 @folders
 def run(grid: str, dry_run: bool, limit: int | None, as_json: bool, **options: Any) -> None:
     """Run GRID (a shipped name or a YAML file): train what is missing, score every cell, write the report.

@@ -13,6 +13,7 @@ from adapters_xling import api
 from adapters_xling.cli.common import (
     Bars,
     assignments,
+    checkpoints,
     codes,
     duration,
     folders,
@@ -27,7 +28,9 @@ from adapters_xling.spec import canonical
 
 
 @click.command()
-@click.argument("task")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.option("--mix", help="How several tasks share the steps: proportional[:CAP], uniform, temperature:T[:CAP].")
+@click.option("--rate", "rates", multiple=True, metavar="TASK=SHARE", help="A task's own share of all steps, e.g. 0.5.")
 @click.option("--method", default="bottleneck", show_default=True, help="full, bottleneck, lora or head.")
 @click.option("--set", "method_sets", multiple=True, metavar="NAME=VALUE", help="A setting of the method, e.g. r=4.")
 @click.option("--backbone", default="xlmr-nano", show_default=True, help="Frozen pretrained encoder.")
@@ -38,12 +41,18 @@ from adapters_xling.spec import canonical
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@checkpoints
 @folders
-def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Train TASK with one method and keep it in the zoo. An entry that exists is not trained again."""
+def train(
+    tasks: tuple[str, ...], method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Train TASK, or a mixture of several, with one method and keep it in the zoo.
+
+    An entry that exists is not trained again; a run that was killed goes on from its last checkpoint.
+    """
     settings = settings_from(options)
     entry = api.train(
-        task,
+        tasks,
         method=method,
         method_settings=assignments(options["method_sets"], "--set"),
         backbone=backbone,
@@ -52,6 +61,8 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
         warm=options["warm"],
         stack=options["stack"],
         seed=seed,
+        mix=options["mix"],
+        rates=assignments(options["rates"], "--rate"),
         settings=settings,
         show_progress=not quiet and not as_json,
     )
@@ -66,6 +77,10 @@ def train(task: str, method: str, backbone: str, seed: int, quiet: bool, as_json
         f"  dev {facts.metric} {facts.dev_score:.1f} (ignoring the input: {facts.chance:.1f}), best at step "
         f"{facts.best_step} of {facts.steps}, {duration(facts.seconds)}"
     )
+    for name, own in facts.tasks.items():
+        click.echo(
+            f"  {name}: {own.metric} {own.dev_score:.1f} (ignoring the input: {own.chance:.1f}), {own.steps} steps"
+        )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
     if not facts.converged:
         click.secho(
@@ -175,7 +190,7 @@ def predict(
         from adapters_xling.tasks import private
 
         zoo = api.open_zoo(settings)
-        spec = api.task(task or zoo.get(zoo.resolve(entry), verify=False).card.run.tasks[0].name, settings)
+        spec = api.task(task or api.answering(zoo.get(zoo.resolve(entry), verify=False)), settings)
         named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
         rows = private.read_inputs(source, spec, columns=named)
         examples = rows.examples
@@ -201,7 +216,7 @@ def _show(texts: list[str], prediction: Any) -> None:
     """Print one prediction for a person."""
     value, detail = prediction.value, dict(prediction.detail)
     shares = detail.pop("probabilities", None)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and shares is not None:
         print_table(("word", "tag", "%"), list(zip(texts[0].split(), value, [100 * s for s in shares], strict=True)))
         return
     if isinstance(value, int):  # a choice: show its text

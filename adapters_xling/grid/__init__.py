@@ -2,13 +2,27 @@
 
 from adapters_xling.grid.estimate import Estimate, estimate, require_room, schedule
 from adapters_xling.grid.execute import Common, Outcome, execute
-from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, expand, grid_path, load_grid, make_run, recipes
+from adapters_xling.grid.mixing import Mix
+from adapters_xling.grid.plan import (
+    Cell,
+    GridSpec,
+    Intermediate,
+    Plan,
+    Target,
+    expand,
+    grid_path,
+    load_grid,
+    make_run,
+    recipes,
+)
 
 __all__ = [
     "Cell",
     "Common",
     "Estimate",
     "GridSpec",
+    "Intermediate",
+    "Mix",
     "Outcome",
     "Plan",
     "Target",

@@ -60,6 +60,8 @@ class Common:
         device: `cpu` or `cuda`; None chooses.
         limit: score only the first rows of every set.
         backbone: folder of a local backbone, which runs and entries name without its path.
+        checkpoint_s: seconds between two checkpoints of a run; 0 for none by time.
+        checkpoint_steps: steps between two; 0 for none by steps.
     """
 
     zoo_root: Path
@@ -70,6 +72,8 @@ class Common:
     device: str | None = None
     limit: int | None = None
     backbone: Path | None = None
+    checkpoint_s: float = 600.0
+    checkpoint_steps: int = 0
 
 
 def execute(
@@ -220,6 +224,9 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
             zoo=zoo,
             data_dir=common.data_dir,
             log_dir=common.runs_dir / "logs",
+            checkpoint_dir=common.runs_dir / "checkpoints",
+            checkpoint_s=common.checkpoint_s,
+            checkpoint_steps=common.checkpoint_steps,
             device=common.device,
             show_progress=False,
             extra_tasks=common.extra_tasks,

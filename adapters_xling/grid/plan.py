@@ -12,14 +12,15 @@ import msgspec
 
 from adapters_xling import methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.grid.mixing import Mix, mixture_of
 from adapters_xling.methods import Method
+from adapters_xling.recipes import Recipes, load_recipes
 from adapters_xling.spec import (
     BackboneId,
     Fresh,
     Frozen,
     Init,
     Name,
-    Recipes,
     Route,
     RunSpec,
     Slot,
@@ -29,10 +30,9 @@ from adapters_xling.spec import (
     Warm,
     decode,
     key,
-    load_recipes,
     read_yaml,
-    resolve_recipe,
 )
+from adapters_xling.tasks.kinds import options
 from adapters_xling.zoo import Zoo
 
 NO_INTERMEDIATE = "none"
@@ -57,12 +57,28 @@ class Target(Frozen, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
+class Intermediate(Frozen, frozen=True):
+    """A mixture as the intermediate step of a grid.
+
+    Attributes:
+        name: what the command line calls it.
+        tasks: its tasks, in no order.
+        mix: ``proportional``, ``proportional:<cap>``, ``uniform``, ``temperature:<T>`` or ``temperature:<T>:<cap>``.
+        rates: task -> share of all steps, for tasks with a rate of their own.
+    """
+
+    name: Name
+    tasks: tuple[Name, ...]
+    mix: str = "proportional"
+    rates: dict[str, float] = {}
+
+
 class GridSpec(Frozen, frozen=True):
     """One experiment: intermediate tasks × target tasks × methods × transfers × seeds on one backbone.
 
     Attributes:
         methods: label -> settings; `method` names the family where the label does not.
-        intermediate: tasks of phase 2; "none" is the run without one.
+        intermediate: tasks of phase 2, or mixtures of them; "none" is the run without one.
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
         floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors).
         overrides: differences to the recipe, for every run of the grid.
@@ -74,7 +90,7 @@ class GridSpec(Frozen, frozen=True):
     backbone: str
     recipe: str
     methods: dict[str, dict[str, Any]]
-    intermediate: tuple[str, ...]
+    intermediate: tuple[Intermediate | str, ...]
     targets: tuple[Target | str, ...]
     transfer: tuple[Literal["warm", "stack"], ...] = ("warm",)
     seeds: tuple[int, ...] = (0,)
@@ -163,12 +179,19 @@ def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> G
         if not wanted:
             continue
         have = getattr(grid, what)
-        names = {(item if isinstance(item, str) else getattr(item, "task", item)): item for item in have or wanted}
+        names = {_named(item): item for item in have or wanted}
         for item in wanted:
             if item not in names:
                 raise unknown(what.rstrip("s"), str(item), map(str, names), str(path))
         changes[what] = {k: have[k] for k in wanted} if isinstance(have, dict) else tuple(names[w] for w in wanted)
     return msgspec.structs.replace(grid, **changes)
+
+
+def _named(item: Any) -> Any:
+    """What the command line calls a target, a mixture, or anything that is its own name."""
+    if isinstance(item, Target):
+        return item.task
+    return item.name if isinstance(item, Intermediate) else item
 
 
 def method_from(label: str, settings: Mapping[str, Any]) -> Method:
@@ -182,7 +205,7 @@ def method_from(label: str, settings: Mapping[str, Any]) -> Method:
 
 
 def make_run(
-    task: TaskSpec,
+    task: TaskSpec | Sequence[TaskSpec],
     method: Method,
     *,
     backbone: BackboneId,
@@ -192,27 +215,48 @@ def make_run(
     route: Route = SLOT,
     seed: int = 0,
     data_dir: Path | None = None,
+    mix: Mix | None = None,
+    backbone_folder: Path | None = None,
 ) -> RunSpec:
     """Put together everything that determines an entry, fully resolved.
+
+    Args:
+        task: what is trained; several tasks make a mixture, in no order.
+        method: training family with its settings.
+        backbone: the frozen encoder's identity.
+        recipe: name of the optimisation settings.
+        overrides: differences to them, for every task.
+        init: how the slot starts.
+        route: what the slot stands on.
+        seed: of initialisation, order and dropout.
+        data_dir: folder of original data files.
+        mix: how several tasks share the steps; in proportion to their rows by default.
+        backbone_folder: folder of a local backbone.
 
     Raises:
         ConfigError: when the method cannot start or run that way, or a setting is wrong.
         MissingData: when the task's rows, whose digest is part of the run, are not at hand.
     """
+    from adapters_xling.model import lm_head_digest  # torch-free
+
+    specs = [task] if isinstance(task, TaskSpec) else sorted(task, key=lambda one: one.name)
     problem = method.supports(init, route)
     if problem:
-        raise ConfigError(f"task {task.name}: {problem}")
-    settings = resolve_recipe(
-        recipes(), recipe, method=method.name, kind=task.kind, task=task.name, overrides=overrides
-    )
+        raise ConfigError(f"task {'+'.join(one.name for one in specs)}: {problem}")
+    if mix is not None and len(specs) < 2:
+        raise ConfigError(f"task {specs[0].name}: a mixture needs two tasks or more; leave --mix and --rate out")
+    settings, mixture = mixture_of(specs, mix or Mix(), recipes(), recipe, method=method.name, overrides=overrides)
+    masked = any(one.kind in options.FROM_LM_HEAD for one in specs)
     return RunSpec(
         backbone=backbone,
-        tasks=(tasks.ref(task, data_dir=data_dir),),
+        tasks=tuple(tasks.ref(one, data_dir=data_dir) for one in specs),
         method=method.spec(),
         recipe=settings,
         init=init,
         route=route,
         seed=seed,
+        mixture=mixture,
+        lm_head=lm_head_digest(backbone, backbone=backbone_folder) if masked else None,
     )
 
 
@@ -233,7 +277,18 @@ def expand(
     plan = Plan(grid)
     targets = [Target(task=t) if isinstance(t, str) else t for t in grid.targets]
 
-    def run_for(task: TaskSpec, method: Method, init: Init, route: Route, seed: int, **more: Any) -> str:
+    local = Path(grid.backbone) if Path(grid.backbone).is_dir() else None
+
+    def run_for(
+        task: TaskSpec | Sequence[TaskSpec],
+        method: Method,
+        init: Init,
+        route: Route,
+        seed: int,
+        *,
+        mix: Mix | None = None,
+        **more: Any,
+    ) -> str:
         run = make_run(
             task,
             method,
@@ -244,6 +299,8 @@ def expand(
             route=route,
             seed=seed,
             data_dir=data_dir,
+            mix=mix,
+            backbone_folder=local,
         )
         plan.runs.setdefault(key(run), run)
         return key(run)
@@ -261,7 +318,11 @@ def expand(
             method.check(family)
             for intermediate in grid.intermediate:
                 parent = None
-                if intermediate != NO_INTERMEDIATE:
+                if isinstance(intermediate, Intermediate):
+                    mixed = [tasks.get(name, extra=extra_tasks) for name in intermediate.tasks]
+                    mix = Mix.parse(intermediate.mix, intermediate.rates)
+                    parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix)
+                elif intermediate != NO_INTERMEDIATE:
                     parent = run_for(tasks.get(intermediate, extra=extra_tasks), method, Fresh(), Slot(), seed)
                 for target, (_, source) in specs.items():
                     if source is None:
@@ -274,7 +335,7 @@ def expand(
                         plan.cells.append(Cell(run_for(source, method, init, route, seed), target))
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
-                more = {"pooling": "mean"} if settings else {}
+                more: dict[str, Any] = {"pooling": "mean"} if settings else {}
                 for target, (_, source) in specs.items():
                     if source is not None:
                         method = methods.resolve("head", settings)

@@ -116,6 +116,13 @@ class Method(ABC):
         """Hidden state the heads read (0: the embeddings' output), or None for the last one."""
         return None
 
+    def unembed(self, encoder: nn.Module, vectors: Tensor) -> Tensor:
+        """Take vectors (…,D) made from the last hidden state back to the space of the token vectors.
+
+        Only what a slot does between the token vectors and the first layer has to be undone (invertible blocks).
+        """
+        return vectors
+
     def backbone_name(self, name: str) -> str | None:
         """Name that a tensor of a rewritten encoder has in the bare backbone, or None for a slot's own tensor.
 

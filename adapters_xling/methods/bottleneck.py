@@ -252,6 +252,13 @@ class Bottleneck(Method):
         invertible = 2 * (h * inverse + inverse + h // 2) if inverse else 0
         return blocks * (weights + h + width) + kronecker * PHM_DIM**3 + invertible
 
+    def unembed(self, encoder: Any, vectors: Tensor) -> Tensor:
+        """Run the active invertible block backwards, as the library's own masked-LM head does."""
+        if not hasattr(encoder, "adapters_config"):
+            return vectors
+        whole = vectors if vectors.dim() == 3 else vectors[None]  # its blocks know batches of token rows only
+        return encoder.invertible_adapters_forward(whole, rev=True).reshape(vectors.shape)
+
     def backbone_name(self, name: str) -> str | None:
         """Leave out the library's second name for the token vectors."""
         return None if name.startswith("prompt_tuning.") else super().backbone_name(name)

@@ -7,7 +7,7 @@ name may carry an argument after a colon: ``accuracy_f1:duplicate``.
 from __future__ import annotations
 
 from .answers import mlqa, normalize_mlqa, normalize_squad, squad, squad2
-from .classes import accuracy, accuracy_f1
+from .classes import accuracy, accuracy_f1, masked_accuracy
 from .mining import best_threshold, candidates, held_out, mining_f1, mining_oracle_f1, pair_f1
 from .rankings import map20, mrr, mrr20, retrieval_accuracy
 from .registry import Metric, Scores, argument, get, kinds, main, metric, names
@@ -28,6 +28,7 @@ __all__ = [
     "kinds",
     "main",
     "map20",
+    "masked_accuracy",
     "metric",
     "mining_f1",
     "mining_oracle_f1",

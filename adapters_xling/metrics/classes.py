@@ -17,6 +17,19 @@ def accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: str) ->
     return {"accuracy": 100.0 * right / len(golds)}
 
 
+@metric(main="masked_accuracy", kinds="mlm")
+def masked_accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
+    """Share of masked tokens that were guessed, over all texts together; predictions are (guess, gold) pairs.
+
+    Raises:
+        DataError: when no token was masked.
+    """
+    pairs = [pair for prediction in predictions for pair in prediction]
+    if not pairs:
+        raise DataError(f"metric 'masked_accuracy' ({language}): no token was masked; are all of them unknown?")
+    return {"masked_accuracy": 100.0 * sum(guess == gold for guess, gold in pairs) / len(pairs)}
+
+
 @metric(main="mean", kinds="sentence", argument="1")
 def accuracy_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str, positive: str) -> Scores:
     """Accuracy, F1 of the `positive` label and their mean (GLUE's score for QQP). The default positive is ``1``.

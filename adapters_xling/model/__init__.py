@@ -18,6 +18,7 @@ from .backbone import (
     load_backbone,
     load_tokenizer,
 )
+from .lm_head import lm_head_digest
 
 if TYPE_CHECKING:
     from .building import bare, build, open_entry
@@ -36,6 +37,7 @@ __all__ = [
     "family_of",
     "fingerprint",
     "is_backbone",
+    "lm_head_digest",
     "load_backbone",
     "load_tokenizer",
     "open_entry",

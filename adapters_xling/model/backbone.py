@@ -49,6 +49,7 @@ class LoadedBackbone:
         family: its architecture.
         row: its row in `backbones.py`, or one made from its configuration for a local folder.
         fingerprint: sha256 over the loaded tensors.
+        folder: where its files lie.
     """
 
     encoder: nn.Module
@@ -57,6 +58,7 @@ class LoadedBackbone:
     family: Family
     row: Backbone
     fingerprint: str
+    folder: Path
 
 
 def backbones_dir() -> Path | None:
@@ -164,7 +166,7 @@ def load_backbone(
         )
     encoder.requires_grad_(False)
     encoder.eval().to(device)
-    return LoadedBackbone(encoder, tokenizer, found, family, row, fingerprint(encoder))
+    return LoadedBackbone(encoder, tokenizer, found, family, row, fingerprint(encoder), folder)
 
 
 def load_tokenizer(name: str, *, zoo: Zoo | None = None) -> Any:
@@ -178,6 +180,11 @@ def load_tokenizer(name: str, *, zoo: Zoo | None = None) -> Any:
     assert folder is not None
     family = _family(_read_config(folder), folder)
     return _class(family.tokenizer_class).from_pretrained(folder, local_files_only=True)
+
+
+def folder_of(wanted: BackboneId, *, zoo: Zoo | None = None, backbone: str | Path | None = None) -> Path:
+    """Folder with exactly the files an identity stands for; arguments and errors as `load_backbone`'s."""
+    return _locate(wanted, zoo=zoo, place=backbone)
 
 
 def fingerprint(encoder: nn.Module, *, backbone_name: Callable[[str], str | None] = str) -> str:

@@ -31,10 +31,12 @@ from adapters_xling.spec import (
     entries,
     key,
 )
+from adapters_xling.tasks.kinds import options
 from adapters_xling.zoo import Entry, Zoo
 
 from .backbone import LoadedBackbone, load_backbone, require_same
 from .core import Model, seed_for
+from .lm_head import start_from_backbone
 from .saving import ENCODER, HEADS, check_probe
 
 
@@ -80,9 +82,10 @@ def build(
     loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone)
     method.check(loaded.family)
     model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
-    if run.recipe.max_length > model.max_positions:
+    longest = max(run.recipe_for(ref.name).max_length for ref in run.tasks)
+    if longest > model.max_positions:
         raise ConfigError(
-            f"recipe.max_length is {run.recipe.max_length}, but backbone {run.backbone.name!r} reads at most "
+            f"recipe.max_length is {longest}, but backbone {run.backbone.name!r} reads at most "
             f"{model.max_positions} tokens; set --with max_length={model.max_positions} (or less)"
         )
     resident = _Resident(loaded, method, zoo)
@@ -98,7 +101,10 @@ def build(
     if warm is not None:
         _prove(loaded, warm, own_route(route, own), method)
     for task in tasks:
+        fresh = task.head_name not in model.head_cards
         model.add_head(task)
+        if fresh and task.kind in options.FROM_LM_HEAD:
+            start_from_backbone(model.head_of(task), loaded.folder, expected=run.lm_head, who=f"run {key(run)}")
     _carry(model, run, warm, zoo)
     return model.eval_mode().to(device)
 

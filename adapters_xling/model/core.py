@@ -5,6 +5,7 @@ Shapes: N encoder rows, T tokens, D hidden size, C outputs of a head.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot
 from adapters_xling.spec import BackboneId, TaskSpec
 from adapters_xling.tasks import kinds
-from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
 from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
@@ -176,11 +177,16 @@ class Model(nn.Module):
             layer, pooling = self.sentences_at(task)
             return self.sentence_vectors(self.encode(batch, layer=layer), batch["attention_mask"], pooling)
         head = self.head_of(task)
-        hidden_NTD = self.encode(batch)
-        if not kind.pooled:
-            return head(hidden_NTD)
-        assert self.pooler is not None
-        return head(self.pooler(pool(hidden_NTD, batch["attention_mask"], self.pooling)))
+        hidden = self.encode(batch)
+        if kind.pooled:
+            assert self.pooler is not None
+            hidden = self.pooler(pool(hidden, batch["attention_mask"], self.pooling))
+        return kind.apply_head(head, hidden, dict(batch), self.tokens())
+
+    def tokens(self) -> TokenOutput:
+        """The encoder's own token vectors as an output layer: the live matrix, so that what is tied stays tied."""
+        vectors = self.encoder.get_submodule(self.family.word_embeddings).weight
+        return TokenOutput(vectors, functools.partial(self.method.unembed, self.encoder))
 
     # --- sentences ----------------------------------------------------------------------------------------------
 
@@ -261,6 +267,7 @@ class Model(nn.Module):
         head = kind.make_head(task, hidden_size=self.hidden_size, dropout=self.dropout)
         if head is None:
             return
+        kind.fit_head(head, num_tokens=len(self.tokens().vectors))
         self.heads[_safe(name)] = initialised(head, self.seed, name).to(self.device)
         self.head_cards[name] = HeadCard(kind=task.kind, labels=task.labels, task=task.name)
         if kind.pooled and self.pooler is None:

@@ -55,7 +55,7 @@ def save_entry(model: Model, run: RunSpec, task: TaskSpec, folder: Path, example
     return {
         "heads": dict(model.head_cards),
         "backbone_fingerprint": model.backbone_fingerprint,
-        "probe": probe(model, task, examples, max_length=run.recipe.max_length),
+        "probe": probe(model, task, examples, max_length=run.recipe_for(task.name).max_length),
         "num_trainable": trainable,
         "num_parameters": sum(p.numel() for p in model.parameters()),
     }

@@ -16,7 +16,7 @@ from adapters_xling.spec import TaskSpec
 
 from . import kinds
 from .examples import Example, Features, Prediction
-from .kinds.base import Batch, Kind
+from .kinds.base import Batch, Kind, TokenOutput
 
 HIDDEN_SIZE = 16
 BATCH_SIZE = 8
@@ -86,7 +86,8 @@ def check_task(
     _check_features(kind, task, examples, features, num_ids=len(tokenizer), max_length=max_length)
     for at in range(0, len(features), BATCH_SIZE):
         part = features[at : at + BATCH_SIZE]
-        _check_batch(kind, task, part, kind.collate(part, pad_id=tokenizer.pad_token_id), examples)
+        batch = kind.collate(part, pad_id=tokenizer.pad_token_id)
+        _check_batch(kind, task, part, batch, examples, num_ids=len(tokenizer))
     lossy = kind.unreachable(features, examples, task)
     excused = {examples[i].id for i in lossy}
     decoded = kind.decode(kind.gold_outputs(features, examples, task), features, examples, task)
@@ -164,7 +165,13 @@ def _malformed(kind: Kind, task: TaskSpec, feature: Features, *, num_ids: int, m
 
 
 def _check_batch(
-    kind: Kind, task: TaskSpec, features: Sequence[Features], batch: Batch, examples: Sequence[Example]
+    kind: Kind,
+    task: TaskSpec,
+    features: Sequence[Features],
+    batch: Batch,
+    examples: Sequence[Example],
+    *,
+    num_ids: int,
 ) -> None:
     """Run the head and the loss on random hidden states."""
     who = f"task {task.name!r}: examples {examples[features[0].example].id!r} to {examples[features[-1].example].id!r}"
@@ -182,7 +189,9 @@ def _check_batch(
     if head is None:
         logits = hidden
     else:
-        logits = kind.shape_logits(head(hidden), batch)
+        kind.fit_head(head, num_tokens=num_ids)
+        tokens = TokenOutput(torch.randn((num_ids, HIDDEN_SIZE), generator=generator), lambda vectors: vectors)
+        logits = kind.shape_logits(kind.apply_head(head, hidden, batch, tokens), batch)
         loss = kind.loss(logits, batch)
         if loss.dim() != 0 or not torch.isfinite(loss):
             raise DataError(f"{who}: the loss must be one finite number, got {loss.tolist()!r}")

@@ -79,14 +79,24 @@ class RetrieveExample:
     group: str = ""
 
 
-Example = SentenceExample | ChoiceExample | TagExample | SpanExample | RetrieveExample
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextExample:
+    """A piece of running text; its own words are its gold."""
+
+    id: str
+    text: str
+    group: str = ""
+
+
+Example = SentenceExample | ChoiceExample | TagExample | SpanExample | RetrieveExample | TextExample
 
 
 class Prediction(NamedTuple):
     """What a model says of one example: the value a metric compares with the gold, and details for people.
 
-    `value` is a label (sentence), an index (choice), a tuple of tags (tag), a string (span), or a tuple of
-    (corpus id, score) pairs (retrieve). `detail` holds probabilities or scores, JSON-able.
+    `value` is a label (sentence), an index (choice), a tuple of tags (tag), a string (span), a tuple of (corpus id,
+    score) pairs (retrieve), or a tuple of (guessed token, gold token) pairs (mlm). `detail` holds probabilities or
+    scores, JSON-able.
     """
 
     id: str

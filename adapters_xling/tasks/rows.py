@@ -32,6 +32,7 @@ from adapters_xling.tasks.examples import (
     SentenceExample,
     SpanExample,
     TagExample,
+    TextExample,
 )
 
 VERSION = 2
@@ -379,3 +380,10 @@ def _retrieve(raw: Raw, identifier: str, context: Context) -> Example:
     matches = tuple(map(str, raw.values.get("matches", ())))
     group = str(raw.values.get("group") or identifier)
     return RetrieveExample(id=identifier, text=text, side=side, matches=matches, group=group)
+
+
+@converter("mlm")
+def _running_text(raw: Raw, identifier: str, context: Context) -> Example:
+    text = context.text(raw, "text", ("text", "sentence", "line")) or ""
+    group = context.get(raw, "group", ("group",), required=False)
+    return TextExample(id=identifier, text=text, group=str(group if group not in (None, "") else text))

@@ -10,6 +10,7 @@ from adapters_xling.zoo.card import (
     HeadCard,
     Probe,
     Provenance,
+    TaskTraining,
     Training,
 )
 from adapters_xling.zoo.files import file_digest, safetensors_problem
@@ -30,6 +31,7 @@ __all__ = [
     "HeadCard",
     "Probe",
     "Provenance",
+    "TaskTraining",
     "Training",
     "Zoo",
     "ZooWarning",

@@ -64,8 +64,35 @@ class Probe(Frozen, frozen=True):
             raise ValueError(f"a probe needs one output per input, found {len(self.outputs)} for {len(self.inputs)}")
 
 
+class TaskTraining(Frozen, frozen=True):
+    """How one task of a mixture fared.
+
+    Attributes:
+        rate: share of the steps it was meant to have.
+        steps: steps that were its own.
+        examples: training rows there were.
+        metric: name of its dev metric.
+        dev_score: that metric at the step whose weights were kept, in percent.
+        chance: what ignoring the input scores on the same dev rows, in percent.
+        converged: whether the score is clearly above chance.
+        dev_curve: (step, dev score in percent) in order.
+    """
+
+    rate: float
+    steps: Number
+    examples: Number
+    metric: str
+    dev_score: float
+    chance: float
+    converged: bool
+    dev_curve: tuple[tuple[int, float], ...] = ()
+
+
 class Training(Frozen, frozen=True):
     """How the training went. Fields can be read by name (`training["metric"]`) as well.
+
+    Of a mixture `metric` is ``mean``: dev score and chance are means over the tasks that select, and `converged` says
+    that none of these stayed at chance.
 
     Attributes:
         steps: optimiser steps taken.
@@ -82,6 +109,7 @@ class Training(Frozen, frozen=True):
         dev_curve: (step, dev score in percent) in order.
         losses: (step, mean training loss) in order; null where the loss was not a finite number.
         device: type of the device it ran on (`cpu`, `cuda`); null where that was not noted.
+        tasks: of a mixture, each task by name; empty for one task.
     """
 
     steps: Number
@@ -98,6 +126,7 @@ class Training(Frozen, frozen=True):
     dev_curve: tuple[tuple[int, float], ...] = ()
     losses: tuple[tuple[int, float | None], ...] = ()
     device: str | None = None
+    tasks: dict[str, TaskTraining] = {}
 
     def __post_init__(self) -> None:
         if any(loss is not None and not math.isfinite(loss) for _, loss in self.losses):

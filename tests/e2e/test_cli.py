@@ -57,6 +57,10 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
         (["trian"], "Did you mean 'train'"),
         (["train", "mini-pso"], "Did you mean 'mini-pos'"),
         (["train", "mini-pos", "--method", "loar"], "Did you mean 'lora'"),
+        (["train", "mini-pos", "--mix", "uniform"], "two tasks or more"),
+        (["train", "mini-pos", "mini-nli", "--mix", "unifrom"], "Did you mean 'uniform'"),
+        (["train", "mini-pos", "mini-nli", "--rate", "mini-ner=0.5"], "unknown task with a rate 'mini-ner'"),
+        (["train", "mini-pos", "--checkpoint-every", "often"], "give a time or a number of steps"),
         (["train", "mini-pos", "--method", "lora", "--set", "ranc=4"], "unknown setting of method 'lora' 'ranc'"),
         (["train", "mini-pos", "--method", "lora", "--set", "r=0"], "valid is a rank of 1 or more"),
         (["train", "mini-pos", "--with", "learning_rat=1"], "Did you mean 'learning_rate'"),
@@ -143,6 +147,25 @@ def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str]
     assert weights.name in err
     for name in (child, first["key"]):
         assert xling("zoo", "rm", name, capsys=capsys)[0] == 0
+
+
+def test_a_mixture_says_how_each_task_fared_and_asks_which_head_answers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ["--runs", str(tmp_path)]
+    tasks = ["mini-nli", "mini-pos", "mini-mlm", "--rate", "mini-mlm=0.5", "--mix", "uniform"]
+    code, out, _ = xling(
+        "train", *tasks, "--method", "lora", *SHORT, "--checkpoint-every", "2steps", *where, capsys=capsys
+    )
+    assert code == 0
+    key = out.splitlines()[0]
+    assert key.startswith("mini-mlm-mini-nli-mini-pos-lora-fresh-xlmr-nano-s0-")
+    assert "mini-mlm: masked_accuracy" in out
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    code, _, err = xling("predict", key, "Anna sleeps.", *where, capsys=capsys)
+    assert code == 2
+    assert "name one of these tasks (--task)" in err
+    assert xling("predict", key, "Anna sleeps .", "--task", "mini-pos", *where, capsys=capsys)[0] == 0
 
 
 GRID = """

@@ -27,16 +27,20 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tag-full": ("mini-pos", "full", {}),
     "tag-head": ("mini-pos", "head", {}),
     "tag-bottleneck": ("mini-pos", "bottleneck", {"reduction_factor": 4}),
+    "mlm": ("mini-mlm", "full", {}),
+    "mixture": ("mini-nli+mini-mlm+mini-pos", "lora", {}),
 }
+"""Name -> task (several joined by ``+``), method, its settings."""
 
 
 def curve(case: str, folder: Path) -> list[float]:
     """Train a case for five steps and return its losses."""
-    task_name, method, settings = CASES[case]
+    names, method, settings = CASES[case]
     torch.set_num_threads(1)
     backbone = write_backbone(folder / "backbone")
+    specs = [tasks.get(name) for name in names.split("+")]
     run = make_run(
-        tasks.get(task_name),
+        specs[0] if len(specs) == 1 else specs,
         resolve(method, settings),
         backbone=backbone_id(str(backbone)),
         recipe="nano",

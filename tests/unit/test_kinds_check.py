@@ -19,6 +19,7 @@ from adapters_xling.tasks.examples import (
     SentenceExample,
     SpanExample,
     TagExample,
+    TextExample,
 )
 from tests.unit.tiny import tiny_tokenizer
 
@@ -69,6 +70,7 @@ TASKS: dict[str, tuple[TaskSpec, list[Example]]] = {
         [RetrieveExample(id=f"q{i}", text=f"cat {i}", side="query", matches=(f"c{i}",)) for i in range(9)]
         + [RetrieveExample(id=f"c{i}", text=f"Hund {i}", side="corpus") for i in range(9)],
     ),
+    "mlm": (spec("mlm", "masked_accuracy"), [TextExample(id=f"m{i}", text=CONTEXT) for i in range(9)]),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from adapters_xling import recipes as recipes_module
 from adapters_xling import spec
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.paths import task_configs_dir
@@ -16,8 +17,8 @@ BACKBONE = spec.BackboneId(name="xlmr-nano", repo="xlmr-nano", revision=None, di
 
 
 def recipe(**changes: Any) -> spec.Recipe:
-    recipes = spec.load_recipes(task_configs_dir() / "recipes.yaml")
-    return spec.resolve_recipe(recipes, "nano", method="lora", kind="tag", overrides=changes)
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
+    return recipes_module.resolve_recipe(recipes, "nano", method="lora", kind="tag", overrides=changes)
 
 
 def run(**changes: Any) -> spec.RunSpec:
@@ -129,22 +130,22 @@ def test_a_wrong_type_names_the_field() -> None:
 
 
 def test_an_unknown_recipe_offers_the_closest() -> None:
-    recipes = spec.load_recipes(task_configs_dir() / "recipes.yaml")
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
     with pytest.raises(UnknownName, match="Did you mean 'nano'"):
-        spec.resolve_recipe(recipes, "nanno", method="lora", kind="tag")
+        recipes_module.resolve_recipe(recipes, "nanno", method="lora", kind="tag")
 
 
 def test_recipes_that_extend_one_another_in_a_circle_are_refused() -> None:
-    recipes = spec.Recipes(recipes={"a": {"extends": "b"}, "b": {"extends": "a"}})
+    recipes = recipes_module.Recipes(recipes={"a": {"extends": "b"}, "b": {"extends": "a"}})
     with pytest.raises(ConfigError, match="a -> b -> a"):
-        spec.resolve_recipe(recipes, "a", method="lora", kind="tag")
+        recipes_module.resolve_recipe(recipes, "a", method="lora", kind="tag")
 
 
 def test_later_levels_of_a_recipe_win() -> None:
-    recipes = spec.load_recipes(task_configs_dir() / "recipes.yaml")
-    full = spec.resolve_recipe(recipes, "paper", method="full", kind="span")
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
+    full = recipes_module.resolve_recipe(recipes, "paper", method="full", kind="span")
     assert (full.learning_rate, full.max_length, full.batch_size) == (1e-5, 384, 16)
-    assert spec.resolve_recipe(recipes, "paper", method="lora", kind="span").learning_rate == 1e-4
+    assert recipes_module.resolve_recipe(recipes, "paper", method="lora", kind="span").learning_rate == 1e-4
 
 
 def test_parents_are_those_of_init_and_route_once_each() -> None:

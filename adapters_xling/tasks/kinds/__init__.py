@@ -17,6 +17,7 @@ _KINDS = {
     "tag": "tag:Tag",
     "span": "span:Span",
     "retrieve": "retrieve:Retrieve",
+    "mlm": "mlm:MaskedText",
 }
 
 __all__ = ["get", "names"]

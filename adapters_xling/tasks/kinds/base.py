@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,18 @@ IGNORE = -100
 
 Batch = dict[str, Tensor]
 """Always `input_ids` (N,T) and `attention_mask` (N,T); `labels` where the examples have gold; more by kind."""
+
+
+class TokenOutput(NamedTuple):
+    """The backbone's token vectors as an output layer.
+
+    Attributes:
+        vectors: the live token matrix (V,D), one row per token of the vocabulary.
+        unembed: takes vectors (…,D) back to the space of the token vectors, where a method changed that space.
+    """
+
+    vectors: Tensor
+    unembed: Callable[[Tensor], Tensor]
 
 
 class Kind(ABC):
@@ -90,6 +102,18 @@ class Kind(ABC):
 
         The head maps (N,D) when `pooled`, else (N,T,D), to its output.
         """
+
+    def fit_head(self, head: nn.Module, *, num_tokens: int) -> None:
+        """Finish a new head whose outputs are tokens of the vocabulary; most heads need nothing."""
+        return
+
+    def apply_head(self, head: nn.Module, hidden: Tensor, batch: Batch, tokens: TokenOutput) -> Tensor:
+        """Run the head over the encoder's output: (N,D) when `pooled`, else (N,T,D)."""
+        return head(hidden)
+
+    def redraw(self, features: Sequence[Features], tokenizer: Any, task: TaskSpec, *, seed: int) -> Sequence[Features]:
+        """Change rows each time training draws them (masking), the same way for the same seed. By default nothing."""
+        return features
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -22,7 +22,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "impossible": False,
     },
     "retrieve": {"mode": "nearest", "top_k": 1, "neighbours": 4, "layer": -1, "pooling": ""},
+    "mlm": {"mask_rate": 0.15, "masked": 0.8, "replaced": 0.1},
 }
+
+COMPANIONS = frozenset({"mlm"})
+"""Kinds whose tasks are there to help others: beside another task they neither select its weights nor its recipe."""
+
+FROM_LM_HEAD = frozenset({"mlm"})
+"""Kinds whose fresh head takes the backbone's pretrained masked-LM head."""
 
 LATER: dict[tuple[str, str], Any] = {("retrieve", "layer"): -1, ("retrieve", "pooling"): ""}
 """(kind, option) -> value that reproduces the behaviour before the option existed; left out of what is hashed at that

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from adapters_xling.errors import DataError, unknown
 from adapters_xling.tasks.rows import OPTIONS, Raw
 
-_MODULES = ("table", "linked", "conll", "ccgbank", "squad", "answers", "bitext", "mentions")
+_MODULES = ("table", "linked", "conll", "ccgbank", "squad", "answers", "bitext", "mentions", "plain")
 
 
 class Read(Protocol):

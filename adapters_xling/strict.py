@@ -1,0 +1,99 @@
+"""Typed data that is read strictly: its base class, YAML whose keys are unique, and plain data turned into it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from .errors import ConfigError, unknown
+
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all spec data: immutable, compared by value, strict about fields."""
+
+
+S = TypeVar("S")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]+)`(?: - at `\$?([^`]*)`)?")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error instead of a silent override."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(child, deep=True) for child, _ in node.value]
+    twice = next((k for i, k in enumerate(keys) if k in keys[:i]), None)
+    if twice is not None:
+        raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
+    return {k: loader.construct_object(child, deep=True) for k, (_, child) in zip(keys, node.value, strict=True)}
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# Language codes: `no` must not turn into False.
+_UniqueKeys.yaml_implicit_resolvers = {
+    first: [(tag, exp) for tag, exp in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one YAML file of plain data.
+
+    Raises:
+        ConfigError: with file, line and reason when it cannot be parsed or decoded.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as err:
+        mark = getattr(err, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{place}: not valid YAML: {getattr(err, 'problem', None) or err}") from err
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{path}: not UTF-8 (byte {err.start}): save the file as UTF-8") from err
+    except OSError as err:
+        raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
+
+
+def decode(cls: type[S], data: Any, where: str) -> S:
+    """Turn plain data into spec data, strictly.
+
+    Args:
+        cls: the class wanted.
+        data: what YAML or JSON gave.
+        where: file (and place in it) for the error message.
+
+    Raises:
+        ConfigError: naming file and field, with the closest valid field.
+    """
+    try:
+        return msgspec.convert(data, cls)
+    except msgspec.ValidationError as err:
+        found = _UNKNOWN_FIELD.search(str(err))
+        if found:
+            name, path = found.group(1), (found.group(2) or "").strip(".")
+            place = f"{where}: {path + '.' if path else ''}{name}"
+            raise ConfigError(f"{place} is not a field. {unknown('field', name, _fields_anywhere(cls))}") from err
+        text = re.sub(r" - at `\$\.?([^`]*)`", r" (field `\1`)", str(err))
+        raise ConfigError(f"{where}: {text}") from err
+
+
+def _fields_anywhere(cls: Any, seen: frozenset[Any] = frozenset()) -> set[str]:
+    """Field names of a spec class and of every spec class inside it."""
+    if cls in seen:
+        return set()
+    if isinstance(cls, type) and issubclass(cls, msgspec.Struct):
+        names: set[str] = set()
+        for field in msgspec.structs.fields(cls):
+            names |= {field.name} | _fields_anywhere(field.type, seen | {cls})
+        return names
+    return set().union(*(_fields_anywhere(arg, seen) for arg in get_args(cls))) if get_args(cls) else set()

@@ -1,0 +1,46 @@
+"""What a person may say about checkpoints, and which head answers when none is named."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from adapters_xling import api
+from adapters_xling.errors import ConfigError
+from adapters_xling.zoo import HeadCard
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("10m", (600.0, 0)),
+        ("90s", (90.0, 0)),
+        ("1.5h", (5400.0, 0)),
+        ("500steps", (0.0, 500)),
+        ("1 step", (0.0, 1)),
+        ("never", (0.0, 0)),
+    ],
+)
+def test_intervals_are_times_or_steps(text: str, interval: tuple[float, int]) -> None:
+    assert api.Settings(checkpoint_every=text).checkpoint_interval == interval
+
+
+@pytest.mark.parametrize("text", ["", "10", "0s", "0steps", "1.5steps", "10 minutes", "-5s", "often"])
+def test_other_intervals_are_refused_with_the_forms(text: str) -> None:
+    with pytest.raises(ConfigError, match="90s, 10m, 1h, 500steps"):
+        _ = api.Settings(checkpoint_every=text).checkpoint_interval
+
+
+def entry(**kinds: str) -> Any:
+    heads = {name: HeadCard(kind=kind, labels=(), task=name) for name, kind in kinds.items()}  # type: ignore[arg-type]
+    run = SimpleNamespace(tasks=[SimpleNamespace(name="first")])
+    return SimpleNamespace(key="k", card=SimpleNamespace(heads=heads, run=run))
+
+
+def test_the_only_head_answers_and_among_several_one_must_be_named() -> None:
+    assert api.answering(entry(qa="span", texts="mlm")) == "qa"
+    assert api.answering(entry(texts="mlm")) == "first"
+    with pytest.raises(ConfigError, match="has heads for nli, pos"):
+        api.answering(entry(nli="sentence", pos="tag", texts="mlm"))
