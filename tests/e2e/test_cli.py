@@ -263,17 +263,17 @@ def test_a_failed_run_blocks_its_children_and_nothing_else(capsys: pytest.Captur
         "dev_examples: 10", "dev_examples: 10, clip_norm: 0"
     )
     grid = grid_file(tmp_path, text)
-    import adapters_xling.training as training
+    from adapters_xling.training import loop
 
-    original = training._loop
+    original = loop._Loop.run_to_end
 
-    def fails_for_lora_on_nli(run: Any, *rest: Any) -> Any:
-        if run.method.name == "lora" and run.task == "mini-nli":
+    def fails_for_lora_on_nli(self: Any, **how: Any) -> None:
+        if self.run.method.name == "lora" and self.run.task == "mini-nli":
             raise RuntimeError("planted failure")
-        return original(run, *rest)
+        original(self, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_loop", fails_for_lora_on_nli)
+        patch.setattr(loop._Loop, "run_to_end", fails_for_lora_on_nli)
         code, out, err = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
     assert code == 2
     assert "planted failure" in err
