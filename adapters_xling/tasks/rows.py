@@ -11,7 +11,6 @@ Options that every converter understands (`options` of a source):
   labels       raw label -> label of the task; labels that are not listed stand for themselves
   drop_labels  labels that mean "no gold" by the data's own documentation (SNLI's ``-``): dropped and counted
   drop_texts   placeholders for a missing text (PAWS-X's ``NS``): dropped and counted, unless no gold is wanted
-  id_prefix    rows whose id begins otherwise are another language's (TyDiQA): dropped and counted
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from adapters_xling import languages
 from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import (
@@ -38,7 +36,7 @@ from adapters_xling.tasks.examples import (
 VERSION = 2
 """Raise when the same raw row would become another example: it enters every task's digest."""
 
-OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts", "id_prefix"})
+OPTIONS = frozenset({"columns", "values", "labels", "drop_labels", "drop_texts"})
 
 UNSEEN = "<unseen>"
 """Label of tags that the rows a tag set was read off do not have (`TaskSpec.labels_from`)."""
@@ -191,9 +189,6 @@ def convert(raw: Raw, identifier: str, context: Context) -> Example:
     if context.task.kind not in _CONVERTERS:
         raise unknown("kind with a row converter", context.task.kind, _CONVERTERS)
     given = context.get(raw, "id", ("id",), required=False)
-    prefix = context.options.get("id_prefix")
-    if prefix and not str(given).startswith(languages.fill(prefix, context.language) if context.language else prefix):
-        raise Reject(f"id does not begin with {prefix!r}: another language's row")
     return _CONVERTERS[context.task.kind](raw, str(given) if given not in (None, "") else identifier, context)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hub.worlds import ABSENT, HUB  # isort: skip - first: it sets HF_ENDPOINT
+from tests.hub.sets import ABSENT, HUB  # isort: skip - first: it sets HF_ENDPOINT
 
 import io
 import time

@@ -175,7 +175,7 @@ def _answers(language: str) -> str:
                         "qas": [
                             {
                                 "id": f"q{number}",
-                                "question": "who ran ?",
+                                "question": f"who ran {number} ?",
                                 "answers": [{"text": "two", "answer_start": context.index("two")}],
                             }
                         ],

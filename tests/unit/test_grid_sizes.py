@@ -119,9 +119,9 @@ def test_generated_sets_have_their_known_size_in_every_language() -> None:
 
 
 def test_a_set_on_the_hub_is_guessed_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    from adapters_xling.tasks import hub_rows
+    from adapters_xling import hub_files
 
-    monkeypatch.setattr(hub_rows, "why_not", lambda: "")
+    monkeypatch.setattr(hub_files, "why_not", lambda: "")
     source = {"type": "hub", "repo": "some/where", "reader": "table", "splits": {"test": "test"}}
     mine = decode(
         TaskSpec,
