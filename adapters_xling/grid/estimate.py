@@ -143,7 +143,7 @@ def schedule(seconds: Mapping[str, float], parents: Mapping[str, Sequence[str]],
     Of the ready jobs those go first that others stand on. A parent that is not among the jobs is there already.
 
     >>> schedule({"a": 3, "b": 2, "c": 2, "a child": 3}, {"a child": ["a"]}, workers=2)
-    7
+    6.0
     """
     waits = {name: sum(parent in seconds for parent in parents.get(name, ())) for name in seconds}
     children: dict[str, list[str]] = {}
