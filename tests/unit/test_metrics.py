@@ -24,7 +24,7 @@ def test_every_metric_shows_a_key_that_it_returns() -> None:
         "choice": ([1, 0], [1, 0]),
         "tag": ([("B-PER", "O")], [("B-PER", "O")]),
         "span": ([("a cat",)], ["cat"]),
-        "mlm": ([None], [((5, 5), (6, 6))]),
+        "mlm": ([(5, 6)], [((5, 5), (6, 6))]),
         # ids whose halves differ, so that mining_f1 has gold on both sides
         "retrieve": (
             [(f"q{i}", (f"c{i}",)) for i in range(20)],

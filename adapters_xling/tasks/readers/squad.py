@@ -14,7 +14,7 @@ from . import reader
 from .table import parse
 
 
-@reader("squad", options=("empty_is_impossible",))
+@reader("squad", options=("empty_is_impossible", "id_prefix"))
 def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read questions with their paragraph; a row's number counts questions.
 
