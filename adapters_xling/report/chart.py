@@ -157,7 +157,7 @@ def cost_quality(results: Results) -> Chart | None:
     bottom = (
         max(0.0, math.floor((min(values) - 3) / 10) * 10) if min(values) >= 0 else math.floor(min(values) / 10) * 10.0
     )
-    top = math.ceil((max(values) + 3) / 10) * 10
+    top = max(math.ceil(max(values) / 10) * 10, min(100, math.ceil((max(values) + 3) / 10) * 10))
 
     def x(size: float) -> float:
         return round(LEFT + (math.log10(size) - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
