@@ -6,9 +6,9 @@ sentence-number table (a sentence keeps its number in all its translations) mixe
 masked on one side only, so the other side can be copied from; a small contrastive term on a middle layer keeps
 translations close; matrices are trained with Muon.
 
-    python scripts/pretrain_nano.py --minutes 75 --out zoo/xlmr-nano --checkpoint-dir CACHE --data-dir DATA
+    python scripts/pretrain_nano.py --minutes 120 --out zoo/xlmr-nano --checkpoint-dir CACHE --data-dir DATA
     python scripts/pretrain_nano.py ... --resume            # goes on after a stop
-    python scripts/pretrain_nano.py ... --resume --minutes 120   # a longer budget: from the checkpoint before the decay
+    python scripts/pretrain_nano.py ... --resume --minutes 240   # a longer budget: from the checkpoint before the decay
 """
 
 from __future__ import annotations

@@ -21,6 +21,20 @@ def pair_f1(golds: AbstractSet[Any], predictions: AbstractSet[Any]) -> Scores:
     return f1_scores(len(golds & predictions), len(predictions), len(golds))
 
 
+@metric(main="f1", kinds="retrieve")
+def kept_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
+    """`pair_f1` of mined pairs as they stand, after a threshold that was chosen on other rows; a pair counts once.
+
+    Raises:
+        DataError: when there is no gold pair: F1 does not exist.
+    """
+    gold = {(query, match) for query, matches in golds for match in matches}
+    found = {(query, hit[0]) for (query, _), hits in zip(golds, predictions, strict=True) for hit in hits}
+    if not gold:
+        raise DataError(f"metric 'kept_f1' ({language}): none of the {len(golds)} queries has a gold pair")
+    return pair_f1(gold, found)
+
+
 def best_threshold(scores: Sequence[float], correct: Sequence[bool], *, num_gold: int) -> tuple[float, float]:
     """Threshold that maximises F1 over scored candidate pairs, and that F1 in percent.
 

@@ -339,10 +339,6 @@ class Model(nn.Module):
                 module.train()
         return self
 
-    def train_mode(self) -> Model:
-        """Same as ``train(True)``."""
-        return self.train(True)
-
     def eval_mode(self) -> Model:
         """Same as ``train(False)``."""
         return self.train(False)

@@ -270,20 +270,3 @@ def _by_text(rows: Sequence[RetrieveExample], indices: Sequence[int]) -> tuple[l
         if at != i:
             twins.setdefault(at, [at]).append(i)
     return list(first.values()), twins
-
-
-@metrics.metric(main="f1", kinds="retrieve")
-def kept_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> metrics.Scores:
-    """F1 over mined pairs as they stand, after a threshold that was chosen on other rows; a pair counts once.
-
-    Raises:
-        DataError: when there is no gold pair: F1 does not exist.
-    """
-    gold = {(query, match) for query, matches in golds for match in matches}
-    found = {(query, hit[0]) for (query, _), hits in zip(golds, predictions, strict=True) for hit in hits}
-    if not gold:
-        raise DataError(f"metric 'kept_f1' ({language}): none of the {len(golds)} queries has a gold pair")
-    right = len(gold & found)
-    precision = 100.0 * right / len(found) if found else 0.0
-    recall = 100.0 * right / len(gold)
-    return {"f1": 200.0 * right / (len(gold) + len(found)), "precision": precision, "recall": recall}
