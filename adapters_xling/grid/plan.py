@@ -84,6 +84,7 @@ class GridSpec(Frozen, frozen=True):
         overrides: differences to the recipe, for every run of the grid.
         languages: evaluation languages; null means all of each task's.
         warning: a sentence that is printed with every table.
+        published: rows of `task_configs/published.yaml` that the report shows in a section of their own; null for none.
     """
 
     title: str
@@ -98,6 +99,7 @@ class GridSpec(Frozen, frozen=True):
     overrides: dict[str, Any] = {}
     languages: tuple[str, ...] | None = None
     warning: str = ""
+    published: Name | None = None
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,14 @@ class Plan:
         runs: key -> run, parents before children.
         cells: what to score once the runs exist.
         floors: targets whose majority prediction is scored.
+        mixtures: key of a mixture's run -> the name the grid gives it.
     """
 
     grid: GridSpec
     runs: dict[str, RunSpec] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
+    mixtures: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -322,6 +326,7 @@ def expand(
                     mixed = [tasks.get(name, extra=extra_tasks) for name in intermediate.tasks]
                     mix = Mix.parse(intermediate.mix, intermediate.rates)
                     parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix)
+                    plan.mixtures.setdefault(parent, intermediate.name)
                 elif intermediate != NO_INTERMEDIATE:
                     parent = run_for(tasks.get(intermediate, extra=extra_tasks), method, Fresh(), Slot(), seed)
                 for target, (_, source) in specs.items():
