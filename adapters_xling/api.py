@@ -513,12 +513,22 @@ def render_report(folder: Path) -> dict[str, Path]:
     return report.write(scores, folder, info=info, facts=facts)
 
 
-def summary(folder: Path) -> str:
-    """The table of a finished grid, as text for a terminal."""
+def report_text(folder: Path, format: str) -> str:
+    """The report of a finished grid in one format (`html`, `markdown`, `latex`, `csv`, `text`), as text.
+
+    Raises:
+        MissingData: when the folder holds no scores.
+        UnknownName: for another format.
+    """
     from adapters_xling import report
 
     info, facts = report.decode_info(folder / "info.json")
-    return report.text_table(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+    return report.render(format, report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+
+
+def summary(folder: Path) -> str:
+    """The table of a finished grid, as text for a terminal."""
+    return report_text(folder, "text").rstrip("\n")
 
 
 def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:

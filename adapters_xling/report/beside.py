@@ -17,8 +17,8 @@ NOTE = (
     "are no bar to reach."
 )
 LEAD = (
-    "Means over all languages of a task, the source language among them, as benchmarks have it; so the rows of this report "
-    "differ from its zero-shot means. A row that lacks a language has no mean here."
+    "Means over all languages of a task, the source language among them, as benchmarks have it; so the rows of this "
+    "report differ from its zero-shot means. A row that lacks a language has no mean here."
 )
 
 _Published = tuple[PublishedRow, tuple[Figure, ...]]
@@ -37,8 +37,8 @@ def published_section(results: Results, info: RunInfo) -> Section | None:
     targets = [target for target in results.targets if target.task in info.all_languages]
     sheets = _sheets(results, info, table, rows, targets)
     nothing = (
-        f"No row of {table.title!r} shares a task, metric and split with scores of this report that are over all rows and "
-        "languages, so none is shown."
+        f"No row of {table.title!r} shares a task, metric and split with scores of this report that are over all rows "
+        "and languages, so none is shown."
     )
     return Section(
         "published",
@@ -61,7 +61,9 @@ def _sheets(
     means = {target: parts for target, parts in means.items() if any(part.complete for part in parts.values())}
     sheets = []
     if means:
-        columns = [Column(target_name(results, t) if t in results.headline else f"{t.task} ({t.metric})") for t in means]
+        columns = [
+            Column(target_name(results, t) if t in results.headline else f"{t.task} ({t.metric})") for t in means
+        ]
         theirs = _theirs(rows, [(target, "") for target in means])
         ours = [
             _ours(results, system, [part if (part := means[t][system]).complete else None for t in means])

@@ -192,7 +192,8 @@ def cost_quality(results: Results, axis: Axis = PARAMETERS) -> Chart | None:
             num, name = names.index(method_name(results, system)), method_name(results, system)
             label = intermediate_name(results, system)
             words = f"after {label}" if system.has_intermediate else "no intermediate task"
-            title = f"{name}, {words}: {average_text(results.overall(system))}, {quantity(size, unit=axis.unit)} {axis.words}"
+            cost = f"{quantity(size, unit=axis.unit)} {axis.words}"
+            title = f"{name}, {words}: {average_text(results.overall(system))}, {cost}"
             shape = SHAPES[num % len(SHAPES)]
             at = (x(size), y(mean), label_x, round(labels_y[row], 1) if row in labels_y else None)
             points.append(Point(*at, name, label, title, shape, num % COLOURS, system.has_intermediate))

@@ -62,9 +62,7 @@ def in_use(keys: Iterable[str], results: Results) -> tuple[str, ...]:
     return _closure(keys, results, lambda fact: fact.stands_on)
 
 
-def _closure(
-    keys: Iterable[str], results: Results, more: Callable[[EntryFacts], Sequence[str]]
-) -> tuple[str, ...]:
+def _closure(keys: Iterable[str], results: Results, more: Callable[[EntryFacts], Sequence[str]]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     todo = list(keys)
     while todo:
@@ -166,7 +164,9 @@ def _bytes(fact: EntryFacts) -> float | None:
     return fact.num_bytes
 
 
-def _sum(facts: Sequence[EntryFacts], value: Callable[[EntryFacts], float | None]) -> tuple[float | None, tuple[str, ...]]:
+def _sum(
+    facts: Sequence[EntryFacts], value: Callable[[EntryFacts], float | None]
+) -> tuple[float | None, tuple[str, ...]]:
     """Sum of what is known, and how many entries that is where it is not all; None when no entry says."""
     known = [found for fact in facts if (found := value(fact)) is not None]
     hole = () if len(known) == len(facts) else (f"({len(known)}/{len(facts)})",)

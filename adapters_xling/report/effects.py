@@ -22,16 +22,16 @@ from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, She
 LEAST_SCALE = 5
 """Points at which a Δ has the deepest colour when none is larger, so that noise does not look like an effect."""
 
-LEAD = (
-    "Zero-shot mean after an intermediate task minus the same method's without one, seeds paired, in points. Blue is a "
-    "gain, orange a loss; white is no change."
-)
+LEAD = "Zero-shot mean after an intermediate task minus the same method's without one, seeds paired, in points."
 
 
 def effect_section(results: Results) -> Section | None:
     """Put a heat map per method together; None when nothing was compared."""
     groups = [
-        (method, [system for system in rows if any(_delta(results, t, system).mean is not None for t in results.headline)])
+        (
+            method,
+            [system for system in rows if any(_delta(results, t, system).mean is not None for t in results.headline)],
+        )
         for method, rows in groupby(results.contenders, key=lambda system: system[:3])
     ]
     groups = [(method, rows) for method, rows in groups if rows]
@@ -55,7 +55,7 @@ def effect_section(results: Results) -> Section | None:
                 "",
                 columns,
                 (tuple(body), (overall,)) if len(body) > 1 else (tuple(body),),
-                legend=("diverging", f"−{scale} → +{scale} points"),
+                legend=("diverging", f"−{scale} (loss) → +{scale} points (gain)"),
             )
         )
     return Section("effects", "Effect of the intermediate task", tuple(sheets), lead=LEAD)

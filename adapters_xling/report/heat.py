@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters_xling.report.cells import Cell, System, Target
@@ -32,9 +33,9 @@ def score_map(results: Results, target: Target, id_: str) -> Sheet:
                 cells = [_heat(row.get(code), code, results.floor_value(target, code)) for code in codes]
                 body.append(_map_row(results, system, mean_item(results.zero_shot_mean(target, system)), cells))
         bodies.append(tuple(body))
-    lead = f"{target.metric} on {target.split}, in percent, by language; hover a code for its name."
+    lead = f"{target.metric} on {target.split}, in percent, by language."
     ramp = ("heat", "majority or chance → 100")
-    return Sheet(id_, "By language", lead, _columns(results, target), tuple(bodies), legend=ramp, is_map=True)
+    return _sheet(results, target, Sheet(id_, "By language", lead, (), (), legend=ramp, is_map=True), bodies)
 
 
 def delta_map(results: Results, target: Target, id_: str) -> Sheet | None:
@@ -53,20 +54,24 @@ def delta_map(results: Results, target: Target, id_: str) -> Sheet | None:
         )
         for system, row in rows
     ]
-    ramp = ("diverging", f"−{scale} → +{scale} points")
+    ramp = ("diverging", f"−{scale} (loss) → +{scale} points (gain)")
     title = "Δ against no intermediate task"
     lead = "Same method, seeds paired."
-    return Sheet(id_, title, lead, _columns(results, target), (tuple(body),), legend=ramp, is_map=True)
+    return _sheet(results, target, Sheet(id_, title, lead, (), (), legend=ramp, is_map=True), [tuple(body)])
 
 
-def _columns(results: Results, target: Target) -> tuple[Column, ...]:
+def _sheet(results: Results, target: Target, words: Sheet, bodies: Sequence[Sequence[Row]]) -> Sheet:
+    """A map with its columns; the one for what stands behind the means is left out where nothing does."""
     sources = results.sources(target)
-    return (
+    behind = any(row[2].text for body in bodies for row in body)
+    columns = (
         Column("method", numeric=False),
         Column("zero-shot"),
-        Column("seeds", numeric=False),
+        *([Column("seeds", numeric=False)] if behind else []),
         *(language_column(code, "source" if code in sources else script(code)) for code in results.languages[target]),
     )
+    shown = tuple(tuple(row if behind else (*row[:2], *row[3:]) for row in body) for body in bodies)
+    return replace(words, columns=columns, bodies=shown)
 
 
 def _map_row(results: Results, system: System, mean: Item, cells: list[Item]) -> Row:

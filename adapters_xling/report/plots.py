@@ -1,7 +1,7 @@
 """Geometry of the plots by language: a row per language, a mark per method, floors as grey lines.
 
-Across, positions are percent of the drawing's width, so that it fits a desk and a phone with the same size of text; down
-they are pixels. The template only draws.
+Across, positions are percent of the drawing's width, so that it fits a desk and a phone with the same size of text;
+down they are pixels. The template only draws.
 """
 
 from __future__ import annotations

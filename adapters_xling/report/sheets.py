@@ -1,7 +1,7 @@
 """Tables as data: what a section of a report says, once, for every output that can draw a table.
 
-A part of the report that is a table (costs, effects, published rows, comparisons) makes a `Sheet`; the HTML page, Markdown
-and LaTeX each draw any sheet, so a new section is written once.
+A part of the report that is a table (costs, effects, published rows, comparisons) makes a `Sheet`; the HTML page,
+Markdown and LaTeX each draw any sheet, so a new section is written once.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def row_name(results: Results, system: System) -> Item:
 def mean_item(part: Average, *, best: Average | None = None) -> Item:
     """An average with its spread and its holes below it, set off when it is the best one."""
     small = tuple(text.strip() for text in (spread(part), hole(part)) if text)
-    return Item(number(part.mean), part.mean, mark=dagger(part), small=small, best=part.mean is not None and part == best)
+    return Item(
+        number(part.mean), part.mean, mark=dagger(part), small=small, best=part.mean is not None and part == best
+    )
 
 
 def delta_item(part: Average, system: System, *, one_seed: str = "1 seed") -> Item:

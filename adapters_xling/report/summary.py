@@ -62,8 +62,8 @@ def summary_sheet(results: Results) -> Sheet:
         f"{noise}. Bold: highest complete mean in its column.",
         tuple(columns),
         tuple(bodies),
-        foot="Below the line: floors. Cost: largest entry of the row; training time is the mean of its entries, without "
-        "the intermediate task's own.",
+        foot="Below the line: floors. Cost: largest entry of the row; training time is the mean of its entries, "
+        "without the intermediate task's own.",
     )
 
 
@@ -110,7 +110,9 @@ def highlights(results: Results) -> list[tuple[str, str]]:
     if best is not None:
         system = next(s for s in results.contenders if results.overall(s) == best)
         after = f" after {intermediate_name(results, system)}" if system.has_intermediate else ", no intermediate task"
-        found.append((number(best.mean), f"highest zero-shot mean over all tasks: {method_name(results, system)}{after}"))
+        found.append(
+            (number(best.mean), f"highest zero-shot mean over all tasks: {method_name(results, system)}{after}")
+        )
     deltas = [part.mean for s in results.contenders if (part := results.overall_delta(s)).mean is not None]
     if deltas:
         low, high = min(deltas), max(deltas)
