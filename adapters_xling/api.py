@@ -543,7 +543,7 @@ def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
         steps=trained.steps if trained else None,
         device=_device_name(card.provenance, device) if device else "",
         on_gpu=device != "cpu" if device else None,
-        num_devices=1 if device else None,  # a run trains on one device
+        num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
         parents=card.parents,
         stands_on=entries(card.run.route),
         mixture=next(named, ""),

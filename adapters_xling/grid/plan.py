@@ -118,7 +118,7 @@ class Plan:
         runs: key -> run, parents before children.
         cells: what to score once the runs exist.
         floors: targets whose majority prediction is scored.
-        mixtures: key of a mixture's run -> the name the grid gives it.
+        mixtures: key of an intermediate run that the grid gives a name -> that name.
     """
 
     grid: GridSpec

@@ -10,11 +10,11 @@ from adapters_xling.report.cells import Average, Cell, System, Target
 from adapters_xling.report.formats import (
     dagger,
     hole,
-    intermediate_name,
     method_name,
     signed,
     spread,
     target_name,
+    way_name,
 )
 from adapters_xling.report.results import Results
 from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, Sheet
@@ -42,7 +42,10 @@ def effect_section(results: Results) -> Section | None:
     )
     sheets = []
     for number, (_, rows) in enumerate(groups):
-        columns = (Column("task", numeric=False), *(Column(intermediate_name(results, row)) for row in rows))
+        several = len({row[4:] for row in rows}) > 1
+        rows = sorted(rows, key=way_name)  # the ways stand beside each other, each with its intermediate tasks
+        bands = [way_name(row) if several else "" for row in rows]
+        columns = (Column("task", numeric=False), *map(Column, (row.intermediate for row in rows), bands))
         body = [
             (Item(target_name(results, target)), *(effect(_delta(results, target, row), scale) for row in rows))
             for target in results.headline
@@ -55,6 +58,7 @@ def effect_section(results: Results) -> Section | None:
                 "",
                 columns,
                 (tuple(body), (overall,)) if len(body) > 1 else (tuple(body),),
+                is_map=True,
                 legend=("diverging", f"−{scale} (loss) → +{scale} points (gain)"),
             )
         )

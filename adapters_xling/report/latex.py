@@ -22,8 +22,12 @@ from adapters_xling.report.sheets import Item, Row, Section, Sheet
 from adapters_xling.report.summary import floors_sheet, summary_sheet
 from adapters_xling.spec import Score
 
-MOST_COLUMNS = 12
-"""Columns of a table beside the rows' names; more do not fit a page's width in this size of type."""
+TEXT_WIDTH_PT = 440.0
+"""Width of a table at most: that of a two-column page, and of one column with narrow margins."""
+SIGN_PT, SMALL_SIGN_PT, SPACE_PT = 3.9, 3.3, 3.0
+"""Width of a sign in the tables' type, of a sign in the smaller type beside it, and of the space beside a column."""
+MOST_FLOATS = 12
+"""Tables between two page ends: TeX gives up when too many wait for a place."""
 MOST_ROWS = 45
 """Rows of a table; more do not fit a page's height."""
 
@@ -98,8 +102,13 @@ def latex(
     sheets += [("Floors", floors)] if floors else []
     sheets += [*_of(cost_section(results)), *_of(published_section(results, info))]
     warning = " ".join(info.notes)
-    for title, sheet in sheets:
-        parts += _tables(sheet, title=title, warning=warning, label=f"{name}:{sheet.id}")
+    tables = [
+        table
+        for title, sheet in sheets
+        for table in _tables(sheet, title=title, warning=warning, label=f"{name}:{sheet.id}")
+    ]
+    for at in range(0, len(tables), MOST_FLOATS):
+        parts += [*([r"\clearpage"] if at else []), *tables[at : at + MOST_FLOATS]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -119,36 +128,52 @@ def _tables(sheet: Sheet, *, title: str, warning: str, label: str) -> Iterator[s
     pieces = [(columns, bodies) for columns in _column_cuts(sheet) for bodies in _row_cuts(sheet.bodies)]
     for number, (columns, bodies) in enumerate(pieces, start=1):
         count = f" ({number} of {len(pieces)})" if len(pieces) > 1 else ""
-        said = [escape(f"{title}{count}."), *(escape(text) for text in (sheet.lead, sheet.foot, warning) if text)]
+        short = escape(f"{title}{count}")
+        said = [f"{short}.", *(escape(text) for text in (sheet.lead, sheet.foot, warning) if text)]
         suffix = f"-{number}" if len(pieces) > 1 else ""
         yield "\n".join(
             [
-                r"\begin{table}[p]" if len(pieces) > 1 else r"\begin{table}[t]",
+                r"\begin{table*}[p]" if len(pieces) > 1 else r"\begin{table*}[t]",
                 r"\centering\scriptsize",
-                r"\setlength{\tabcolsep}{3pt}",
+                rf"\setlength{{\tabcolsep}}{{{SPACE_PT:g}pt}}",
                 *_tabular(sheet, columns, bodies),
-                rf"\caption{{{' '.join(said)}}}",
+                rf"\caption[{{{short}}}]{{{' '.join(said)}}}",
                 rf"\label{{tab:{label}{suffix}}}",
-                r"\end{table}",
+                r"\end{table*}",
             ]
         )
 
 
 def _column_cuts(sheet: Sheet) -> list[list[int]]:
     """Columns of each table: the first in all, bands kept whole unless one alone is too wide."""
+    widths = [_width_pt(sheet, i) for i in range(len(sheet.columns))]
+    room = TEXT_WIDTH_PT - widths[0]
     groups: list[list[int]] = []
     for i in range(1, len(sheet.columns)):
-        if groups and sheet.columns[groups[-1][-1]].band == sheet.columns[i].band and sheet.bands:
+        together = groups and sheet.bands and sheet.columns[groups[-1][-1]].band == sheet.columns[i].band
+        if together and sum(widths[k] for k in groups[-1]) + widths[i] <= room:
             groups[-1].append(i)
         else:
             groups.append([i])
-    groups = [group[at : at + MOST_COLUMNS] for group in groups for at in range(0, len(group), MOST_COLUMNS)]
-    cuts: list[list[int]] = [[]]
+    cuts: list[list[int]] = []
     for group in groups:
-        if cuts[-1] and len(cuts[-1]) + len(group) > MOST_COLUMNS:
-            cuts.append([])
-        cuts[-1] += group
+        if cuts and sum(widths[k] for k in (*cuts[-1], *group)) <= room:
+            cuts[-1] += group
+        else:
+            cuts.append(list(group))
     return [[0, *cut] for cut in cuts]
+
+
+def _width_pt(sheet: Sheet, i: int) -> float:
+    """About how wide a column is set, in points; its share of the upper heading counts too."""
+    column = sheet.columns[i]
+    band = len(column.band) / sum(other.band == column.band for other in sheet.columns)
+    cells = (len(_said(row[i])) * SIGN_PT + len(" ".join(row[i].small)) * SMALL_SIGN_PT for row in sheet.rows)
+    return max([len(column.name) * SIGN_PT, band * SIGN_PT, *cells]) + 2 * SPACE_PT
+
+
+def _said(item: Item) -> str:
+    return item.text + item.mark + (f" <- {item.after}" if item.after else "")
 
 
 def _row_cuts(bodies: Sequence[Sequence[Row]]) -> list[list[list[Row]]]:

@@ -16,7 +16,7 @@ from adapters_xling.report.chart import COLOURS, SHAPES
 from adapters_xling.report.formats import dagger, intermediate_name, method_name, number, spread, target_name
 from adapters_xling.report.results import Results
 
-LEFT, RIGHT = 24.0, 97.0
+LEFT, RIGHT = 24.0, 95.0
 """Percent of the width where the scale begins and ends; the languages' names stand left of it."""
 TOP, ROW, BOTTOM = 14, 22, 30
 """Pixels above the first row, per row, and below the last."""

@@ -32,7 +32,7 @@ class EntryFacts(Frozen, frozen=True):
         failure: why the run has no scores; empty when it did not fail.
         parents: keys of the entries it starts from or stands on.
         stands_on: those of them that it still needs when it is used.
-        mixture: name of the mixture that its intermediate step is, as the grid has it; empty for a single task.
+        mixture: name that the grid gives its intermediate step (a mixture); empty where that goes by its task.
     """
 
     num_trainable: int | None = None
