@@ -75,18 +75,21 @@ def _cell(task: TaskSpec, split: str, language: str, data_dir: Path | None) -> C
             revision=found.revision,
             locked=found.locked if found.kind == "hub" else None,
         )
-    for source in sources.on_hub(task, split, language):
-        revision, known = lock.pinned(source)
-        at = sources.address(source, split, language, revision=revision)
-        seen = known.splits.get(lock.split_key(at.config, at.split)) if known and not source.partition else None
+    for way in sources.hub_ways(task, split, language):
+        pinned = [(source, *lock.pinned(source)) for source in way]
+        places = [sources.address(source, split, language, revision=revision) for source, revision, _ in pinned]
+        seen = [
+            known.splits.get(lock.split_key(at.config, at.split)) if known and not source.partition else None
+            for at, (source, _, known) in zip(places, pinned, strict=True)
+        ]
         return Cell(
             **place,
             state="hub",
             kind="hub",
-            source=str(at),
-            rows=seen.rows if seen else None,
-            revision=revision,
-            locked=revision is not None,
+            source="; ".join(map(str, places)),
+            rows=sum(one.rows for one in seen if one) if all(seen) else None,
+            revision=pinned[0][1] if len(pinned) == 1 else None,
+            locked=all(revision is not None for _, revision, _ in pinned),
         )
     return Cell(**place, state="missing", source=task.homepage)
 
