@@ -158,7 +158,8 @@ def check(
     ):
         done.append(one)
         if one.state != "absent":
-            shown = "ok" if one.state == "ok" else one.text.splitlines()[0]
+            ok = "ok" + (f"; {one.remarks}" if one.remarks else "")
+            shown = ok if one.state == "ok" else one.text.splitlines()[0]
             line = f"{one.task:<20} {one.split:<16} {one.language:<8} {one.rows:>7} {sum(one.dropped.values()):>7}  "
             click.echo(line + (shown if one.state == "ok" else click.style(shown, fg="red")))
     states = [one.state for one in done]

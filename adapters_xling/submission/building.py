@@ -125,7 +125,10 @@ def _fill(
             found = kept.read(folder / task.name, task, task.eval_split, code, data_dir=data_dir)
             if found.dropped and part.contents.needs_every_row:
                 reasons = "; ".join(f"{why}: {number}" for why, number in found.dropped.items())
-                raise DataError(f"rows were turned away ({reasons}), so a file would lack them")
+                raise DataError(
+                    f"rows were turned away ({reasons}), so a file would lack them; "
+                    f"`xling evaluate {folder.name} {task.name} --unscored` also predicts rows that are not scored"
+                )
             texts[part.file(code)] = part.contents.write(part.contents.fill(found))
         except XlingError as err:
             gaps.append(f"{part.file(code)}: {err}")

@@ -236,6 +236,13 @@ class Checked:
     unseen: int = 0
     text: str = ""
 
+    @property
+    def remarks(self) -> str:
+        """What is to be said of the rows, on one line; nothing where there is nothing to say."""
+        parts = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
+        parts += [f"{self.unseen:,} words with a tag that no train row has"] if self.unseen else []
+        return "; ".join(parts)
+
 
 def check_rows(
     task: TaskSpec,

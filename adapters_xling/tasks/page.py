@@ -88,7 +88,7 @@ def _languages(task: TaskSpec) -> str:
 
 
 def _source(source: Source) -> str:
-    """Where rows are looked for: a folder of files, a repository of the hub at its revision, other tasks, a generator."""
+    """Where rows are looked for: a folder of files, a hub repository at its revision, other tasks, a generator."""
     if isinstance(source, GeneratorSource):
         return "generated"
     if isinstance(source, TaskSource):
