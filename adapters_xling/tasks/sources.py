@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling import hub_files, languages, paths, spec
-from adapters_xling.errors import ConfigError, MissingData
+from adapters_xling.errors import ConfigError, DataError, MissingData
 from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Source, TaskSource, TaskSpec
 from adapters_xling.tasks import catalog, hub_rows, lock, readers
 from adapters_xling.tasks.catalog import ALL
@@ -231,12 +231,14 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
     root = data_dir or paths.data_dir()
     if root is None and not all(Path(name).is_absolute() for name in names):
         raise NotAtHand(f"files {', '.join(names)}: no data folder was named")
-    # an absolute path stands for itself
-    files = tuple(file for name in names for file in _matching((root or Path()).expanduser(), name))
-    absent = [file for file in files if not file.is_file()]
+    try:  # an absolute path stands for itself
+        files = tuple(file for name in names for file in _matching((root or Path()).expanduser(), name))
+        absent = [file for file in files if not file.is_file()]
+    except OSError as err:  # a folder on the way that may not be entered
+        raise NotAtHand(f"file {err.filename}: {err.strerror or err}") from err
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise NotAtHand(f"file {absent[0]}{more}: not there")
+        raise NotAtHand(f"file {absent[0]}{more}: {_why_absent(absent[0])}")
     return Found(
         kind="files",
         description=f"files {', '.join(names)}",
@@ -247,6 +249,14 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
         partition=source.partition,
         files=files,
     )
+
+
+def _why_absent(file: Path) -> str:
+    """Why a file cannot serve: a folder stands in its place, it is still packed, or there is nothing."""
+    if file.is_dir():
+        return "is a folder, not a file"
+    packed = [ending for ending in (".gz", ".bz2", ".xz", ".zip") if file.with_name(file.name + ending).is_file()]
+    return f"not there, only {file.name}{packed[0]}; unpack it" if packed else "not there"
 
 
 def _matching(root: Path, name: str) -> list[Path]:
@@ -268,9 +278,12 @@ def file_digest(file: Path) -> str:
 @functools.lru_cache(maxsize=4096)
 def _file_digest(file: Path, num_bytes: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
+    try:
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as err:
+        raise DataError(f"{file}: cannot be read: {err.strerror or err}") from err
     return digest.hexdigest()
 
 
