@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters_xling.errors import XlingError
+from adapters_xling.errors import MissingData, XlingError
 
 from .benchmark import Benchmark, Part
 from .building import Built, spec_of
@@ -38,14 +38,17 @@ def labels(
     check_target(out, benchmark, force=force)
     texts: dict[str, str] = {}
     gaps: list[str] = []
+    nowhere = False
     for part in benchmark.tasks:
         for code in part.languages:
             try:
                 texts[part.file(code)] = _text(part, code, data_dir, extra_tasks)
             except XlingError as err:
-                gaps.append(f"{part.file(code)}: {str(err).splitlines()[0]}")
+                gaps.append(f"{part.file(code)}: {str(err).splitlines()[0].removesuffix(' Tried:')}")
+                nowhere |= isinstance(err, MissingData)
     if not texts or (gaps and not allow_missing):
-        refuse(benchmark, gaps, can_leave_out=bool(texts))
+        hint = "Name the folder of the original files with --data-dir or XLING_DATA" if nowhere and not texts else ""
+        refuse(benchmark, gaps, can_leave_out=bool(texts), hint=hint)
     write(texts, out, benchmark, labels=True)
     return Built(folder=out, num_files=len(texts), entries={}, left_out=tuple(gaps))
 

@@ -141,6 +141,7 @@ def lock_hub(
 
     Raises:
         MissingData: when the hub cannot be asked; nothing is written then.
+        XlingError: when the lock cannot be written, before anything is read.
         ConfigError: for tasks without any hub data set, or a lock that cannot be read.
     """
     wanted = _wanted(tasks)
@@ -153,9 +154,11 @@ def lock_hub(
     reason = hub_files.why_not() if todo else None
     if reason:
         raise MissingData(
-            f"{len(todo)} hub data sets cannot be locked: {reason}. Nothing was written; run `xling data lock` where "
+            f"{', '.join(todo)} cannot be locked: {reason}. Nothing was written; run `xling data lock` where "
             f"the hub can be reached, and bring {lock.current().name} along (XLING_LOCK names it)"
         )
+    if todo:
+        lock.check_writable(lock.current())
     for repo in todo:
         old = None if upgrade else before.hub.get(repo)
         try:
