@@ -243,11 +243,13 @@ def evaluate(
     pooling: str | None = None,
     vectors: str = "float32",
     unscored: bool = False,
+    on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
     `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
-    kept, for test sets whose answers are withheld, and no score comes back.
+    kept, for test sets whose answers are withheld, and no score comes back. `on_left_out` hears of rows that were not
+    scored, by reason.
     """
     from adapters_xling.evaluation import Reading
     from adapters_xling.evaluation import evaluate as evaluate_entry
@@ -268,6 +270,7 @@ def evaluate(
         extra_tasks=settings.tasks,
         on_language=on_language,
         on_missing=on_missing,
+        on_left_out=on_left_out,
         unscored=unscored,
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),

@@ -126,6 +126,7 @@ def evaluate(
     reading: Reading = READ_AS_SET,
     on_step: Callable[[str, str, int, int], Any] | None = None,
     unscored: bool = False,
+    on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
 
@@ -152,6 +153,7 @@ def evaluate(
         on_step: called with language, stage, what is done of it and its total (progress bars).
         unscored: only keep the predictions, for rows whose answers are withheld (a benchmark's test sets); no scores
             come back.
+        on_left_out: called with language and reason -> rows where rows cannot be scored and were left out.
 
     Raises:
         ConfigError: when the entry has no head for the task, or is asked for a layer or pooling nothing reads.
@@ -198,6 +200,8 @@ def evaluate(
                 on_missing(language, str(err))
             continue
         num_done += 1
+        if on_left_out and rows.dropped:
+            on_left_out(language, rows.dropped)
         parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights, how]
         identity = digest([*parts, "unscored"] if unscored else parts)
         path = score_file(folder, split, language, limit=limit, reading=reading.suffix)

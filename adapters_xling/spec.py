@@ -56,6 +56,17 @@ class GeneratorSource(Frozen, frozen=True, tag="generator"):
     splits: tuple[str, ...] = ("train", "dev", "test")
 
 
+class TaskSource(Frozen, frozen=True, tag="tasks"):
+    """Rows of several other tasks as one set, each from whichever of its sources is at hand (ANLI+).
+
+    Their rows are taken in turn, so that the first so many hold some of each. `tasks` have the kind, the labels and the
+    splits of the task that joins them.
+    """
+
+    tasks: tuple[str, ...]
+    splits: tuple[str, ...] = ("train", "dev")
+
+
 class FileSource(Frozen, frozen=True, tag="files"):
     """Rows in the original distribution's files below the data folder.
 
@@ -92,7 +103,7 @@ class HubSource(Frozen, frozen=True, tag="hub"):
     languages: tuple[str, ...] | None = None
 
 
-Source = GeneratorSource | FileSource | HubSource
+Source = GeneratorSource | TaskSource | FileSource | HubSource
 
 KindName = Literal["sentence", "choice", "tag", "span", "retrieve", "mlm"]
 Role = Literal["intermediate", "target", "training", "mini", "kit", "private"]

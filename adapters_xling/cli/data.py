@@ -146,7 +146,7 @@ def check(
     Reading, encoding, batches, loss, decoding, scoring: every gold answer must score 100. Ends with exit code 2 when
     any set fails, or when none was at hand.
     """
-    click.secho(f"{'task':<20} {'split':<16} {'language':<8} {'rows':>7} {'dropped':>7}  result", bold=True)
+    head: str | None = f"{'task':<20} {'split':<16} {'language':<8} {'rows':>7} {'dropped':>7}  result"
     done: list[Checked] = []
     for one in verbs.check(
         names,
@@ -158,7 +158,11 @@ def check(
     ):
         done.append(one)
         if one.state != "absent":
-            shown = "ok" if one.state == "ok" else one.text.splitlines()[0]
+            if head:  # not above an error
+                click.secho(head, bold=True)
+                head = None
+            ok = "ok" + (f"; {one.remarks}" if one.remarks else "")
+            shown = ok if one.state == "ok" else one.text.splitlines()[0]
             line = f"{one.task:<20} {one.split:<16} {one.language:<8} {one.rows:>7} {sum(one.dropped.values()):>7}  "
             click.echo(line + (shown if one.state == "ok" else click.style(shown, fg="red")))
     states = [one.state for one in done]

@@ -75,9 +75,8 @@ def check(names: tuple[str, ...], rows: int, language: str | None, **options: An
                 failed += 1
                 click.secho(f"{spec.name:<20} {split:<6} {one.text}", fg="red")
                 continue
-            dropped = f", dropped {one.dropped}" if one.dropped else ""
-            dropped += f", {one.unseen} words with a tag that no train row has" if one.unseen else ""
-            click.echo(f"{spec.name:<20} {split:<6} ok: {one.rows} rows{dropped}; {one.text}")
+            remarks = f" ({one.remarks})" if one.remarks else ""
+            click.echo(f"{spec.name:<20} {split:<6} ok: {one.rows} rows{remarks}; {one.text}")
     click.echo(f"{checked} checked, {absent} not at hand")
     if failed:
         raise XlingError(f"{failed} check(s) failed; the lines above say which rows and why")

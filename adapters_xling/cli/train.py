@@ -131,6 +131,11 @@ def evaluate(
     def absent(language: str, reason: str) -> None:
         click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
+    def left_out(language: str, reasons: dict[str, int]) -> None:
+        bars.close()
+        named = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
+        click.secho(f"{language}  rows left out: {named}", fg="yellow", err=True)
+
     with contextlib.closing(bars):
         scores = api.evaluate(
             entry,
@@ -141,6 +146,7 @@ def evaluate(
             settings=settings,
             on_language=show,
             on_missing=absent,
+            on_left_out=left_out,
             on_step=bars,
             unscored=unscored,
             **options,

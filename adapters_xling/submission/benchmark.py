@@ -28,6 +28,8 @@ class Part(Frozen, frozen=True):
         languages: every one of them has a file.
         labels: labels a file may hold, where it holds labels.
         pattern: regular expression of the ids in rankings, where there is one.
+        rows: task here whose rows and predictions fill its files; of the same name where that is left out (XTREME-R
+            calls `tatoeba` what is `tatoeba-xr` here).
     """
 
     task: Name
@@ -37,6 +39,12 @@ class Part(Frozen, frozen=True):
     languages: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     labels: tuple[str, ...] = ()
     pattern: str = ""
+    rows: str = ""
+
+    @property
+    def rows_of(self) -> str:
+        """Name of the task whose rows and predictions fill its files."""
+        return self.rows or self.task
 
     @property
     def contents(self) -> formats.Format:

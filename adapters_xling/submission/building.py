@@ -85,7 +85,7 @@ def build(
     for part in benchmark.tasks:
         task = spec_of(part, extra_tasks)
         if task is None:
-            gaps.append(f"{part.task}: there is no such task here")
+            gaps.append(f"{part.task}: there is no task {part.rows_of} here")
             continue
         found = [folder for folder in folders if kept.predicted(folder, task, task.eval_split, part.languages)]
         found = [chosen[part.task]] if part.task in chosen else found
@@ -93,7 +93,7 @@ def build(
             names = ", ".join(folder.name for folder in found)
             ambiguous.append(f"{part.task}: {len(found)} entries have predictions: {names}; --use {part.task}=ENTRY")
         elif not found:
-            gaps.append(f"{part.task}: no entry has predictions: `xling evaluate ENTRY {part.task}`")
+            gaps.append(f"{part.task}: no entry has predictions: `xling evaluate ENTRY {part.rows_of}`")
         else:
             filled = _fill(part, task, found[0], data_dir, gaps, notes)
             texts |= filled
@@ -112,7 +112,7 @@ def spec_of(part: Part, extra_tasks: Path | None) -> TaskSpec | None:
     """The task of a part, or None when there is none of that name here."""
     from adapters_xling import tasks
 
-    return tasks.get(part.task, extra=extra_tasks) if part.task in tasks.names(extra_tasks) else None
+    return tasks.get(part.rows_of, extra=extra_tasks) if part.rows_of in tasks.names(extra_tasks) else None
 
 
 def _fill(
@@ -125,7 +125,10 @@ def _fill(
             found = kept.read(folder / task.name, task, task.eval_split, code, data_dir=data_dir)
             if found.dropped and part.contents.needs_every_row:
                 reasons = "; ".join(f"{why}: {number}" for why, number in found.dropped.items())
-                raise DataError(f"rows were turned away ({reasons}), so a file would lack them")
+                raise DataError(
+                    f"rows were turned away ({reasons}), so a file would lack them; "
+                    f"`xling evaluate {folder.name} {task.name} --unscored` also predicts rows that are not scored"
+                )
             texts[part.file(code)] = part.contents.write(part.contents.fill(found))
         except XlingError as err:
             gaps.append(f"{part.file(code)}: {err}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters_xling.errors import XlingError
+from adapters_xling.errors import MissingData, XlingError
 
 from .benchmark import Benchmark, Part
 from .building import Built, spec_of
@@ -38,14 +38,17 @@ def labels(
     check_target(out, benchmark, force=force)
     texts: dict[str, str] = {}
     gaps: list[str] = []
+    nowhere = False
     for part in benchmark.tasks:
         for code in part.languages:
             try:
                 texts[part.file(code)] = _text(part, code, data_dir, extra_tasks)
             except XlingError as err:
-                gaps.append(f"{part.file(code)}: {str(err).splitlines()[0]}")
+                gaps.append(f"{part.file(code)}: {str(err).splitlines()[0].removesuffix(' Tried:')}")
+                nowhere |= isinstance(err, MissingData)
     if not texts or (gaps and not allow_missing):
-        refuse(benchmark, gaps, can_leave_out=bool(texts))
+        hint = "Name the folder of the original files with --data-dir or XLING_DATA" if nowhere and not texts else ""
+        refuse(benchmark, gaps, can_leave_out=bool(texts), hint=hint)
     write(texts, out, benchmark, labels=True)
     return Built(folder=out, num_files=len(texts), entries={}, left_out=tuple(gaps))
 
@@ -57,11 +60,15 @@ def _text(part: Part, language: str, data_dir: Path | None, extra_tasks: Path | 
     task = spec_of(part, extra_tasks)
     if task is None:
         raise XlingError("there is no such task here")
-    rows = tasks.load(task, task.eval_split, language, data_dir=data_dir)
-    if rows.dropped and part.contents.needs_every_row:
-        reasons = "; ".join(f"{why}: {number}" for why, number in rows.dropped.items())
-        raise XlingError(f"rows were turned away ({reasons}), so the file would lack them")
     kind = kinds.get(task.kind)
+    rows = tasks.load(task, task.eval_split, language, data_dir=data_dir)
+    if rows.dropped and part.contents.needs_every_row:  # the benchmark also scores placeholders (PAWS-X's NS)
+        rows = tasks.load(task, task.eval_split, language, data_dir=data_dir, need_gold=False)
+        reasons = "; ".join(f"{why}: {number}" for why, number in rows.dropped.items())
+        if without := sum(kind.gold(row) is None for row in rows.examples):
+            reasons = "; ".join(filter(None, [reasons, f"without answer: {without}"]))
+        if reasons:
+            raise XlingError(f"rows were turned away ({reasons}), so the file would lack them")
     golds = tuple((row.id, kind.gold(row)) for row in rows.examples if getattr(row, "side", "query") == "query")
     kept = Kept(
         folder=Path(), task=task, split=task.eval_split, language=language, values=golds, dropped={}, data_dir=data_dir

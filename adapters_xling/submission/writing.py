@@ -18,18 +18,18 @@ from .files import count
 _SHOWN = 40
 
 
-def refuse(benchmark: Benchmark, wrong: Sequence[str], *, can_leave_out: bool) -> None:
-    """Raise the error that lists everything that stands in the way.
+def refuse(benchmark: Benchmark, wrong: Sequence[str], *, can_leave_out: bool, hint: str = "") -> None:
+    """Raise the error that lists everything that stands in the way, and ends with `hint`.
 
     Raises:
         DataError: always.
     """
     shown = "".join(f"\n  {line}" for line in wrong[:_SHOWN])
     more = f"\n  … and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    hint = ". --allow-missing writes what is there" if can_leave_out else ""
+    way_out = ". --allow-missing writes what is there" if can_leave_out else ""
     raise DataError(
         f"nothing was written: {benchmark.title} wants {benchmark.num_files} files, and "
-        f"{count(len(wrong), 'thing')} stand in the way{hint}:{shown}{more}"
+        f"{count(len(wrong), 'thing')} stand in the way{way_out}:{shown}{more}" + (f"\n{hint}" if hint else "")
     )
 
 

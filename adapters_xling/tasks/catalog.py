@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapters_xling import languages, paths
 from adapters_xling.errors import ConfigError, UnknownName, unknown
-from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec, decode, read_yaml
+from adapters_xling.spec import FileSource, HubSource, TaskSource, TaskSpec, decode, read_yaml
 from adapters_xling.tasks import readers
 
 _NOT_TASKS = frozenset({"grids", "benchmarks"})
@@ -80,6 +80,9 @@ def get(name: str, *, extra: Path | None = None) -> TaskSpec:
     task = load(files[name])
     if task.train_on is not None:
         _check_train_on(task, files)
+    for i, source in enumerate(task.sources):
+        if isinstance(source, TaskSource):
+            _check_joined(task, source, f"{files[name]}: sources[{i}].tasks")
     return task
 
 
@@ -139,7 +142,7 @@ def check(task: TaskSpec, *, where: str) -> None:
     listed += [
         (f"sources[{i}].languages", source.languages or ())
         for i, source in enumerate(task.sources)
-        if not isinstance(source, GeneratorSource)
+        if isinstance(source, FileSource | HubSource)
     ]
     for field, codes in listed:
         for code in codes:
@@ -161,7 +164,7 @@ def check(task: TaskSpec, *, where: str) -> None:
     if not task.metrics:
         raise ConfigError(f"{where}: metrics is empty; the first one selects models")
     for i, source in enumerate(task.sources):
-        if not isinstance(source, GeneratorSource):
+        if isinstance(source, FileSource | HubSource):
             readers.check(source.reader, source.options, where=f"{where}: sources[{i}]")
             _check_partition(source, f"{where}: sources[{i}]")
 
@@ -216,6 +219,23 @@ def _check_train_on(task: TaskSpec, files: dict[str, Path]) -> None:
     if task.train_on not in files:
         raise unknown("task", str(task.train_on), files, f"{where}: train_on")
     _check_fit(task, load(files[task.train_on]), f"{where}: train_on")
+
+
+def _check_joined(task: TaskSpec, source: TaskSource, where: str) -> None:
+    """Tasks that are joined into one have rows of their own, whole, and of one form."""
+    _refuse_twice(source.tasks, where)
+    known = _files(None)
+    for name in source.tasks:
+        if name not in known:
+            raise unknown("task", name, known, f"{where}: shipped task files and XLING_TASKS")
+        part = load(known[name])
+        if (part.kind, part.labels) != (task.kind, task.labels):
+            raise ConfigError(
+                f"{where}: {name!r} is of kind {part.kind!r} with labels {list(part.labels)}, but {task.name!r} is of "
+                f"kind {task.kind!r} with labels {list(task.labels)}; only equal ones can be joined"
+            )
+        if any(isinstance(own, TaskSource) or getattr(own, "partition", None) for own in part.sources):
+            raise ConfigError(f"{where}: {name!r} is joined or divided itself; name tasks with whole rows of their own")
 
 
 def _check_fit(task: TaskSpec, source: TaskSpec, where: str) -> None:

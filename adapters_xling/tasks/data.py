@@ -110,7 +110,7 @@ def load(
             renamed += 1
             example = _with_id(example, f"{example.id}#{taken[example.id]}")
         examples.append(example)
-    _refuse_unusable(task, split, language, found.description, num_read, examples, dropped, samples)
+    _refuse_unusable(task, split, language, found.description, num_read, examples, dropped, samples, found.files)
     if need_gold:
         _refuse_blanked(task, split, found.description, examples)
     return Rows(
@@ -180,8 +180,11 @@ def _refuse_unusable(
     examples: list[Example],
     dropped: Counter[str],
     samples: list[tuple[str, int, str]],
+    files: Sequence[Path],
 ) -> None:
     if examples:
+        if empty := [file for file in files if not file.stat().st_size]:
+            raise DataError(f"{empty[0]}: is empty, but the rows of {source} are those of {len(files)} files together")
         return
     what = f"task {task.name!r}, {split}, {language}"
     if not num_read:

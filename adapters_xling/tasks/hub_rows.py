@@ -233,7 +233,10 @@ def shaped(raws: Iterator[Raw], reader: str, options: Mapping[str, Any], *, lang
     where = {column: languages.fill(str(value), language) for column, value in options.get("where", {}).items()}
     prefix = languages.fill(str(options.get("id_prefix", "")), language)
     kept = _kept(raws, where, prefix)
-    return _both_sides(kept, options.get("columns", {})) if reader == "aligned" else kept
+    if reader != "aligned":
+        return kept
+    columns = {side: languages.fill(str(column), language) for side, column in options.get("columns", {}).items()}
+    return _both_sides(kept, columns)
 
 
 def _kept(raws: Iterator[Raw], where: Mapping[str, str], prefix: str) -> Iterator[Raw]:

@@ -75,18 +75,21 @@ def _cell(task: TaskSpec, split: str, language: str, data_dir: Path | None) -> C
             revision=found.revision,
             locked=found.locked if found.kind == "hub" else None,
         )
-    for source in sources.on_hub(task, split, language):
-        revision, known = lock.pinned(source)
-        at = sources.address(source, split, language, revision=revision)
-        seen = known.splits.get(lock.split_key(at.config, at.split)) if known and not source.partition else None
+    for way in sources.hub_ways(task, split, language):
+        pinned = [(source, *lock.pinned(source)) for source in way]
+        places = [sources.address(source, split, language, revision=revision) for source, revision, _ in pinned]
+        seen = [
+            known.splits.get(lock.split_key(at.config, at.split)) if known and not source.partition else None
+            for at, (source, _, known) in zip(places, pinned, strict=True)
+        ]
         return Cell(
             **place,
             state="hub",
             kind="hub",
-            source=str(at),
-            rows=seen.rows if seen else None,
-            revision=revision,
-            locked=revision is not None,
+            source="; ".join(map(str, places)),
+            rows=sum(one.rows for one in seen if one) if all(seen) else None,
+            revision=pinned[0][1] if len(pinned) == 1 else None,
+            locked=all(revision is not None for _, revision, _ in pinned),
         )
     return Cell(**place, state="missing", source=task.homepage)
 
@@ -138,6 +141,7 @@ def lock_hub(
 
     Raises:
         MissingData: when the hub cannot be asked; nothing is written then.
+        XlingError: when the lock cannot be written, before anything is read.
         ConfigError: for tasks without any hub data set, or a lock that cannot be read.
     """
     wanted = _wanted(tasks)
@@ -150,9 +154,11 @@ def lock_hub(
     reason = hub_files.why_not() if todo else None
     if reason:
         raise MissingData(
-            f"{len(todo)} hub data sets cannot be locked: {reason}. Nothing was written; run `xling data lock` where "
+            f"{', '.join(todo)} cannot be locked: {reason}. Nothing was written; run `xling data lock` where "
             f"the hub can be reached, and bring {lock.current().name} along (XLING_LOCK names it)"
         )
+    if todo:
+        lock.check_writable(lock.current())
     for repo in todo:
         old = None if upgrade else before.hub.get(repo)
         try:
@@ -232,6 +238,13 @@ class Checked:
     dropped: dict[str, int] = field(default_factory=dict)
     unseen: int = 0
     text: str = ""
+
+    @property
+    def remarks(self) -> str:
+        """What is to be said of the rows, on one line; nothing where there is nothing to say."""
+        parts = [f"left out: {reason} ({count:,})" for reason, count in self.dropped.items()]
+        parts += [f"{self.unseen:,} words with a tag that no train row has"] if self.unseen else []
+        return "; ".join(parts)
 
 
 def check_rows(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 import yaml
 
 from adapters_xling import hub_files, paths
-from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.errors import ConfigError, DataError, XlingError
 from adapters_xling.spec import Frozen, HubSource, canonical, decode, read_yaml
 from adapters_xling.tasks.rows import Raw
 
@@ -99,7 +100,10 @@ def load(file: Path | None = None) -> Lock:
 
 @functools.lru_cache(maxsize=16)
 def _load(file: Path, mtime_ns: int, num_bytes: int) -> Lock:
-    return decode(Lock, read_yaml(file) or {}, str(file))
+    content = read_yaml(file) or {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file} is no lock of hub data sets; `xling data lock` makes one")
+    return decode(Lock, content, str(file))
 
 
 def save(lock: Lock, file: Path) -> None:
@@ -110,6 +114,22 @@ def save(lock: Lock, file: Path) -> None:
     """
     head = "# Written by `xling data lock`: the commit of each hub data set, and the rows it gave.\n"
     paths.atomic_write(file, head + yaml.safe_dump(canonical(lock), sort_keys=True, allow_unicode=True, width=120))
+
+
+def check_writable(file: Path) -> None:
+    """Find out before hours of reading whether a lock could be written.
+
+    Raises:
+        XlingError: naming the folder, where it could not.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent) as trial:
+            trial.write(b"lock")
+    except OSError as err:
+        raise XlingError(
+            f"lock file {file}: cannot be written: {err.strerror or err}. Name another with --lock or XLING_LOCK"
+        ) from err
 
 
 def pinned(source: HubSource) -> tuple[str | None, LockedRepo | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec
+from adapters_xling.spec import GeneratorSource, HubSource, Source, TaskSource, TaskSpec
 
 _SECTIONS = {
     "intermediate": "English tasks that an encoder is trained on before it meets a target task.",
@@ -87,10 +87,12 @@ def _languages(task: TaskSpec) -> str:
     return text + (f" ({', '.join(fewer)})" if fewer else "")
 
 
-def _source(source: FileSource | HubSource | GeneratorSource) -> str:
-    """Where rows are looked for: the folder of files, the hub's repository at its revision, the generator."""
+def _source(source: Source) -> str:
+    """Where rows are looked for: a folder of files, a hub repository at its revision, other tasks, a generator."""
     if isinstance(source, GeneratorSource):
         return "generated"
+    if isinstance(source, TaskSource):
+        return f"the rows of {', '.join(f'`{name}`' for name in source.tasks)}"
     if isinstance(source, HubSource):
         revision = source.revision[:12] if source.revision else "revision not resolved"
         return f"hub `{source.repo}` ({revision})"

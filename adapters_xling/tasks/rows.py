@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from adapters_xling.errors import ConfigError, DataError, unknown
@@ -50,12 +50,17 @@ class Reject(Exception):
 
 
 class Raw(NamedTuple):
-    """A row as the file gives it. `reject` is set where the reader itself could make nothing of it."""
+    """A row as the file gives it.
+
+    `reject` is set where the reader itself could make nothing of it, `options` where rows of several sources are joined
+    and each is converted by its own.
+    """
 
     file: str
     row: int
     values: Mapping[str, Any]
     reject: str | None = None
+    options: Mapping[str, Any] | None = None
 
     @property
     def place(self) -> str:
@@ -188,6 +193,8 @@ def convert(raw: Raw, identifier: str, context: Context) -> Example:
         raise Reject(raw.reject)
     if context.task.kind not in _CONVERTERS:
         raise unknown("kind with a row converter", context.task.kind, _CONVERTERS)
+    if raw.options is not None:
+        context = replace(context, options=raw.options)
     given = context.get(raw, "id", ("id",), required=False)
     return _CONVERTERS[context.task.kind](raw, str(given) if given not in (None, "") else identifier, context)
 

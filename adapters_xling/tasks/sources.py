@@ -1,56 +1,24 @@
-"""Where a task's rows can be: generator, original files, hub; tried in the order of the task's file."""
+"""Where a task's rows can be: generator, original files, hub, other tasks; tried in the order of the task's file."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adapters_xling import hub_files, languages, paths, spec
-from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Partition, Source, TaskSpec
-from adapters_xling.tasks import hub_rows, lock, readers
+from adapters_xling.errors import ConfigError, DataError, MissingData
+from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Source, TaskSource, TaskSpec
+from adapters_xling.tasks import catalog, hub_rows, lock, readers
 from adapters_xling.tasks.catalog import ALL
+from adapters_xling.tasks.found import Found, NotAtHand
 from adapters_xling.tasks.rows import Raw
 
 PIVOT = "en"
 """Language whose sentences are the corpus side of a generated retrieval task."""
-
-
-class NotAtHand(Exception):
-    """A source that cannot serve here; the text says why and, where it can, what to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A source that is at hand for one (task, split, language).
-
-    Attributes:
-        description: for people and cards.
-        read: yields its raw rows; the options are those of its converters.
-        identity: digest of what the rows come from.
-        definition: what of the task's file determines the rows, plain data to be hashed.
-        kind: ``generator``, ``files`` or ``hub``.
-        files: paths read.
-        locked: False for rows of the hub at no fixed revision, whose identity cannot be known.
-        revision: commit of a hub data set.
-        num_rows: rows as the lock, or the cache of hub data sets, says; None where only reading would tell.
-    """
-
-    kind: Literal["generator", "files", "hub"]
-    description: str
-    read: Callable[[], Iterator[Raw]]
-    identity: Callable[[], str]
-    definition: Callable[[], Any]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    partition: Partition | None = None
-    files: tuple[Path, ...] = ()
-    locked: bool = True
-    revision: str | None = None
-    num_rows: int | None = None
 
 
 def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found:
@@ -59,15 +27,12 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
     Raises:
         MissingData: with every place that was tried, why it did not serve, and what to do.
     """
-    tried = []
-    for source in task.sources:
-        try:
-            return _find(source, task, split, language, data_dir)
-        except NotAtHand as err:
-            tried.append(str(err))
+    found = _first(task, split, language, data_dir)
+    if isinstance(found, Found):
+        return found
     other = [name for name in splits(task) if name != split and local(task, name, language, data_dir=data_dir)]
     text = f"task {task.name!r}: no rows for split {split!r} in {language!r}. Tried:"
-    text += "".join(f"\n  - {line}" for line in tried)
+    text += "".join(f"\n  - {line}" for line in found)
     text += "\nName the folder of the original files with --data-dir or XLING_DATA"
     text += f"; {task.homepage} says where to get them." if task.homepage else "."
     if task.access:
@@ -77,14 +42,21 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
     raise MissingData(text)
 
 
-def at_hand(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found | None:
-    """The first source that can be read here and now without a network, or None."""
+def _first(task: TaskSpec, split: str, language: str, data_dir: Path | None, *, ask: bool = True) -> Found | list[str]:
+    """The first source that is at hand, or why each is not."""
+    tried = []
     for source in task.sources:
         try:
-            return _find(source, task, split, language, data_dir, ask=False)
-        except NotAtHand:
-            continue
-    return None
+            return _find(source, task, split, language, data_dir, ask=ask)
+        except NotAtHand as err:
+            tried.append(str(err))
+    return tried
+
+
+def at_hand(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found | None:
+    """The first source that can be read here and now without a network, or None."""
+    found = _first(task, split, language, data_dir, ask=False)
+    return found if isinstance(found, Found) else None
 
 
 def local(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> bool:
@@ -92,13 +64,22 @@ def local(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = 
     return at_hand(task, split, language, data_dir=data_dir) is not None
 
 
+def hub_ways(task: TaskSpec, split: str, language: str) -> Iterator[tuple[HubSource, ...]]:
+    """Ways to have a split from the hub, at hand or not: one data set, or one for each of the tasks that are joined."""
+    for source in task.sources:
+        if _why_other(source, split, language) is not None:
+            continue
+        if isinstance(source, HubSource):
+            yield (source,)
+        elif isinstance(source, TaskSource):
+            each = [next(hub_ways(part, split, language), None) for part in _parts(source)]
+            if all(each):
+                yield tuple(one for way in each if way for one in way)
+
+
 def on_hub(task: TaskSpec, split: str, language: str) -> tuple[HubSource, ...]:
-    """Hub data sets that have a split in a language, whether they are at hand or not."""
-    return tuple(
-        source
-        for source in task.sources
-        if isinstance(source, HubSource) and _why_other(source, split, language) is None
-    )
+    """Every hub data set of `hub_ways`."""
+    return tuple(source for way in hub_ways(task, split, language) for source in way)
 
 
 def cells(task: TaskSpec) -> Iterator[tuple[str, str]]:
@@ -123,7 +104,7 @@ def splits(task: TaskSpec) -> tuple[str, ...]:
 
 def _splits_of(source: Source) -> tuple[str, ...]:
     """Splits a source has: those of its partition where it has one."""
-    if isinstance(source, GeneratorSource) or source.partition is None:
+    if isinstance(source, GeneratorSource | TaskSource) or source.partition is None:
         return tuple(source.splits)
     return tuple(source.partition.splits)
 
@@ -137,6 +118,8 @@ def _find(
         raise NotAtHand(other)
     if isinstance(source, GeneratorSource):
         return _generated(source, task, split, language)
+    if isinstance(source, TaskSource):
+        return _joined(source, split, language, data_dir, ask=ask)
     if isinstance(source, FileSource):
         return _files(source, split, language, data_dir)
     return _hub(source, split, language, ask=ask)
@@ -146,7 +129,9 @@ def _why_other(source: Source, split: str, language: str) -> str | None:
     """Why a source has no rows for a split and language, or None."""
     if split not in _splits_of(source):
         return f"{_label(source)}: has no split {split!r}, only {', '.join(_splits_of(source))}"
-    if not isinstance(source, GeneratorSource) and source.languages is not None and language not in source.languages:
+    if isinstance(source, GeneratorSource | TaskSource):
+        return None
+    if source.languages is not None and language not in source.languages:
         return f"{_label(source)}: has no {language!r}, only {', '.join(source.languages)}"
     return None
 
@@ -154,6 +139,8 @@ def _why_other(source: Source, split: str, language: str) -> str | None:
 def _label(source: Source) -> str:
     if isinstance(source, GeneratorSource):
         return f"generator {source.task!r}"
+    if isinstance(source, TaskSource):
+        return f"tasks {', '.join(source.tasks)}"
     return f"hub {source.repo}" if isinstance(source, HubSource) else f"files ({source.reader})"
 
 
@@ -195,6 +182,45 @@ def _generated(source: GeneratorSource, task: TaskSpec, split: str, language: st
     )
 
 
+# --- other tasks -------------------------------------------------------------------------------------------------
+
+
+def _parts(source: TaskSource) -> tuple[TaskSpec, ...]:
+    return tuple(catalog.get(name) for name in source.tasks)
+
+
+def _joined(source: TaskSource, split: str, language: str, data_dir: Path | None, *, ask: bool) -> Found:
+    """Rows of several tasks, in turn; one that is not at hand keeps all of them from serving."""
+    parts: list[Found] = []
+    for part in _parts(source):
+        found = _first(part, split, language, data_dir, ask=ask)
+        if not isinstance(found, Found):
+            raise NotAtHand(f"{_label(source)}: no rows of {part.name!r} ({'; '.join(found)})")
+        parts.append(found)
+
+    def read() -> Iterator[Raw]:
+        rounds = zip_longest(*(_with_options(part) for part in parts))
+        return (raw for turn in rounds for raw in turn if raw is not None)
+
+    known = [part.num_rows for part in parts if part.num_rows is not None]
+    kinds = dict.fromkeys(part.kind for part in parts)
+    return Found(
+        kind="hub" if "hub" in kinds else "files",
+        description="; ".join(part.description for part in parts),
+        read=read,
+        identity=lambda: spec.digest(["tasks", *(part.identity() for part in parts)]),
+        definition=lambda: {"tasks": [part.definition() for part in parts]},
+        files=tuple(file for part in parts for file in part.files),
+        locked=all(part.locked for part in parts),
+        num_rows=sum(known) if len(known) == len(parts) else None,
+    )
+
+
+def _with_options(found: Found) -> Iterator[Raw]:
+    """Rows that bring the options they are to be converted with."""
+    return (raw._replace(options=found.options) for raw in found.read())
+
+
 # --- files -------------------------------------------------------------------------------------------------------
 
 
@@ -205,12 +231,14 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
     root = data_dir or paths.data_dir()
     if root is None and not all(Path(name).is_absolute() for name in names):
         raise NotAtHand(f"files {', '.join(names)}: no data folder was named")
-    # an absolute path stands for itself
-    files = tuple(file for name in names for file in _matching((root or Path()).expanduser(), name))
-    absent = [file for file in files if not file.is_file()]
+    try:  # an absolute path stands for itself
+        files = tuple(file for name in names for file in _matching((root or Path()).expanduser(), name))
+        absent = [file for file in files if not file.is_file()]
+    except OSError as err:  # a folder on the way that may not be entered
+        raise NotAtHand(f"file {err.filename}: {err.strerror or err}") from err
     if absent:
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise NotAtHand(f"file {absent[0]}{more}: not there")
+        raise NotAtHand(f"file {absent[0]}{more}: {_why_absent(absent[0])}")
     return Found(
         kind="files",
         description=f"files {', '.join(names)}",
@@ -221,6 +249,14 @@ def _files(source: FileSource, split: str, language: str, data_dir: Path | None)
         partition=source.partition,
         files=files,
     )
+
+
+def _why_absent(file: Path) -> str:
+    """Why a file cannot serve: a folder stands in its place, it is still packed, or there is nothing."""
+    if file.is_dir():
+        return "is a folder, not a file"
+    packed = [ending for ending in (".gz", ".bz2", ".xz", ".zip") if file.with_name(file.name + ending).is_file()]
+    return f"not there, only {file.name}{packed[0]}; unpack it" if packed else "not there"
 
 
 def _matching(root: Path, name: str) -> list[Path]:
@@ -242,9 +278,12 @@ def file_digest(file: Path) -> str:
 @functools.lru_cache(maxsize=4096)
 def _file_digest(file: Path, num_bytes: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
+    try:
+        with file.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    except OSError as err:
+        raise DataError(f"{file}: cannot be read: {err.strerror or err}") from err
     return digest.hexdigest()
 
 

@@ -58,7 +58,7 @@ def _texts(task: TaskSpec, source: FileSource, language: str, paths: list[Path])
     raise AssertionError(f"nothing is invented for reader {source.reader!r}")
 
 
-def _row(task: TaskSpec, options: Mapping[str, Any], number: int, file: Path) -> dict[str, Any]:
+def row(task: TaskSpec, options: Mapping[str, Any], number: int, file: Path) -> dict[str, Any]:
     """One row by column names."""
     columns = options.get("columns", {})
     raw_labels = {value: key for key, value in options.get("labels", {}).items()}
@@ -100,7 +100,7 @@ def _row(task: TaskSpec, options: Mapping[str, Any], number: int, file: Path) ->
 
 
 def _table(task: TaskSpec, options: Mapping[str, Any], path: Path) -> str:
-    rows = [_row(task, options, number, path) for number in range(NUM_ROWS)]
+    rows = [row(task, options, number, path) for number in range(NUM_ROWS)]
     if path.suffix == ".jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
     if path.suffix == ".json":

@@ -114,7 +114,7 @@ def test_check_takes_every_split_and_language_at_hand(folders: tuple[str, ...], 
     done = xling("check", "mine", *folders)
     assert done.exception is None, done.output
     lines = [line.split() for line in done.output.splitlines()]
-    assert ["mine", "train", "en", "2", "1", "ok"] in lines
+    assert ["mine", "train", "en", "2", "1", "ok;", "left", "out:", "blank", "first", "(1)"] in lines
     assert ["mine", "test", "sw", "10", "0", "ok"] in lines
     assert done.output.splitlines()[-1] == "2 checked, 0 failed, 2 not at hand"
     assert "1 checked, 0 failed, 1 not at hand" in xling("check", "mine", "--language", "en", *folders).output

@@ -83,13 +83,24 @@ def test_a_long_sentence_is_split_between_words_and_put_together_again() -> None
     assert prediction.value == row.tags
 
 
-def test_a_word_longer_than_the_window_keeps_its_first_pieces() -> None:
+def test_a_word_longer_than_the_window_becomes_unknown_and_what_was_lost_is_counted() -> None:
+    tokenizer = tiny_tokenizer()
     row = example("the zzzzzzzzzz cat", "DET NOUN NOUN")
-    windows = encode(row, max_length=6)  # room for 4
-    assert [len(w.input_ids[0]) for w in windows] == [3, 6, 3]
-    assert [w.meta["cut"] for w in windows] == [0, 7, 0]  # the blank piece and ten letters, four kept
-    (prediction,) = KIND.decode(KIND.gold_outputs(windows, [row], TASK), windows, [row], TASK)
+    (window,) = encode(row, max_length=6)  # room for 4; the word has a blank piece and ten letters
+    assert window.input_ids[0][2] == tokenizer.unk_token_id
+    assert (len(window.input_ids[0]), window.meta["cut"]) == (5, 11)
+    assert window.label == [IGNORE, 0, 1, 1, IGNORE]
+    (prediction,) = KIND.decode(KIND.gold_outputs([window], [row], TASK), [window], [row], TASK)
     assert prediction.value == row.tags
+
+
+def test_a_word_that_just_fills_the_window_keeps_its_pieces() -> None:
+    tokenizer = tiny_tokenizer()
+    row = example("the zzz cat", "DET NOUN NOUN")  # a blank piece and three letters: 4
+    windows = encode(row, max_length=6)
+    assert [len(w.input_ids[0]) for w in windows] == [3, 6, 3]
+    assert [w.meta["cut"] for w in windows] == [0, 0, 0]
+    assert not any(tokenizer.unk_token_id in w.input_ids[0] for w in windows)
 
 
 word = st.sampled_from(["the", "cat", "zat", "qqqqqqqqqqqq", "\u200d", "北京", "ö"])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters_xling import tasks
+from adapters_xling.model import load_tokenizer
+from adapters_xling.spec import FileSource
+from adapters_xling.tasks import inventory, readers, sources
 from adapters_xling.tasks.data import Rows
 
 pytestmark = pytest.mark.realdata
@@ -115,3 +119,71 @@ def test_bucc_gold_pairs_are_all_found(real_data: Path) -> None:
 def test_a_digest_needs_no_more_than_the_files(real_data: Path, name: str) -> None:
     task = tasks.get(name)
     assert tasks.ref(task, data_dir=real_data) == tasks.ref(task, data_dir=real_data)
+
+
+# --- every set at once --------------------------------------------------------------------------------------------
+
+FROM_FILES = [spec.name for spec in tasks.all_specs() if any(isinstance(one, FileSource) for one in spec.sources)]
+MARK = "intermediate/squad/squad-v1.1-outside-xquad.json"
+"""A file that only the folder of real rows made for this project has."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer("xlmr-nano")
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_every_set_that_is_at_hand_goes_through_everything_a_run_does_with_it(
+    real_data: Path, tokenizer: Any, name: str
+) -> None:
+    """Each split in each language: twenty rows of it, of a retrieval task the whole sets of its first language."""
+    task = tasks.get(name)
+    cells = [
+        (split, code)
+        for split, code in sources.cells(task)
+        if (found := sources.at_hand(task, split, code, data_dir=real_data)) and found.kind == "files"
+    ]
+    if not cells:
+        pytest.skip(f"no files of {name} are in {real_data}")
+    if task.kind == "retrieve":
+        cells = cells[:1]
+    found = [inventory.check_rows(task, *cell, tokenizer, data_dir=real_data, limit=20) for cell in cells]
+    assert [(one.split, one.language, one.text) for one in found if one.state != "ok"] == []
+    assert all(one.rows for one in found)
+
+
+def test_every_file_of_the_folder_is_read_by_some_task(real_data: Path) -> None:
+    if not (real_data / MARK).is_file():
+        pytest.skip(f"{real_data} is not the folder of which every file is known (it has no {MARK})")
+    read = {
+        file
+        for task in tasks.all_specs()
+        for split, code in sources.cells(task)
+        if (found := sources.at_hand(task, split, code, data_dir=real_data))
+        for file in found.files
+    }
+    there = {
+        file for part in ("xtreme", "intermediate", "ud") for file in (real_data / part).rglob("*") if file.is_file()
+    }
+    assert len(there) > 200
+    assert sorted(file.relative_to(real_data).as_posix() for file in there - read) == [
+        "ud/de_pud-ud-test.conllu",  # one treebank of several: XTREME joins all of German
+        "xtreme/tatoeba/tatoeba.zsm-eng.eng",  # no task of the benchmarks has Tatoeba in Malay
+        "xtreme/tatoeba/tatoeba.zsm-eng.zsm",
+    ]
+
+
+def test_a_treebank_with_fused_words_is_read_whole(real_data: Path) -> None:
+    file = real_data / "ud" / "de_pud-ud-test.conllu"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    written, parts = (
+        list(readers.get("conll").read([file], options={"fused": fused}, language="de")) for fused in (True, False)
+    )
+    assert len(written) == len(parts) == 1000 and not any(row.reject for row in [*written, *parts])
+    fewer = [len(a.values["words"]) <= len(b.values["words"]) for a, b in zip(written, parts, strict=True)]
+    assert all(fewer)
+    text = next(" ".join(row.values["words"]) for row in written if "zum" in row.values["words"])
+    assert " zu dem " not in text
+    assert all(len(row.values["words"]) == len(row.values["tags"]) for row in written)

@@ -37,9 +37,9 @@ _SENTENCES_AT_ONCE = 1024
 class Tag(Kind):
     """Sequence labelling: the tag is read at the first sub-word of each word.
 
-    A sentence that is too long is split into several windows at word boundaries, never cut (XTREME's preprocessing), so
-    every word gets a prediction. A word that tokenises to nothing becomes the unknown token; a single word that is
-    longer than a window keeps its first pieces, and `meta["cut"]` counts the lost ones.
+    A sentence that is too long is split into several windows at word boundaries, never cut, so every word gets a
+    prediction. A word that tokenises to nothing, or to more than a window holds, becomes the unknown token; of the
+    latter `meta["cut"]` counts the lost pieces. Source: `udpos_tokenize_preprocess` of XTREME's utils_preprocess.py.
     """
 
     name = "tag"
@@ -80,20 +80,21 @@ class Tag(Kind):
         template = Template.of(tokenizer, pair=False)
         room = template.room(max_length)
         index = {label: i for i, label in enumerate(task.labels)}
+        unknown = [tokenizer.unk_token_id]
         features = []
         for i, (row, pieces) in enumerate(zip(rows, _pieces_by_word(rows, tokenizer), strict=True)):
-            for first, last in _windows([min(len(word), room) for word in pieces], room):
+            shown = [word if len(word) <= room else unknown for word in pieces]
+            for first, last in _windows([len(word) for word in shown], room):
                 tokens: list[int] = []
                 labels: list[int] = []
                 positions: list[int] = []
                 lost = 0
                 for w in range(first, last):
-                    kept = pieces[w][:room]
-                    lost += len(pieces[w]) - len(kept)
+                    lost += len(pieces[w]) if shown[w] is not pieces[w] else 0
                     positions.append(len(template.parts[0]) + len(tokens))
-                    tokens += kept
+                    tokens += shown[w]
                     if row.tags is not None:
-                        labels += [index[row.tags[w]], *[IGNORE] * (len(kept) - 1)]
+                        labels += [index[row.tags[w]], *[IGNORE] * (len(shown[w]) - 1)]
                 before, after = ([IGNORE] * len(part) for part in template.parts)
                 features.append(
                     Features(

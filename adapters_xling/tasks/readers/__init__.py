@@ -84,18 +84,45 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield (1-based line number, line without its line end) of a UTF-8 file; a byte order mark is left out.
 
     Raises:
-        DataError: naming file and line where the bytes are not UTF-8.
+        DataError: naming file and line where the bytes are not UTF-8, the file where it is another thing than text or
+            cannot be read.
     """
-    with file.open("rb") as handle:
-        for number, line in enumerate(handle, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as err:
-                raise DataError(
-                    f"{file}: line {number} is not UTF-8 (byte {err.start} of the line is 0x{line[err.start]:02x}). "
-                    "Convert the file: iconv -f <its encoding> -t utf-8"
-                ) from err
-            yield number, text.removesuffix("\n").removesuffix("\r")
+    try:
+        with file.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                if number == 1:
+                    _refuse_other(file, line)
+                yield number, _decoded(file, number, line).removesuffix("\n").removesuffix("\r")
+    except OSError as err:
+        raise DataError(f"{file}: cannot be read: {err.strerror or err}") from err
+
+
+def _decoded(file: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as err:
+        raise DataError(
+            f"{file}: line {number} is not UTF-8 (byte {err.start} of the line is 0x{line[err.start]:02x}). "
+            "Convert the file: iconv -f <its encoding> -t utf-8"
+        ) from err
+
+
+_OTHERS = {
+    b"\x1f\x8b": "is packed with gzip; unpack it: gunzip",
+    b"PK\x03\x04": "is a zip archive; unpack it: unzip",
+    b"BZh": "is packed with bzip2; unpack it: bunzip2",
+    b"\xfd7zXZ": "is packed with xz; unpack it: unxz",
+    b"version https://git-lfs": "is Git LFS's note of a file, not the file; fetch it: git lfs pull",
+    b"\xff\xfe": "is UTF-16; convert it: iconv -f utf-16 -t utf-8",
+    b"\xfe\xff": "is UTF-16; convert it: iconv -f utf-16 -t utf-8",
+}
+"""First bytes of what people put in the place of a text file -> what it is and what to do."""
+
+
+def _refuse_other(file: Path, line: bytes) -> None:
+    for first, what in _OTHERS.items():
+        if line.startswith(first):
+            raise DataError(f"{file} {what}")
 
 
 def text(file: Path) -> str:

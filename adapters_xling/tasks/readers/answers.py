@@ -80,10 +80,10 @@ def _paragraphs(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for article in data["data"]:
             for paragraph in article["paragraphs"]:
                 number += 1
-                paragraph["context"], paragraph["sentence_breaks"]
-                [(q["id"], q["question"], q["answers"][0]["answer_start"]) for q in paragraph["qas"]]
-                yield str(article.get("title", "")), paragraph
-    except (KeyError, TypeError, IndexError, AttributeError) as err:
+                breaks = [(int(start), int(end)) for start, end in paragraph["sentence_breaks"]]
+                [(q["id"], q["question"], int(q["answers"][0]["answer_start"])) for q in paragraph["qas"]]
+                yield str(article.get("title", "")), {**paragraph, "sentence_breaks": breaks}
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as err:
         raise DataError(
             f"{file}: paragraph {number}: not XQuAD-R's layout data > paragraphs > (context, sentence_breaks, qas with "
             f"one answer each): {err!r}"
@@ -102,7 +102,7 @@ def _asked(paragraph: Mapping[str, Any], title: str, texts: Sequence[str]) -> It
     for question in paragraph["qas"]:
         answer = question["answers"][0]
         spans = zip(texts, paragraph["sentence_breaks"], strict=True)
-        holder = next((text for text, (start, end) in spans if start <= answer["answer_start"] < end), None)
+        holder = next((text for text, (start, end) in spans if start <= int(answer["answer_start"]) < end), None)
         reject = None if holder is not None else "its answer begins in no sentence"
         if not str(answer.get("text", "")).strip():
             reject = BLANK_ANSWER  # blanked to "" at 0, every first sentence would be right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,7 @@ from adapters_xling.tasks.rows import Raw
 from . import lines, reader
 
 _ID, _HEAD = 0, 6
+_RANGE = re.compile(r"\d+-\d+")
 _WITHHELD = "_"
 _JOINER = "\u200c"
 
@@ -68,7 +70,7 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
             if conllu and line.startswith("#"):
                 continue
             cells = line.split("\t")
-            if conllu and not cells[_ID].isdigit() and not (fused and "-" in cells[_ID]):
+            if conllu and not cells[_ID].isdecimal() and not (fused and _RANGE.fullmatch(cells[_ID])):
                 continue
             if len(cells) < least:
                 if not conllu and len(cells) == tag_column == word_column + 1:

@@ -95,6 +95,8 @@ def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
             row = json.loads(line)
         except json.JSONDecodeError as err:
             raise DataError(f"{file}: line {number} is not valid JSON: {err.msg} at column {err.colno}") from err
+        except (ValueError, RecursionError) as err:  # a number of thousands of digits, brackets in brackets
+            raise DataError(f"{file}: line {number} is not JSON that can be read: {err}") from err
         if not isinstance(row, dict):
             raise DataError(f"{file}: line {number} is not a JSON object with named columns")
         yield Raw(str(file), number, row)
@@ -110,6 +112,8 @@ def parse(file: Path) -> Any:
         return json.loads(text(file))
     except json.JSONDecodeError as err:
         raise DataError(f"{file}: line {err.lineno} is not valid JSON: {err.msg} at column {err.colno}") from err
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"{file}: is not JSON that can be read: {err}") from err
 
 
 def _json(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
