@@ -76,3 +76,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(
             "*** real-data tests were skipped: XLING_DATA is not set ***", yellow=True, bold=True
         )
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("XLING_XTREME_MOCK" in str(one.longrepr) for one in skipped):
+        terminalreporter.write_line(
+            "*** XTREME's own mock figures are UNCHECKED: XLING_XTREME_MOCK is not set ***", yellow=True, bold=True
+        )

@@ -186,16 +186,16 @@ def line(width: int, sizes: list[dict[str, Any]], extrapolated: dict[str, Any], 
     last = sizes[-1]
     peaks = " / ".join(f"{size['peak_bytes'] / 1e6:.0f}" for size in sizes)
     counts = " / ".join(f"{size['num_queries']:,}" for size in sizes)
-    beside = f"{other['seconds']:.0f} s" if other else "·"
+    beside = f"{other['seconds']:.3g} s" if other else "·"
     return (
-        f"| {last['num_queries']:,} × {last['num_corpus']:,} | {width} | {last['seconds']:.0f} s | "
+        f"| {last['num_queries']:,} × {last['num_corpus']:,} | {width} | {last['seconds']:.3g} s | "
         f"{last['pairs_per_second'] / 1e6:.1f} M/s | {peaks} MB at {counts} queries | {beside} | "
         f"{extrapolated['seconds'] / 60:.0f} min |"
     )
 
 
 HEAD = (
-    "| size | width | time, both ways | pairs | peak memory | FAISS exact, both ways | BUCC ru extrapolated |\n"
+    "| size | width | time, both ways | compared | peak memory | FAISS exact, both ways | BUCC ru extrapolated |\n"
     "|---|---|---|---|---|---|---|"
 )
 
@@ -248,7 +248,9 @@ def main() -> None:
     machine = {"processor": processor(), "threads": args.threads, "device": args.device, "torch": torch.__version__}
     report = {"made": time.strftime("%Y-%m-%d"), "machine": machine, "neighbours": NEIGHBOURS, "results": results}
     atomic_write(args.out, json.dumps(report, indent=1) + "\n")
-    text = "\n".join([*lines, "", f"{machine['processor']}, {args.threads} threads, torch {torch.__version__}."]) + "\n"
+    faiss = next((result["faiss"]["version"] for result in results if result["faiss"]), None)
+    made_by = f"torch {torch.__version__}, {f'faiss-cpu {faiss}' if faiss else 'faiss-cpu not installed'}"
+    text = "\n".join([*lines, "", f"{machine['processor']}, {args.threads} threads, {made_by}."]) + "\n"
     atomic_write(args.out.with_suffix(".md"), text)
     print(text)
 

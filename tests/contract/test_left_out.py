@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from adapters_xling import api
+from adapters_xling import api, hub_files
 from adapters_xling.cli import xling
 from adapters_xling.errors import XlingError
 from adapters_xling.paths import score_file
@@ -63,6 +63,11 @@ def test_the_command_says_it_where_it_prints_the_score(folder: Path) -> None:
     assert "sw  " not in done.stderr
 
 
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_files, "why_not", lambda: "no hub in this test")
+
+
 def test_the_labels_of_pawsx_hold_placeholders_because_the_benchmark_scores_them(tmp_path: Path) -> None:
     rows = "id\tsentence1\tsentence2\tlabel\n1\tNS\tb\t0\n2\tc\td\t1\n3\te\tNS\t1\n"
     for code in ("de", "en", "es", "fr", "ja", "ko", "zh"):
@@ -81,3 +86,23 @@ def test_labels_are_not_made_from_rows_without_answers(tmp_path: Path) -> None:
     file.write_text("id\tsentence1\tsentence2\tlabel\n1\tNS\tb\t\n2\tc\td\t1\n")
     with pytest.raises(XlingError, match=r"pawsx/test-de\.tsv: rows were turned away \(without answer: 1\)"):
         api.submission_labels(tmp_path / "gold", settings=api.Settings(runs=tmp_path / "runs", data=tmp_path))
+
+
+def test_without_a_data_folder_the_way_out_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLING_DATA", raising=False)
+    with pytest.raises(XlingError) as caught:
+        api.submission_labels(tmp_path / "gold", settings=api.Settings(runs=tmp_path / "runs"))
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == "Name the folder of the original files with --data-dir or XLING_DATA"
+    assert sum("--data-dir" in line for line in lines) == 1 and not any("Tried" in line for line in lines)
+
+
+def test_the_longer_lists_of_xtreme_r_fill_its_folders(tmp_path: Path) -> None:
+    (tmp_path / "xtreme" / "tatoeba").mkdir(parents=True)
+    for side in ("eng", "ukr"):
+        (tmp_path / "xtreme" / "tatoeba" / f"tatoeba.ukr-eng.{side}").write_text("b\na\n")
+    built = api.submission_labels(
+        tmp_path / "gold", benchmark="xtreme-r", allow_missing=True, settings=api.Settings(data=tmp_path)
+    )
+    assert built.num_files == 1
+    assert (tmp_path / "gold" / "tatoeba" / "test-uk.tsv").read_text() == "1\n0\n"

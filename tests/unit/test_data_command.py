@@ -233,3 +233,35 @@ def test_every_shipped_hub_source_can_be_addressed_for_all_it_is_used_for() -> N
                 assert "{" not in f"{at.config}{at.split}"
                 seen += 1
     assert seen > 50
+
+
+def test_a_lock_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters_xling import hub_files
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the hub was asked")
+
+    def read_only(**_: Any) -> Any:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(hub_files, "why_not", lambda: None)
+    monkeypatch.setattr(hub_files, "listing", never)
+    monkeypatch.setattr(lock.tempfile, "TemporaryFile", read_only)
+    done = xling("lock", "xnli", "--lock", tmp_path / "data.lock.yaml")
+    assert isinstance(done.exception, XlingError)
+    assert "data.lock.yaml: cannot be written: Read-only file system" in str(done.exception) and "XLING_LOCK" in str(
+        done.exception
+    )
+
+
+def test_what_is_no_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0")
+    done = xling("status", "xnli", "--lock", tmp_path / "passwd")
+    assert "passwd is no lock of hub data sets; `xling data lock` makes one" in str(done.exception)
+
+
+def test_errors_come_without_a_table_s_head(tmp_path: Path) -> None:
+    done = xling("check", "xnli", "--language", "zz")
+    assert isinstance(done.exception, XlingError) and "dropped" not in done.output

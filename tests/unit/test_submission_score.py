@@ -433,6 +433,8 @@ def test_the_benchmarks_own_mock_folder_scores_what_its_test_says() -> None:
             "XLING_XTREME_MOCK names no mock_test_data folder of google-research/xtreme: its figures are unchecked"
         )
     root = Path(value)
+    for folder in ("predictions", "labels"):
+        assert (root / folder).is_dir(), f"XLING_XTREME_MOCK={root}: no folder {folder} in it"
     found = submission.score(root / "predictions", root / "labels", benchmark.get("xtreme"))
     for task, scores in PUBLISHED.items():
         averages = {name: found.tasks[task].averages[name] for name in scores}
