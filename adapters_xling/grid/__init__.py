@@ -12,9 +12,8 @@ from adapters_xling.grid.plan import (
     expand,
     grid_path,
     load_grid,
-    make_run,
-    recipes,
 )
+from adapters_xling.grid.runs import make_run, recipes
 
 __all__ = [
     "Cell",

@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,13 @@ RETRIEVAL_LENGTH = 512
 """Tokens at which retrieval cuts a sentence (`evaluation.DEFAULT_MAX_LENGTH`, likewise)."""
 
 Key = tuple[str, ...]
+MIXED = "mixed"
+
+
+def kind_of(kinds: Iterable[str]) -> str:
+    """Kind of a run's tasks, or `MIXED`."""
+    found = set(kinds)
+    return found.pop() if len(found) == 1 else MIXED
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class Load:
         steps: batches of `trained`.
         batches: batches of `forward`.
         width: tokens of one encoder row.
+        guessed: tokens, times the passes over them, whose logits over the vocabulary are computed (masked-LM).
         opened: models put together.
         read: hidden state that is read (0: the embeddings' output); None for what the method says, else the last one.
     """
@@ -76,35 +84,50 @@ class Load:
     steps: float = 0.0
     batches: float = 0.0
     width: float = 0.0
+    guessed: float = 0.0
     opened: float = 0.0
     read: int | None = None
 
 
 def training_load(
-    recipe: Recipe, *, steps: int, rows: float, features: float, dev: float, tokens: float, width: float
+    recipe: Recipe,
+    *,
+    steps: float,
+    evaluations: int,
+    rows: float,
+    features: float,
+    dev: float,
+    tokens: float,
+    width: float,
+    masked: float = 0.0,
+    opened: float = 1.0,
 ) -> Load:
-    """What a training run loads the machine with: its steps, and the dev evaluations between them.
+    """What training on a task loads the machine with: its steps, and the dev evaluations between them.
 
     Args:
-        recipe: batch sizes and how often the dev rows are scored.
-        steps: optimiser steps.
+        recipe: batch sizes.
+        steps: optimiser steps of this task.
+        evaluations: how often the dev rows are scored.
         rows: training rows that are read and encoded.
         features: what they give to train on (windows of long contexts count apart).
         dev: dev rows of one evaluation.
         tokens: mean tokens of one of these features.
         width: mean tokens of one encoder row.
+        masked: share of the tokens that are guessed over the whole vocabulary.
+        opened: models put together; a share where several tasks are trained in one.
     """
     batches = steps * recipe.accumulate
-    evaluations = math.ceil(steps / recipe.eval_every_steps)
     dev_tokens = dev * tokens * features / max(rows, 1)
+    trained = batches * min(recipe.batch_size, max(features, 1)) * tokens
     return Load(
         rows=rows + evaluations * dev,
         forward=evaluations * dev_tokens,
-        trained=batches * min(recipe.batch_size, max(features, 1)) * tokens,
+        trained=trained,
         steps=batches,
         batches=evaluations * math.ceil(dev_tokens / TOKENS_PER_BATCH),
         width=width,
-        opened=1,
+        guessed=masked * (3 * trained + evaluations * dev_tokens),
+        opened=opened,
     )
 
 
@@ -152,6 +175,7 @@ class Machine:
         forward = read * layer + slot
         backward = above * layer + 2 * own + 2 * slot
         flops = (load.forward + load.trained * PADDING) * forward + load.trained * PADDING * backward
+        flops += 2 * load.guessed * shape.vocabulary * shape.hidden
         calls = (load.batches + load.steps) * read + load.steps * (above + min(above, read))
         opening = load.opened * (OPEN_S + 4 * shape.num_parameters / BYTES_PER_S)
         return flops / (self.flops * EFFICIENCY) + calls * LAYER_S + load.rows * ROW_S + opening
@@ -230,7 +254,9 @@ class Ratios:
 
 
 def similar_training(backbone: str, method: str, task: str, kind: str) -> tuple[Key, ...]:
-    """From most to least alike: what the cost of a training run may be read from."""
+    """From most to least alike: what the cost of a training run may be read from; `kind` is `MIXED` for a mixture of
+    several.
+    """
     return (
         ("train", backbone, method, task),
         ("train", backbone, method, f"kind {kind}"),

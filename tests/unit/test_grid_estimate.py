@@ -125,7 +125,9 @@ def test_with_nothing_timed_the_model_is_within_a_factor_of_two_of_runs_that_wer
     for name, settings, steps, batch, tokens, (times, dev), _ in RECORDED:
         own = msgspec.structs.replace(plain, batch_size=batch, eval_every_steps=-(-steps // times))
         mean = tokens / (steps * batch)
-        load = training_load(own, steps=steps, rows=4000, features=4000, dev=dev, tokens=mean, width=mean)
+        load = training_load(
+            own, steps=steps, evaluations=times, rows=4000, features=4000, dev=dev, tokens=mean, width=mean
+        )
         modelled.append(MACHINE.seconds(load, NANO, FAMILY, methods.resolve(name, settings)))
     measured = [row[-1] for row in RECORDED]
     assert all(0.5 < a / b < 2 for a, b in zip(modelled, measured, strict=True)), modelled
