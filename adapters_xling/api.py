@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import paths
-from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.errors import ConfigError, DataError, MissingData
 from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm
 from adapters_xling.zoo import Entry, Zoo
 
@@ -393,20 +393,48 @@ def plan(
     return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
 
 
-def estimate(planned: Plan, *, limit: int | None = None, settings: Settings | None = None) -> Estimate:
-    """How long what a plan still lacks will take here, training and scoring, and how much disk it will need.
+def require_rows(planned: Plan) -> None:
+    """Refuse a plan with runs that cannot be trained here, before anything is downloaded or trained.
+
+    Raises:
+        MissingData: naming each task whose training rows are not at hand, and what to do.
+    """
+    if planned.lacking:
+        reasons = "\n".join(planned.lacking.values())
+        raise MissingData(
+            f"{reasons}\nNothing was trained. To run the rest of the grid add --without-lacking, or leave these tasks "
+            "out: --intermediate, --targets"
+        )
+
+
+def estimate(
+    planned: Plan, *, limit: int | None = None, gpu_memory: str | None = None, settings: Settings | None = None
+) -> Estimate:
+    """What a plan still lacks will take here: time of training and scoring, disk, and memory of each run.
 
     Stands on what was timed on this machine, else on the encoder's size and the machine's speed. Loads no torch.
+
+    Args:
+        planned: what `plan` gave.
+        limit: score only the first rows of every set.
+        gpu_memory: memory of the GPU to plan for, e.g. ``24GiB``; by default that of the visible one, and of this
+            machine divided by the workers where runs train on its processor.
+        settings: folders, device and workers.
+
+    Raises:
+        ConfigError: for memory that is no number with a unit.
     """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    device, memory = grid.device_memory(settings.device_type, gpu_memory, workers=settings.num_workers)
     return grid.estimate(
         planned,
         zoo=open_zoo(settings),
         runs_dir=settings.runs_dir,
-        workers=settings.num_workers,
-        device=settings.device_type,
+        workers=settings.num_workers if device == settings.device_type else 1,
+        device=device,
+        memory=memory,
         data_dir=settings.data_dir,
         extra_tasks=settings.tasks,
         limit=limit,
@@ -431,11 +459,13 @@ def run(
         on_event: see `grid.execute`.
 
     Raises:
+        MissingData: when training rows of a run are not at hand.
         XlingError: before anything trains, when the disk cannot hold what will be written.
     """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    require_rows(planned)
     grid.require_room(expected or estimate(planned, limit=limit, settings=settings), settings.runs_dir)
     common = grid.Common(
         zoo_root=open_zoo(settings).root,
@@ -535,6 +565,8 @@ def _notes(planned: Plan, limit: int | None) -> Iterator[str]:
     """What must be said beside every table of a grid: its own warning, and which rows were left out."""
     if planned.grid.warning:
         yield planned.grid.warning
+    if planned.left_out:
+        yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."
     if limit:
         yield f"Only the first {limit} rows of each set were scored."
         return

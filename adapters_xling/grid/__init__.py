@@ -2,6 +2,7 @@
 
 from adapters_xling.grid.estimate import Estimate, estimate, require_room, schedule
 from adapters_xling.grid.execute import Common, Outcome, execute
+from adapters_xling.grid.memory import Need, device_memory
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.plan import (
     Cell,
@@ -22,9 +23,11 @@ __all__ = [
     "GridSpec",
     "Intermediate",
     "Mix",
+    "Need",
     "Outcome",
     "Plan",
     "Target",
+    "device_memory",
     "estimate",
     "execute",
     "expand",

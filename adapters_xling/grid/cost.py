@@ -220,6 +220,7 @@ def shape_of(name: str, *, zoo: Zoo) -> Shape:
                     vocabulary=int(config["vocab_size"]),
                     positions=int(config["max_position_embeddings"]),
                     types=int(config.get("type_vocab_size", 1)),
+                    heads=int(config.get("num_attention_heads", 0)),
                 )
             except (OSError, ValueError, KeyError, TypeError) as err:
                 raise XlingError(f"{folder / 'config.json'}: does not say the encoder's size ({err!r})") from err

@@ -25,13 +25,14 @@ from adapters_xling.grid.cost import (
     similar_scoring,
     similar_training,
 )
-from adapters_xling.grid.loads import part_of, planned_loads
+from adapters_xling.grid.loads import Part, part_of, planned_loads
+from adapters_xling.grid.memory import Batch, Footprint, Need, footprint, need
 from adapters_xling.grid.plan import Cell, Plan, Target, floor_name, languages_of, target_tasks
 from adapters_xling.grid.sizes import Size, Sizes, published
 from adapters_xling.grid.timings import Timings
 from adapters_xling.methods import Method
 from adapters_xling.model import family_of
-from adapters_xling.spec import RunSpec, TaskSpec
+from adapters_xling.spec import Recipe, RunSpec, TaskSpec
 from adapters_xling.zoo import Zoo
 
 START_S = 8.0
@@ -61,6 +62,7 @@ class Job:
         modelled_s: part of the time that would, but nothing like it was timed.
         spread_s: the time, each part times the factor within which it is believed.
         disk_bytes: what it will write.
+        need: memory that its training needs, and whether the device has it; None when nothing is trained.
     """
 
     label: tuple[str, str]
@@ -71,6 +73,7 @@ class Job:
     modelled_s: float = 0.0
     spread_s: float = 0.0
     disk_bytes: float = 0.0
+    need: Need | None = None
 
     @property
     def seconds(self) -> float:
@@ -107,6 +110,7 @@ class Estimate:
         disk_bytes: what will be written.
         free_bytes: what is free in the folder of the runs; None where that cannot be told.
         unread: sets on the hub whose size could only be guessed.
+        memory: bytes of the device that a run may use; None where that is not known.
         absent: targets none of whose rows are at hand, in the grid's order; they are counted as their task files say.
     """
 
@@ -125,6 +129,7 @@ class Estimate:
     free_bytes: int | None
     unread: int = 0
     absent: tuple[str, ...] = ()
+    memory: float | None = None
 
     def left(self, done: set[str]) -> float:
         """Seconds that the jobs not in `done` will take, as estimated before anything ran."""
@@ -204,6 +209,7 @@ def estimate(
     extra_tasks: Path | None = None,
     limit: int | None = None,
     machine: Machine | None = None,
+    memory: float | None = None,
 ) -> Estimate:
     """Predict time and disk of what a plan still lacks.
 
@@ -217,13 +223,14 @@ def estimate(
         extra_tasks: private task files.
         limit: rows scored of every set.
         machine: modelled speed; measured when None.
+        memory: bytes of the device that a run may use; None where that is not known.
 
     Raises:
         XlingError: when the backbone's size cannot be told.
     """
     shape = shape_of(plan.grid.backbone, zoo=zoo)
     machine = machine or Machine.measure(device, shape)
-    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape)
+    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape, memory)
     found = {name: work.job(name, cells) for name, cells in plan.jobs().items()}
     found |= {floor_name(target): work.floor(target) for target in plan.floors}
     parents = plan.parents()
@@ -247,6 +254,7 @@ def estimate(
         disk_bytes=round(sum(job.disk_bytes for job in found.values())),
         free_bytes=free_bytes(runs_dir),
         unread=work.sizes.unread,
+        memory=memory,
         absent=tuple(dict.fromkeys(target.task for target in work.absent)),
     )
 
@@ -264,7 +272,9 @@ class _Work:
         limit: int | None,
         machine: Machine,
         shape: Shape,
+        memory: float | None,
     ) -> None:
+        self.memory = memory
         self.plan, self.zoo, self.runs_dir, self.sizes = plan, zoo, runs_dir, sizes
         self.extra, self.limit, self.machine, self.shape = extra, limit, machine, shape
         self._tasks: dict[str, TaskSpec] = {}
@@ -316,12 +326,27 @@ class _Work:
             parts[ref.name] = part_of(known[ref.name], recipe, self.sizes, tokens=tokens)
         seconds = sum(self._seconds(load, method) for load in planned_loads(run, parts))
         job.add(seconds * ratio, rank, training=True)
+        heads = sum((len(task.labels) + 2) * self.shape.hidden for task in known.values())
+        heads += 2 * (self.shape.hidden + 1) * self.shape.hidden
+        needs = [self._need(known[name], part, method, heads) for name, part in parts.items()]
+        job.need = max(needs, key=lambda one: one.footprint.peak)
         num_bytes = self.timings.entry_bytes(run)
         if num_bytes is None:
-            heads = sum((len(task.labels) + 2) * self.shape.hidden for task in known.values())
-            heads += 2 * (self.shape.hidden + 1) * self.shape.hidden
             num_bytes = 4 * (method.num_saved(self.shape, self.family) + heads)
         job.disk_bytes += num_bytes + CARD_BYTES + LOG_BYTES
+
+    def _need(self, task: TaskSpec, part: Part, method: Method, heads: int) -> Need:
+        """Memory of a training step on a task, its rows as long as the recipe lets them be."""
+
+        def count(recipe: Recipe) -> Footprint:
+            rows = recipe.batch_size / part.thin
+            length = min(recipe.max_length, self.shape.positions - self.family.position_offset)
+            batch = Batch(rows, length, len(task.labels), part.masked * rows * length)
+            return footprint(
+                method, recipe, batch, self.shape, self.family, device=self.machine.device, head_parameters=heads
+            )
+
+        return need(task.name, part.recipe, count, self.memory)
 
     def _score(self, job: Job, cell: Cell, run: RunSpec | None, method: Method | None) -> None:
         """Add a cell's sets: those not scored yet in full, of the others only that their rows are read."""

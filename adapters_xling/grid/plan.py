@@ -83,6 +83,8 @@ class GridSpec(Frozen, frozen=True):
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
         floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors).
         overrides: differences to the recipe, for every run of the grid.
+        rows_at_once: task -> most rows of a batch that go through the encoder together; a larger batch is cut into
+            equal pieces that accumulate, so that the effective batch stays what the recipe says.
         languages: evaluation languages; null means all of each task's.
         warning: a sentence that is printed with every table.
     """
@@ -97,6 +99,7 @@ class GridSpec(Frozen, frozen=True):
     seeds: tuple[int, ...] = (0,)
     floors: tuple[Literal["majority", "head", "vectors"], ...] = ("majority", "head", "vectors")
     overrides: dict[str, Any] = {}
+    rows_at_once: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     intermediate_recipe: str | None = None
     languages: tuple[str, ...] | None = None
     warning: str = ""
@@ -121,6 +124,7 @@ class Plan:
         lacking: name of a task -> why its training rows are not at hand. Runs of it, and what stands on them, cannot
             be trained, and their keys change once the rows are there.
         locked: False for a backbone that is not here: keys change once it is.
+        left_out: tasks whose runs were left out of the plan because their rows are not at hand (`at_hand`).
     """
 
     grid: GridSpec
@@ -129,6 +133,7 @@ class Plan:
     floors: list[Target] = field(default_factory=list)
     lacking: dict[str, str] = field(default_factory=dict)
     locked: bool = True
+    left_out: tuple[str, ...] = ()
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -165,7 +170,7 @@ class Plan:
         cells = [cell for cell in self.cells if cell.name not in gone]
         trained = {cell.target for cell in cells}
         floors = [target for target in self.floors if target in trained]
-        return Plan(self.grid, runs, cells, floors, {}, self.locked)
+        return Plan(self.grid, runs, cells, floors, {}, self.locked, tuple(self.lacking))
 
     def _without_rows(self) -> set[str]:
         gone: set[str] = set()
@@ -258,6 +263,7 @@ def expand(
             backbone=identity,
             recipe=recipe or grid.recipe,
             overrides={**grid.overrides, **more},
+            rows_at_once=grid.rows_at_once,
             init=init,
             route=route,
             seed=seed,
@@ -266,8 +272,9 @@ def expand(
             backbone_folder=local,
             refs=refs,
         )
-        plan.runs.setdefault(key(run), run)
-        return key(run)
+        name = key(run)
+        plan.runs.setdefault(name, run)
+        return name
 
     specs = {target: target_tasks(target, extra=extra_tasks) for target in targets}
     served = {code for target, (task, _) in specs.items() for code in languages_of(target, task, grid)}

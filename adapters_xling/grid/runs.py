@@ -35,6 +35,7 @@ def make_run(
     backbone: BackboneId,
     recipe: str,
     overrides: Mapping[str, Any] | None = None,
+    rows_at_once: Mapping[str, int] | None = None,
     init: Init = FRESH,
     route: Route = SLOT,
     seed: int = 0,
@@ -51,6 +52,7 @@ def make_run(
         backbone: the frozen encoder's identity.
         recipe: name of the optimisation settings.
         overrides: differences to them, for every task.
+        rows_at_once: task -> most rows of a batch at once; larger batches are cut into pieces that accumulate.
         init: how the slot starts.
         route: what the slot stands on.
         seed: of initialisation, order and dropout.
@@ -71,7 +73,15 @@ def make_run(
         raise ConfigError(f"task {'+'.join(one.name for one in specs)}: {problem}")
     if mix is not None and len(specs) < 2:
         raise ConfigError(f"task {specs[0].name}: a mixture needs two tasks or more; leave --mix and --rate out")
-    settings, mixture = mixture_of(specs, mix or Mix(), recipes(), recipe, method=method.name, overrides=overrides)
+    settings, mixture = mixture_of(
+        specs,
+        mix or Mix(),
+        recipes(),
+        recipe,
+        method=method.name,
+        overrides=overrides,
+        rows_at_once=rows_at_once,
+    )
     ref = refs or functools.partial(tasks.ref, data_dir=data_dir)
     masked = any(one.kind in options.FROM_LM_HEAD for one in specs)
     return RunSpec(

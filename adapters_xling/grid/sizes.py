@@ -42,6 +42,7 @@ CHARACTERS_PER_TOKEN, WIDE_PER_TOKEN = 4.0, 1.6
 """Characters that one piece of XLM-R's vocabulary covers: of scripts with spaces, and of Chinese or Japanese."""
 WIDE = "\u2e80"
 """First character of the scripts that are counted as wide."""
+_WIDE = re.compile(f"[{WIDE}-{chr(0x10FFFF)}]")
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def num_tokens(text: str) -> float:
     >>> num_tokens("the cat sat."), num_tokens("北京大学在公园")
     (3.0, 4.375)
     """
-    wide = sum(character >= WIDE for character in text)
+    wide = 0 if text.isascii() else len(_WIDE.findall(text))
     return (len(text) - wide) / CHARACTERS_PER_TOKEN + wide / WIDE_PER_TOKEN
 
 
