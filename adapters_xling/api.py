@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import paths
-from adapters_xling.errors import ConfigError, DataError, MissingData
+from adapters_xling.errors import ConfigError, DataError, MissingData, ZooError
 from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm
 from adapters_xling.zoo import Entry, Zoo
 
@@ -227,6 +227,25 @@ def _local(backbone: str) -> Path | None:
     return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
 
 
+def _folder(backbone: str | None) -> Path | None:
+    """The folder a person named as that of an entry's backbone; None for one that is known by name.
+
+    Raises:
+        ZooError: for a name that is neither.
+    """
+    from adapters_xling.backbones import BACKBONES
+
+    if backbone is None or backbone in BACKBONES:
+        return None
+    folder = Path(backbone).expanduser()
+    if not folder.is_dir():
+        raise ZooError(
+            f"backbone folder {backbone} does not exist: give the folder with config.json, tokenizer.json and "
+            "model.safetensors that the entry was trained on"
+        )
+    return folder
+
+
 def evaluate(
     entry: str,
     name: str,
@@ -242,9 +261,11 @@ def evaluate(
     pooling: str | None = None,
     vectors: str = "float32",
     unscored: bool = False,
+    backbone: str | None = None,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
+    `backbone` names the folder of an entry's local backbone, where it cannot be found by its name.
     `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
     kept, for test sets whose answers are withheld, and no score comes back.
     """
@@ -270,6 +291,7 @@ def evaluate(
         unscored=unscored,
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
+        backbone=_folder(backbone),
     )
 
 
@@ -329,6 +351,7 @@ def predict(
     *,
     name: str | None = None,
     settings: Settings | None = None,
+    backbone: str | None = None,
 ) -> list[Prediction]:
     """Predict with an entry's head.
 
@@ -337,6 +360,7 @@ def predict(
         examples: examples, or the texts of each (one or two sentences; prompt and choices; question and context).
         name: task whose head answers; needed only when the entry has several.
         settings: folders and device.
+        backbone: folder of the entry's local backbone, where it cannot be found by its name.
 
     Raises:
         DataError: for texts the kind cannot use.
@@ -360,7 +384,7 @@ def predict(
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:
             raise DataError(f"row {item.id}: {problem}")
-    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device))
+    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device), backbone=_folder(backbone))
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 

@@ -263,7 +263,8 @@ class Bottleneck(Method):
             return Kept(joined, joined)
         width = int(shape.hidden // (self.reduction_factor or 1))
         blocks = layers * (bool(places.get("mh_adapter")) + bool(places.get("output_adapter")))
-        values = blocks * (shape.hidden + 2.0 * width)
+        scaled = shape.hidden * isinstance(self.scaling, str)  # a learned factor keeps what it multiplies
+        values = blocks * (shape.hidden + 2.0 * width + scaled)
         normed = layers * bool(places.get("original_ln_before")) * float(shape.hidden)
         if places.get("mh_adapter"):
             below = 4.0 * shape.hidden
