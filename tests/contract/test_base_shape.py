@@ -41,7 +41,7 @@ KINDS = {
     "span": "mini-qa",
     "mlm": "mini-mlm",
 }
-METHODS = {"full": 2e-5, "bottleneck": 1e-3, "lora": 1e-3}
+METHODS = {"full": 2e-5, "bottleneck": 1e-4, "lora": 1e-4}
 """Learning rates at which a repeated batch is learnt within a few steps."""
 
 
@@ -123,8 +123,10 @@ def test_a_repeated_batch_is_learnt(kind: str, method: str, base: Path, tmp_path
     )
     assert all(map(torch.isfinite, map(torch.tensor, losses)))
     assert losses[-1] < losses[0]
-    if method == "full":  # enough to rise above what the allocator keeps back
-        assert 0.7 < computed / (most - before) < 1.4
+    if (
+        method == "full"
+    ):  # enough to rise above what the allocator keeps back; what an update makes for a moment is gone
+        assert 0.8 < (need.moments + need.gradients) / (most - before) < 1.1
 
 
 @pytest.mark.filterwarnings("ignore")
