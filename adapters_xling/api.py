@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import paths, published
-from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.errors import ConfigError, DataError, MissingData, ZooError
 from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm, entries
 from adapters_xling.zoo import Entry, Zoo
 
@@ -228,6 +228,25 @@ def _local(backbone: str) -> Path | None:
     return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
 
 
+def _folder(backbone: str | None) -> Path | None:
+    """The folder a person named as that of an entry's backbone; None for one that is known by name.
+
+    Raises:
+        ZooError: for a name that is neither.
+    """
+    from adapters_xling.backbones import BACKBONES
+
+    if backbone is None or backbone in BACKBONES:
+        return None
+    folder = Path(backbone).expanduser()
+    if not folder.is_dir():
+        raise ZooError(
+            f"backbone folder {backbone} does not exist: give the folder with config.json, tokenizer.json and "
+            "model.safetensors that the entry was trained on"
+        )
+    return folder
+
+
 def evaluate(
     entry: str,
     name: str,
@@ -244,9 +263,11 @@ def evaluate(
     vectors: str = "float32",
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
+    backbone: str | None = None,
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
+    `backbone` names the folder of an entry's local backbone, where it cannot be found by its name.
     `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
     kept, for test sets whose answers are withheld, and no score comes back. `on_left_out` hears of rows that were not
     scored, by reason.
@@ -274,6 +295,7 @@ def evaluate(
         unscored=unscored,
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
+        backbone=_folder(backbone),
     )
 
 
@@ -333,6 +355,7 @@ def predict(
     *,
     name: str | None = None,
     settings: Settings | None = None,
+    backbone: str | None = None,
 ) -> list[Prediction]:
     """Predict with an entry's head.
 
@@ -341,6 +364,7 @@ def predict(
         examples: examples, or the texts of each (one or two sentences; prompt and choices; question and context).
         name: task whose head answers; needed only when the entry has several.
         settings: folders and device.
+        backbone: folder of the entry's local backbone, where it cannot be found by its name.
 
     Raises:
         DataError: for texts the kind cannot use.
@@ -364,7 +388,7 @@ def predict(
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:
             raise DataError(f"row {item.id}: {problem}")
-    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device))
+    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device), backbone=_folder(backbone))
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 
@@ -399,20 +423,48 @@ def plan(
     return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
 
 
-def estimate(planned: Plan, *, limit: int | None = None, settings: Settings | None = None) -> Estimate:
-    """How long what a plan still lacks will take here, training and scoring, and how much disk it will need.
+def require_rows(planned: Plan) -> None:
+    """Refuse a plan with runs that cannot be trained here, before anything is downloaded or trained.
+
+    Raises:
+        MissingData: naming each task whose training rows are not at hand, and what to do.
+    """
+    if planned.lacking:
+        reasons = "\n".join(planned.lacking.values())
+        raise MissingData(
+            f"{reasons}\nNothing was trained. To run the rest of the grid add --without-lacking, or leave these tasks "
+            "out: --intermediate, --targets"
+        )
+
+
+def estimate(
+    planned: Plan, *, limit: int | None = None, gpu_memory: str | None = None, settings: Settings | None = None
+) -> Estimate:
+    """What a plan still lacks will take here: time of training and scoring, disk, and memory of each run.
 
     Stands on what was timed on this machine, else on the encoder's size and the machine's speed. Loads no torch.
+
+    Args:
+        planned: what `plan` gave.
+        limit: score only the first rows of every set.
+        gpu_memory: memory of the GPU to plan for, e.g. ``24GiB``; by default that of the visible one, and of this
+            machine divided by the workers where runs train on its processor.
+        settings: folders, device and workers.
+
+    Raises:
+        ConfigError: for memory that is no number with a unit.
     """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    device, memory = grid.device_memory(settings.device_type, gpu_memory, workers=settings.num_workers)
     return grid.estimate(
         planned,
         zoo=open_zoo(settings),
         runs_dir=settings.runs_dir,
-        workers=settings.num_workers,
-        device=settings.device_type,
+        workers=settings.num_workers if device == settings.device_type else 1,
+        device=device,
+        memory=memory,
         data_dir=settings.data_dir,
         extra_tasks=settings.tasks,
         limit=limit,
@@ -437,11 +489,13 @@ def run(
         on_event: see `grid.execute`.
 
     Raises:
+        MissingData: when training rows of a run are not at hand.
         XlingError: before anything trains, when the disk cannot hold what will be written.
     """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    require_rows(planned)
     grid.require_room(expected or estimate(planned, limit=limit, settings=settings), settings.runs_dir)
     common = grid.Common(
         zoo_root=open_zoo(settings).root,
@@ -584,6 +638,8 @@ def _notes(planned: Plan, limit: int | None) -> Iterator[str]:
     """What must be said beside every table of a grid: its own warning, and which rows were left out."""
     if planned.grid.warning:
         yield planned.grid.warning
+    if planned.left_out:
+        yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."
     if limit:
         yield f"Only the first {limit} rows of each set were scored."
         return

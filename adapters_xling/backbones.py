@@ -54,6 +54,7 @@ class Shape:
         vocabulary: rows of the token table.
         positions: rows of the position table.
         types: rows of the segment table.
+        heads: attention heads of a layer; 0 means as many as widths of 64 fit.
     """
 
     layers: int
@@ -62,6 +63,12 @@ class Shape:
     vocabulary: int
     positions: int
     types: int = 1
+    heads: int = 0
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of a layer."""
+        return self.heads or max(1, self.hidden // 64)
 
     @property
     def layer_parameters(self) -> int:

@@ -79,7 +79,7 @@ def resolve_recipe(
             body.get("methods", {}).get(method),
             body.get("kinds", {}).get(kind),
             body.get("methods_kinds", {}).get(method, {}).get(kind),
-            body.get("tasks", {}).get(task),
+            _of_task(body.get("tasks", {}), task),
             body.get("mixture") if mixture else None,
         ):
             values.update(level or {})
@@ -88,3 +88,8 @@ def resolve_recipe(
     if endless:
         raise ConfigError(f"recipe {name!r} for {method}/{kind}: {endless[0]} is {values[endless[0]]}; give a number")
     return decode(Recipe, values, f"recipe {name!r} for {method}/{kind or 'mixture'}")
+
+
+def _of_task(levels: Mapping[str, Any], task: str) -> Any:
+    """A task's own level; of a task in one of its languages (`mnli-translated.de`) the task's."""
+    return levels.get(task, levels.get(task.rpartition(".")[0]))

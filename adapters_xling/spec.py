@@ -6,6 +6,7 @@ Everything here is read strictly (an unknown field is an error that names file a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -361,10 +362,13 @@ SAID_TO_PEOPLE = frozenset({("TaskSpec", "rows"), ("TaskSpec", "access")})
 """(class, field) that no result depends on; never part of the canonical form."""
 
 
+_fields = functools.cache(msgspec.structs.fields)
+
+
 def canonical(value: Any) -> Any:
     """Reduce spec data to plain JSON types in the one form that is hashed."""
     if isinstance(value, msgspec.Struct):
-        info = msgspec.structs.fields(value)
+        info = _fields(type(value))
         cls = type(value).__name__
         plain = {
             field.name: canonical(getattr(value, field.name))

@@ -20,6 +20,7 @@ _COMMANDS = {
     "layers": ("layers", "layers", "Score every layer on a retrieval task's dev rows, to choose one."),
     "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),
     "run": ("grid", "run", "Run an experiment (a grid): train what is missing, score, report."),
+    "plan": ("plan", "plan", "Say what a grid has, lacks and needs: rows, time, disk, memory."),
     "report": ("grid", "report", "Render the report of a grid from its scores."),
     "submission": ("submission", "submission", "Build, check and score what is handed in to XTREME or XTREME-R."),
     "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),

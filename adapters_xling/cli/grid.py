@@ -10,63 +10,47 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import checkpoints, duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import checkpoints, duration, folders, print_json, settings_from
+from adapters_xling.cli.plan import narrowed, narrowing, say, show
 from adapters_xling.errors import MissingData, XlingError
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate
 
 
-def _codes(value: str | None) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()] if value else []
-
-
-def _numbers(value: str | None) -> list[int]:
-    try:
-        return [int(code) for code in _codes(value)]
-    except ValueError as err:
-        raise click.BadParameter(f"{value!r} is not a list of whole numbers", param_hint="--seeds") from err
-
-
 @click.command()
 @click.argument("grid")
 @click.option("--dry-run", is_flag=True, help="Say what is there, missing or blocked, and train nothing.")
-@click.option("--methods", help="Only these methods (comma-separated).")
-@click.option("--intermediate", help="Only these intermediate tasks.")
-@click.option("--targets", help="Only these targets.")
-@click.option("--languages", help="Only these languages.")
-@click.option("--seeds", help="Only these seeds.")
+@narrowing
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of every set.")
+@click.option("--without-lacking", is_flag=True, help="Leave out runs whose rows are not at hand.")
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Runs at a time; one per core when left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print plan or scores as JSON.")
 @checkpoints
 @folders
-def run(grid: str, dry_run: bool, limit: int | None, as_json: bool, **options: Any) -> None:
+def run(grid: str, dry_run: bool, limit: int | None, without_lacking: bool, as_json: bool, **options: Any) -> None:
     """Run GRID (a shipped name or a YAML file): train what is missing, score every cell, write the report.
 
     What was trained or scored before is used as it is, so running a grid again takes seconds.
     """
-    narrow: dict[str, Any] = {
-        name: _codes(options.pop(name)) for name in ("methods", "intermediate", "targets", "languages")
-    }
-    narrow["seeds"] = _numbers(options.pop("seeds"))
+    narrow = narrowed(options)
     settings = settings_from(options)
-    plan = api.plan(grid, narrow=narrow, download=not dry_run, settings=settings)
+    if dry_run:
+        show(grid, narrow, limit=limit, settings=settings, as_json=as_json)
+        return
+    plan = api.plan(grid, narrow=narrow, settings=settings)
+    if not without_lacking:
+        api.require_rows(plan)
+    if not plan.locked:
+        plan = api.plan(grid, narrow=narrow, download=True, settings=settings)
+    if without_lacking:
+        plan = plan.at_hand()
     states = plan.state(api.open_zoo(settings))
     estimate = api.estimate(plan, limit=limit, settings=settings)
-    if dry_run:
-        if as_json:
-            print_json(_as_json(states, len(plan.cells), estimate))
-            return
-        jobs = estimate.jobs
-        rows = [(state, duration(jobs[name].seconds), name) for name, state in states.items()]
-        print_table(("state", "time", "run"), rows)
-        _say(states, len(plan.cells), estimate)
-        return
     folder = api.report_folder(grid, narrowed=any(narrow.values()), limit=limit, settings=settings)
     if not as_json:
         click.secho(plan.grid.title, bold=True)
-        _say(states, len(plan.cells), estimate)
+        say(plan, states, estimate)
     events = _Events(estimate, set(states), quiet=as_json)
     outcome = api.run(plan, limit=limit, settings=settings, expected=estimate, on_event=events)
     if outcome.scores:
@@ -88,8 +72,6 @@ def run(grid: str, dry_run: bool, limit: int | None, as_json: bool, **options: A
 
 STEADY_S = 30.0
 """Estimated and spent time are compared as if both had this much in common, so that the first jobs tell little."""
-LONG_S = 3600
-"""From so many seconds on the plan says how to do with less."""
 
 
 class _Events:
@@ -114,71 +96,6 @@ class _Events:
         """Seconds left after so many seconds spent on the jobs that are done."""
         left = self.estimate.left(self.done)
         return left * (spent + STEADY_S) / (max(self.estimate.seconds - left, 0.0) + STEADY_S)
-
-
-def _as_json(states: dict[str, str], cells: int, estimate: Estimate) -> dict[str, Any]:
-    return {
-        "runs": states,
-        "cells": cells,
-        "estimate_s": round(estimate.seconds, 1),
-        "estimate_range_s": [round(estimate.low_s, 1), round(estimate.high_s, 1)],
-        "estimate_basis": estimate.basis,
-        "disk_bytes": estimate.disk_bytes,
-        "free_bytes": estimate.free_bytes,
-        "run_seconds": {name: round(estimate.jobs[name].seconds, 1) for name in states},
-    }
-
-
-def _say(states: dict[str, str], cells: int, estimate: Estimate) -> None:
-    """What is there, how long the rest takes and what that stands on, and the disk."""
-    counts = {state: list(states.values()).count(state) for state in ("have", "missing", "blocked")}
-    sets = sum(job.sets for job in estimate.jobs.values())
-    click.echo(
-        f"{len(states)} runs: {counts['have']} there, {counts['missing']} to train, {counts['blocked']} after their "
-        f"parents; {cells} cells, {sets} sets of rows to score"
-    )
-    for line in _time_lines(estimate):
-        click.echo(line)
-    free = f"{size(estimate.free_bytes)} free" if estimate.free_bytes is not None else "free space unknown"
-    click.echo(f"disk: about {size(estimate.disk_bytes)} to write, {free}")
-
-
-def _time_lines(estimate: Estimate) -> list[str]:
-    jobs = estimate.jobs.values()
-    if not any(job.train_s or job.sets for job in jobs):
-        return [f"time: about {duration(estimate.seconds)}; nothing to train or score, only rows to read and a report"]
-    train, score = sum(job.train_s for job in jobs), sum(job.score_s for job in jobs)
-    bound = "at most " if estimate.at_most else ""
-    lines = [
-        f"time: {bound}about {duration(estimate.seconds)} ({duration(estimate.low_s)} to {duration(estimate.high_s)}) "
-        f"with {estimate.workers} at a time: {duration(train)} of training, {duration(score)} of scoring",
-        f"  {_basis(estimate)}",
-    ]
-    if estimate.at_most:
-        lines.append("  runs may stop before their last step (patience)")
-    if estimate.unread:
-        lines.append(f"  the size of {estimate.unread} sets that were not fetched yet is a guess")
-    if estimate.seconds > LONG_S:
-        shares = [f"{name} {share:.0%}" for which in (0, 1) for name, share in list(estimate.shares(which).items())[:2]]
-        lines.append(f"  most of it: {', '.join(shares)}")
-        lines.append("  to narrow: --methods, --targets, --intermediate, --languages, --limit, --seeds")
-    return lines
-
-
-def _basis(estimate: Estimate) -> str:
-    """What the figure stands on, in words."""
-    trained, scored = estimate.num_timed
-    timed = f"{trained} runs and {scored} scored sets timed on this machine"
-    if estimate.basis == "measured":
-        return f"from {timed}"
-    where = (
-        f"{estimate.flops / 1e9:.0f} GFLOP/s a core, measured now; for a machine that does nothing else"
-        if estimate.device == "cpu"
-        else f"{estimate.flops / 1e12:.0f} TFLOP/s, assumed for {estimate.device}"
-    )
-    if estimate.basis == "mixed":
-        return f"partly from {timed}, the rest rough: from the encoder's size and {where}"
-    return f"rough, for nothing like it was timed here: from the encoder's size and {where}"
 
 
 @click.command()

@@ -98,6 +98,7 @@ def train(
 @click.option("--split", help="Split to score; the task's own choice when left out.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
+@click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
@@ -169,6 +170,7 @@ def evaluate(
 @click.option("--task", help="Task whose head answers, when the entry has several.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="CSV, TSV or JSONL file of rows.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSONL file of predictions (standard output else).")
+@click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @folders
@@ -179,6 +181,7 @@ def predict(
     source: Path | None,
     output: Path | None,
     columns: tuple[str, ...],
+    backbone: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -204,7 +207,7 @@ def predict(
             click.secho(f"left out: {file}, row {number}: {reason}", fg="yellow", err=True)
         if rows.dropped:
             click.secho(f"{sum(rows.dropped.values())} rows left out: {rows.dropped}", fg="yellow", err=True)
-    found = api.predict(entry, examples, name=task, settings=settings)
+    found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone)
     lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
     if output is not None:
         from adapters_xling.paths import atomic_write

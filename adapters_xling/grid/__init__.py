@@ -2,6 +2,7 @@
 
 from adapters_xling.grid.estimate import Estimate, estimate, require_room, schedule
 from adapters_xling.grid.execute import Common, Outcome, execute
+from adapters_xling.grid.memory import Need, device_memory
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.plan import (
     Cell,
@@ -12,9 +13,8 @@ from adapters_xling.grid.plan import (
     expand,
     grid_path,
     load_grid,
-    make_run,
-    recipes,
 )
+from adapters_xling.grid.runs import make_run, recipes
 
 __all__ = [
     "Cell",
@@ -23,9 +23,11 @@ __all__ = [
     "GridSpec",
     "Intermediate",
     "Mix",
+    "Need",
     "Outcome",
     "Plan",
     "Target",
+    "device_memory",
     "estimate",
     "execute",
     "expand",

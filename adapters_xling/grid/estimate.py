@@ -18,19 +18,21 @@ from adapters_xling.grid.cost import (
     RETRIEVAL_LENGTH,
     Load,
     Machine,
+    kind_of,
     retrieval_layer,
     scoring_load,
     shape_of,
     similar_scoring,
     similar_training,
-    training_load,
 )
+from adapters_xling.grid.loads import Part, part_of, planned_loads
+from adapters_xling.grid.memory import Batch, Footprint, Need, footprint, need
 from adapters_xling.grid.plan import Cell, Plan, Target, floor_name, languages_of, target_tasks
-from adapters_xling.grid.sizes import GUESS, Size, Sizes
+from adapters_xling.grid.sizes import Size, Sizes, published
 from adapters_xling.grid.timings import Timings
 from adapters_xling.methods import Method
 from adapters_xling.model import family_of
-from adapters_xling.spec import RunSpec, TaskSpec
+from adapters_xling.spec import Recipe, RunSpec, TaskSpec
 from adapters_xling.zoo import Zoo
 
 START_S = 8.0
@@ -60,6 +62,7 @@ class Job:
         modelled_s: part of the time that would, but nothing like it was timed.
         spread_s: the time, each part times the factor within which it is believed.
         disk_bytes: what it will write.
+        need: memory that its training needs, and whether the device has it; None when nothing is trained.
     """
 
     label: tuple[str, str]
@@ -70,6 +73,7 @@ class Job:
     modelled_s: float = 0.0
     spread_s: float = 0.0
     disk_bytes: float = 0.0
+    need: Need | None = None
 
     @property
     def seconds(self) -> float:
@@ -105,7 +109,9 @@ class Estimate:
         num_timed: trainings and scorings timed here that the figure stands on.
         disk_bytes: what will be written.
         free_bytes: what is free in the folder of the runs; None where that cannot be told.
-        unread: sets whose size could only be guessed.
+        unread: sets on the hub whose size could only be guessed.
+        memory: bytes of the device that a run may use; None where that is not known.
+        absent: targets none of whose rows are at hand, in the grid's order; they are counted as their task files say.
     """
 
     seconds: float
@@ -122,6 +128,8 @@ class Estimate:
     disk_bytes: int
     free_bytes: int | None
     unread: int = 0
+    absent: tuple[str, ...] = ()
+    memory: float | None = None
 
     def left(self, done: set[str]) -> float:
         """Seconds that the jobs not in `done` will take, as estimated before anything ran."""
@@ -201,6 +209,7 @@ def estimate(
     extra_tasks: Path | None = None,
     limit: int | None = None,
     machine: Machine | None = None,
+    memory: float | None = None,
 ) -> Estimate:
     """Predict time and disk of what a plan still lacks.
 
@@ -214,13 +223,14 @@ def estimate(
         extra_tasks: private task files.
         limit: rows scored of every set.
         machine: modelled speed; measured when None.
+        memory: bytes of the device that a run may use; None where that is not known.
 
     Raises:
         XlingError: when the backbone's size cannot be told.
     """
     shape = shape_of(plan.grid.backbone, zoo=zoo)
     machine = machine or Machine.measure(device, shape)
-    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape)
+    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape, memory)
     found = {name: work.job(name, cells) for name, cells in plan.jobs().items()}
     found |= {floor_name(target): work.floor(target) for target in plan.floors}
     parents = plan.parents()
@@ -244,6 +254,8 @@ def estimate(
         disk_bytes=round(sum(job.disk_bytes for job in found.values())),
         free_bytes=free_bytes(runs_dir),
         unread=work.sizes.unread,
+        memory=memory,
+        absent=tuple(dict.fromkeys(target.task for target in work.absent)),
     )
 
 
@@ -260,10 +272,13 @@ class _Work:
         limit: int | None,
         machine: Machine,
         shape: Shape,
+        memory: float | None,
     ) -> None:
+        self.memory = memory
         self.plan, self.zoo, self.runs_dir, self.sizes = plan, zoo, runs_dir, sizes
         self.extra, self.limit, self.machine, self.shape = extra, limit, machine, shape
         self._tasks: dict[str, TaskSpec] = {}
+        self.absent: dict[Target, None] = {}
         self.family = family_of(plan.grid.backbone)
         self.backbone = Path(plan.grid.backbone).name
         self.timings = Timings(
@@ -301,37 +316,37 @@ class _Work:
 
     def _train(self, job: Job, run: RunSpec, method: Method) -> None:
         """Add training: the steps the recipe allows, and the dev evaluations between them."""
-        task = self._task(run.tasks[0].name)
-        ratio, rank = self.timings.ratios.find(similar_training(self.backbone, method.label, run.task, task.kind))
-        job.add(self._seconds(self._load(run, task), method) * ratio, rank, training=True)
+        known = {ref.name: self._task(ref.name) for ref in run.tasks}
+        kind = kind_of(task.kind for task in known.values())
+        ratio, rank = self.timings.ratios.find(similar_training(self.backbone, method.label, run.task, kind))
+        parts = {}
+        for ref in run.tasks:
+            recipe = run.recipe_for(ref.name)
+            tokens = self.timings.tokens.get((ref.digest, recipe.max_length))
+            parts[ref.name] = part_of(known[ref.name], recipe, self.sizes, tokens=tokens)
+        seconds = sum(self._seconds(load, method) for load in planned_loads(run, parts))
+        job.add(seconds * ratio, rank, training=True)
+        heads = sum((len(task.labels) + 2) * self.shape.hidden for task in known.values())
+        heads += 2 * (self.shape.hidden + 1) * self.shape.hidden
+        needs = [self._need(known[name], part, method, heads) for name, part in parts.items()]
+        job.need = max(needs, key=lambda one: one.footprint.peak)
         num_bytes = self.timings.entry_bytes(run)
         if num_bytes is None:
-            heads = (2 * (self.shape.hidden + 1) + len(task.labels) + 2) * self.shape.hidden
             num_bytes = 4 * (method.num_saved(self.shape, self.family) + heads)
         job.disk_bytes += num_bytes + CARD_BYTES + LOG_BYTES
 
-    def _load(self, run: RunSpec, task: TaskSpec) -> Load:
-        """What a run of the plan will load the machine with, all its steps taken."""
-        recipe = run.recipe
-        sizes = self._sets(task, "train", recipe.max_length) or [GUESS]
-        rows = sum(size.rows for size in sizes)
-        windows = sum(size.rows * size.windows for size in sizes) / rows
-        tokens = sum(size.rows * size.tokens for size in sizes) / rows / windows
-        thin = sizes[0].width / (sizes[0].tokens / sizes[0].windows)
-        tokens = self.timings.tokens.get((run.tasks[0].digest, recipe.max_length), tokens)
-        rows = max(1.0, min(rows, recipe.max_train_examples or rows))
-        dev: float = recipe.dev_examples
-        if not dev:
-            dev = sum(size.rows for size in self._sets(task, "dev", recipe.max_length))
-        return training_load(
-            recipe,
-            steps=recipe.steps(round(rows * windows)),
-            rows=rows,
-            features=rows * windows,
-            dev=dev,
-            tokens=tokens,
-            width=tokens * thin,
-        )
+    def _need(self, task: TaskSpec, part: Part, method: Method, heads: int) -> Need:
+        """Memory of a training step on a task, its rows as long as the recipe lets them be."""
+
+        def count(recipe: Recipe) -> Footprint:
+            rows = recipe.batch_size / part.thin
+            length = min(recipe.max_length, self.shape.positions - self.family.position_offset)
+            batch = Batch(rows, length, len(task.labels), part.masked * rows * length)
+            return footprint(
+                method, recipe, batch, self.shape, self.family, device=self.machine.device, head_parameters=heads
+            )
+
+        return need(task.name, part.recipe, count, self.memory)
 
     def _score(self, job: Job, cell: Cell, run: RunSpec | None, method: Method | None) -> None:
         """Add a cell's sets: those not scored yet in full, of the others only that their rows are read."""
@@ -340,8 +355,12 @@ class _Work:
         length = run.recipe.max_length if run and task.train_languages else RETRIEVAL_LENGTH
         folder = self.runs_dir / "scores" / Path(cell.name).name / task.name
         sets = job.sets
-        for code in languages_of(cell.target, task, self.plan.grid):
-            size = self.sizes.of(task, split, code, max_length=length)
+        codes = languages_of(cell.target, task, self.plan.grid)
+        found = {code: self.sizes.of(task, split, code, max_length=length) for code in codes}
+        if not any(found.values()):  # what will be there one day: as the task file says
+            self.absent[cell.target] = None
+            found = dict.fromkeys(codes, published(task, split, max_length=length))
+        for code, size in found.items():
             if size is None:
                 continue
             rows = size.encoded(limit)

@@ -80,6 +80,7 @@ def mixture_of(
     *,
     method: str,
     overrides: Mapping[str, Any] | None = None,
+    rows_at_once: Mapping[str, int] | None = None,
 ) -> tuple[Recipe, Mixture | None]:
     """Recipe and mixture of a run; one task has no mixture and the recipe it always had.
 
@@ -94,15 +95,17 @@ def mixture_of(
         recipe: name of the one wanted.
         method: name of the training family.
         overrides: a person's differences, for every task.
+        rows_at_once: task -> most rows of a batch at once; larger batches are cut into pieces that accumulate.
 
     Raises:
         ConfigError: for a task given twice, or rates that do not fit.
     """
 
     def resolved(kind: str, task: str, *, mixture: bool = False) -> Recipe:
-        return resolve_recipe(
+        found = resolve_recipe(
             recipes, recipe, method=method, kind=kind, task=task, overrides=overrides, mixture=mixture
         )
+        return in_pieces(found, (rows_at_once or {}).get(task, found.batch_size))
 
     if len(tasks) == 1:
         return resolved(tasks[0].kind, tasks[0].name), None
@@ -119,3 +122,17 @@ def mixture_of(
     # A sampling that has nothing to divide would only give one mixture several keys.
     sampling = mix.sampling if set(names) - set(mix.rates) else Uniform()
     return shared, Mixture(sampling=sampling, parts=parts, rates=dict(mix.rates))
+
+
+def in_pieces(recipe: Recipe, rows: int) -> Recipe:
+    """The same effective batch, in the fewest equal pieces of at most so many rows.
+
+    >>> from adapters_xling.grid import recipes
+    >>> plain = resolve_recipe(recipes(), "paper-intermediate", method="full", kind="sentence")
+    >>> small = in_pieces(plain, 10)
+    >>> (plain.batch_size, plain.accumulate), (small.batch_size, small.accumulate)
+    ((24, 1), (8, 3))
+    """
+    size = next(n for n in range(min(rows, recipe.batch_size), 0, -1) if recipe.batch_size % n == 0)
+    pieces = recipe.accumulate * recipe.batch_size // size
+    return msgspec.structs.replace(recipe, batch_size=size, accumulate=pieces)

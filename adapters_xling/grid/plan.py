@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +12,10 @@ import msgspec
 
 from adapters_xling import methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.grid.mixing import Mix, mixture_of
+from adapters_xling.grid.mixing import Mix
+from adapters_xling.grid.runs import Refs, make_run, method_from
 from adapters_xling.methods import Method
-from adapters_xling.recipes import Recipes, load_recipes
 from adapters_xling.spec import (
-    BackboneId,
     Fresh,
     Frozen,
     Init,
@@ -32,11 +31,9 @@ from adapters_xling.spec import (
     key,
     read_yaml,
 )
-from adapters_xling.tasks.kinds import options
 from adapters_xling.zoo import Zoo
 
 NO_INTERMEDIATE = "none"
-FRESH, SLOT = Fresh(), Slot()
 HEAD_FLOORS: dict[str, dict[str, Any]] = {"head": {}, "vectors": {"layer": 0}}
 """Floors that are trained: a head on the frozen encoder, and a head on its token vectors alone."""
 
@@ -58,19 +55,21 @@ class Target(Frozen, frozen=True):
 
 
 class Intermediate(Frozen, frozen=True):
-    """A mixture as the intermediate step of a grid.
+    """A mixture as the intermediate step of a grid, or one task under another name or recipe.
 
     Attributes:
         name: what the command line calls it.
         tasks: its tasks, in no order.
         mix: ``proportional``, ``proportional:<cap>``, ``uniform``, ``temperature:<T>`` or ``temperature:<T>:<cap>``.
         rates: task -> share of all steps, for tasks with a rate of their own.
+        recipe: optimisation settings by name; null means the grid's for intermediate runs.
     """
 
     name: Name
     tasks: tuple[Name, ...]
     mix: str = "proportional"
     rates: dict[str, float] = {}
+    recipe: str | None = None
 
 
 class GridSpec(Frozen, frozen=True):
@@ -78,10 +77,14 @@ class GridSpec(Frozen, frozen=True):
 
     Attributes:
         methods: label -> settings; `method` names the family where the label does not.
+        recipe: optimisation settings by name.
         intermediate: tasks of phase 2, or mixtures of them; "none" is the run without one.
+        intermediate_recipe: those of phase 2, where they are others than the targets'.
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
         floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors).
         overrides: differences to the recipe, for every run of the grid.
+        rows_at_once: task -> most rows of a batch that go through the encoder together; a larger batch is cut into
+            equal pieces that accumulate, so that the effective batch stays what the recipe says.
         languages: evaluation languages; null means all of each task's.
         warning: a sentence that is printed with every table.
         published: rows of `task_configs/published.yaml` that the report shows in a section of their own; null for none.
@@ -97,6 +100,8 @@ class GridSpec(Frozen, frozen=True):
     seeds: tuple[int, ...] = (0,)
     floors: tuple[Literal["majority", "head", "vectors"], ...] = ("majority", "head", "vectors")
     overrides: dict[str, Any] = {}
+    rows_at_once: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    intermediate_recipe: str | None = None
     languages: tuple[str, ...] | None = None
     warning: str = ""
     published: Name | None = None
@@ -119,6 +124,10 @@ class Plan:
         cells: what to score once the runs exist.
         floors: targets whose majority prediction is scored.
         mixtures: key of an intermediate run that the grid gives a name -> that name.
+        lacking: name of a task -> why its training rows are not at hand. Runs of it, and what stands on them, cannot
+            be trained, and their keys change once the rows are there.
+        locked: False for a backbone that is not here: keys change once it is.
+        left_out: tasks whose runs were left out of the plan because their rows are not at hand (`at_hand`).
     """
 
     grid: GridSpec
@@ -126,6 +135,9 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
     mixtures: dict[str, str] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
+    locked: bool = True
+    left_out: tuple[str, ...] = ()
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -142,14 +154,35 @@ class Plan:
         return {name: [p for p in run.parents if p in self.runs] for name, run in self.runs.items()}
 
     def state(self, zoo: Zoo) -> dict[str, str]:
-        """For each run: `have`, `missing`, or `blocked` (trainable only after a missing parent)."""
+        """For each run: `have`, `missing`, `blocked` (trainable only after a missing parent), or `lacking` (not
+        trainable here: rows of it, or of what it stands on, are not at hand)."""
         states: dict[str, str] = {}
+        lacking = self._without_rows()
         for name, run in self.runs.items():
             if name in zoo:
                 states[name] = "have"
+            elif name in lacking:
+                states[name] = "lacking"
             else:
                 states[name] = "blocked" if any(states.get(p) != "have" for p in run.parents) else "missing"
         return states
+
+    def at_hand(self) -> Plan:
+        """The plan without the runs whose rows, or whose parents' rows, are not at hand, and without their cells."""
+        gone = self._without_rows()
+        runs = {name: run for name, run in self.runs.items() if name not in gone}
+        cells = [cell for cell in self.cells if cell.name not in gone]
+        trained = {cell.target for cell in cells}
+        floors = [target for target in self.floors if target in trained]
+        mixtures = {name: called for name, called in self.mixtures.items() if name in runs}
+        return Plan(self.grid, runs, cells, floors, mixtures=mixtures, locked=self.locked, left_out=tuple(self.lacking))
+
+    def _without_rows(self) -> set[str]:
+        gone: set[str] = set()
+        for name, run in self.runs.items():  # parents come before children
+            if gone & set(run.parents) or any(task.name in self.lacking for task in run.tasks):
+                gone.add(name)
+        return gone
 
 
 def grid_path(name: str) -> Path:
@@ -198,78 +231,12 @@ def _named(item: Any) -> Any:
     return item.name if isinstance(item, Intermediate) else item
 
 
-def method_from(label: str, settings: Mapping[str, Any]) -> Method:
-    """Build a method from a grid's label and settings; `method` among them names the family where the label does not.
-
-    Raises:
-        UnknownName: for a method or setting that does not exist.
-    """
-    given = dict(settings)
-    return methods.resolve(given.pop("method", label), given)
-
-
-def make_run(
-    task: TaskSpec | Sequence[TaskSpec],
-    method: Method,
-    *,
-    backbone: BackboneId,
-    recipe: str,
-    overrides: Mapping[str, Any] | None = None,
-    init: Init = FRESH,
-    route: Route = SLOT,
-    seed: int = 0,
-    data_dir: Path | None = None,
-    mix: Mix | None = None,
-    backbone_folder: Path | None = None,
-) -> RunSpec:
-    """Put together everything that determines an entry, fully resolved.
-
-    Args:
-        task: what is trained; several tasks make a mixture, in no order.
-        method: training family with its settings.
-        backbone: the frozen encoder's identity.
-        recipe: name of the optimisation settings.
-        overrides: differences to them, for every task.
-        init: how the slot starts.
-        route: what the slot stands on.
-        seed: of initialisation, order and dropout.
-        data_dir: folder of original data files.
-        mix: how several tasks share the steps; in proportion to their rows by default.
-        backbone_folder: folder of a local backbone.
-
-    Raises:
-        ConfigError: when the method cannot start or run that way, or a setting is wrong.
-        MissingData: when the task's rows, whose digest is part of the run, are not at hand.
-    """
-    from adapters_xling.model import lm_head_digest  # torch-free
-
-    specs = [task] if isinstance(task, TaskSpec) else sorted(task, key=lambda one: one.name)
-    problem = method.supports(init, route)
-    if problem:
-        raise ConfigError(f"task {'+'.join(one.name for one in specs)}: {problem}")
-    if mix is not None and len(specs) < 2:
-        raise ConfigError(f"task {specs[0].name}: a mixture needs two tasks or more; leave --mix and --rate out")
-    settings, mixture = mixture_of(specs, mix or Mix(), recipes(), recipe, method=method.name, overrides=overrides)
-    masked = any(one.kind in options.FROM_LM_HEAD for one in specs)
-    return RunSpec(
-        backbone=backbone,
-        tasks=tuple(tasks.ref(one, data_dir=data_dir) for one in specs),
-        method=method.spec(),
-        recipe=settings,
-        init=init,
-        route=route,
-        seed=seed,
-        mixture=mixture,
-        lm_head=lm_head_digest(backbone, backbone=backbone_folder) if masked else None,
-    )
-
-
 def expand(
     grid: GridSpec, *, data_dir: Path | None = None, extra_tasks: Path | None = None, download: bool = False
 ) -> Plan:
     """Turn a grid into runs and cells, checking everything that can be checked without training.
 
-    A hub backbone that is not here yet may be planned with; `download` fetches it, which training needs.
+    What is not here yet may be planned with: rows (see `Plan.lacking`), and a hub backbone, which `download` fetches.
 
     Raises:
         XlingError: for an unknown task, method, setting or language, or a combination no method supports.
@@ -278,7 +245,8 @@ def expand(
 
     family = family_of(grid.backbone)
     identity = backbone_id(grid.backbone, download=download)
-    plan = Plan(grid)
+    refs = Refs(data_dir)
+    plan = Plan(grid, lacking=refs.lacking, locked=identity.digest is not None)
     targets = [Target(task=t) if isinstance(t, str) else t for t in grid.targets]
 
     local = Path(grid.backbone) if Path(grid.backbone).is_dir() else None
@@ -291,23 +259,27 @@ def expand(
         seed: int,
         *,
         mix: Mix | None = None,
+        recipe: str | None = None,
         **more: Any,
     ) -> str:
         run = make_run(
             task,
             method,
             backbone=identity,
-            recipe=grid.recipe,
+            recipe=recipe or grid.recipe,
             overrides={**grid.overrides, **more},
+            rows_at_once=grid.rows_at_once,
             init=init,
             route=route,
             seed=seed,
             data_dir=data_dir,
             mix=mix,
             backbone_folder=local,
+            refs=refs,
         )
-        plan.runs.setdefault(key(run), run)
-        return key(run)
+        name = key(run)
+        plan.runs.setdefault(name, run)
+        return name
 
     specs = {target: target_tasks(target, extra=extra_tasks) for target in targets}
     served = {code for target, (task, _) in specs.items() for code in languages_of(target, task, grid)}
@@ -322,13 +294,14 @@ def expand(
             method.check(family)
             for intermediate in grid.intermediate:
                 parent = None
-                if isinstance(intermediate, Intermediate):
-                    mixed = [tasks.get(name, extra=extra_tasks) for name in intermediate.tasks]
-                    mix = Mix.parse(intermediate.mix, intermediate.rates)
-                    parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix)
-                    plan.mixtures.setdefault(parent, intermediate.name)
-                elif intermediate != NO_INTERMEDIATE:
-                    parent = run_for(tasks.get(intermediate, extra=extra_tasks), method, Fresh(), Slot(), seed)
+                if intermediate != NO_INTERMEDIATE:
+                    step = intermediate if isinstance(intermediate, Intermediate) else _alone(intermediate)
+                    mixed = [tasks.get(name, extra=extra_tasks) for name in step.tasks]
+                    mix = Mix.parse(step.mix, step.rates) if len(mixed) > 1 else None
+                    recipe = step.recipe or grid.intermediate_recipe
+                    parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix, recipe=recipe)
+                    if isinstance(intermediate, Intermediate):
+                        plan.mixtures.setdefault(parent, step.name)
                 for target, (_, source) in specs.items():
                     if source is None:
                         plan.cells.append(Cell(parent or grid.backbone, target))
@@ -349,6 +322,11 @@ def expand(
     if "majority" in grid.floors:
         plan.floors = list(specs)
     return plan
+
+
+def _alone(task: str) -> Intermediate:
+    """One task as an intermediate step."""
+    return Intermediate(name=task, tasks=(task,))
 
 
 def _starts(parent: str | None, transfer: Sequence[str]) -> list[tuple[Init, Route]]:
@@ -379,8 +357,3 @@ def languages_of(target: Target, task: TaskSpec, grid: GridSpec) -> tuple[str, .
     """Languages of a target's cells: those of the task in that split, cut to the ones the grid names."""
     known = task.languages_by_split.get(target.split or task.eval_split, task.languages)
     return tuple(code for code in known if grid.languages is None or code in grid.languages)
-
-
-def recipes() -> Recipes:
-    """The shipped recipes."""
-    return load_recipes(paths.task_configs_dir() / "recipes.yaml")

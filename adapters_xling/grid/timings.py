@@ -6,6 +6,8 @@ not ones that came with the package or from elsewhere.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from adapters_xling.grid.cost import (
     RETRIEVAL_LENGTH,
     Machine,
     Ratios,
+    kind_of,
     retrieval_layer,
     scoring_load,
     similar_scoring,
     similar_training,
-    training_load,
 )
+from adapters_xling.grid.loads import Part, loads, part_of
 from adapters_xling.grid.sizes import Sizes
 from adapters_xling.methods import Method
 from adapters_xling.spec import RunSpec, TaskSpec, digest
@@ -124,39 +127,55 @@ class Timings:
             if facts is None or not facts.steps or not facts.tokens:
                 continue
             seen = facts.epochs * facts.examples if facts.epochs else facts.steps * _batch(run)
-            tokens = facts.tokens / seen
-            for task in run.tasks:
-                self.tokens[task.digest, run.recipe.max_length] = tokens
+            if len(run.tasks) == 1:
+                self.tokens[run.tasks[0].digest, run.recipe.max_length] = facts.tokens / seen
             device = facts.device or ("cpu" if card.provenance.gpu is None else None)
             if device != self._machine.device or (device == "cpu" and card.provenance.cpu != here):
                 continue
             if device == "cpu" and card.provenance.num_threads != THREADS:
                 continue
             method = methods.resolve(run.method)
-            rows, dev = (sum(_used(rows) for name, rows in card.data.items() if split in name) for split in _SPLITS)
-            load = training_load(
-                run.recipe,
-                steps=facts.steps,
-                rows=rows,
-                features=facts.examples,
-                dev=dev,
-                tokens=tokens,
-                width=tokens * self._thin(run),
+            found = self._parts(card, facts.tokens / seen)
+            if found is None:
+                continue
+            parts, steps = found
+            evaluations = math.ceil(facts.steps / run.recipe.eval_every_steps)
+            modelled = sum(
+                self._machine.seconds(load, self._shape, self._family, method)
+                for load in loads(parts, steps=steps, evaluations=evaluations)
             )
-            modelled = self._machine.seconds(load, self._shape, self._family, method)
             kinds = {head.kind for head in card.heads.values() if head.task in run.task.split("+")}
-            similar = similar_training(self._backbone, method.label, run.task, min(kinds, default=""))
+            similar = similar_training(self._backbone, method.label, run.task, kind_of(kinds))
             self.ratios.note(similar, facts.seconds, modelled)
             used += 1
         self.counts = (used, 0)
 
-    def _thin(self, run: RunSpec) -> float:
-        """Width of one encoder row over the tokens of a row of the set: a quarter where four choices are read."""
-        size = None
-        task = self._task(run.tasks[0].name)
-        if task is not None and task.train_languages:
-            size = self._sizes.of(task, "train", task.train_languages[0], max_length=run.recipe.max_length)
-        return size.width * size.windows / size.tokens if size else 1.0
+    def _parts(self, card: Card, tokens: float) -> tuple[list[Part], list[float]] | None:
+        """What an entry was trained on, by task, and the steps of each; None where a task's file is gone.
+
+        Of a mixture only the tokens of all tasks together are known: they are shared out as the rows at hand say.
+        """
+        run, facts = card.run, card.training
+        assert facts is not None
+        parts, steps = [], []
+        for ref in run.tasks:
+            task = self._task(ref.name)
+            if task is None:
+                return None
+            rows, dev = (
+                sum(_used(rows) for place, rows in card.data.items() if place.startswith(f"{ref.name}/{split}/"))
+                for split in ("train", "dev")
+            )
+            part = part_of(task, run.recipe_for(ref.name), self._sizes)
+            windows = facts.examples / max(rows, 1) if len(run.tasks) == 1 else part.windows
+            parts.append(dataclasses.replace(part, rows=rows, dev=dev, windows=windows))
+            own = facts.tasks.get(ref.name)
+            steps.append(float(own.steps if own else facts.steps))
+        batches = [part.recipe.batch_size * part.recipe.accumulate for part in parts]
+        guessed = sum(s * b * part.tokens for s, b, part in zip(steps, batches, parts, strict=True))
+        mean = guessed / max(sum(s * b for s, b in zip(steps, batches, strict=True)), 1)
+        scale = tokens / mean if mean else 1.0
+        return [dataclasses.replace(part, tokens=part.tokens * scale) for part in parts], steps
 
     def _note_scores(self, folder: Path) -> None:
         used = 0
@@ -209,9 +228,6 @@ class Timings:
             except XlingError:
                 self._tasks[name] = None
         return self._tasks[name]
-
-
-_SPLITS = ("/train/", "/dev/")
 
 
 def _cards(zoo: Zoo) -> list[Card]:

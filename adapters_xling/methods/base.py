@@ -36,6 +36,23 @@ class Trainable:
 
 
 @dataclasses.dataclass(frozen=True)
+class Kept:
+    """Numbers per token, over all layers, that a slot's own maps keep for the backward pass.
+
+    Attributes:
+        values: inputs of its maps, each counted once however many read it.
+        casts: the same where every map makes a copy of its own (bfloat16 products).
+        normed: inputs of normalisations, kept in float32.
+        masks: dropout's.
+    """
+
+    values: float = 0.0
+    casts: float = 0.0
+    normed: float = 0.0
+    masks: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Method(ABC):
     """A training family with its settings as fields."""
 
@@ -111,6 +128,14 @@ class Method(ABC):
     def num_saved(self, shape: Shape, family: Family) -> int:
         """Encoder parameters an entry keeps on disk: by default what the slot added."""
         return self.num_added(shape, family)
+
+    def num_trained(self, shape: Shape, family: Family) -> int:
+        """Parameters of the encoder itself that train, beside what the slot added. By default none."""
+        return 0
+
+    def kept(self, shape: Shape, family: Family) -> Kept:
+        """What the slot keeps of every token between forward and backward pass. By default nothing."""
+        return Kept()
 
     def read_layer(self, num_layers: int) -> int | None:
         """Hidden state the heads read (0: the embeddings' output), or None for the last one."""

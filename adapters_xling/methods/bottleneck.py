@@ -17,7 +17,7 @@ from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
 
-from .base import Method, Trainable
+from .base import Kept, Method, Trainable
 from .native import copy_exactly, differences, read_json, read_tensors
 from .slots import claim, freeze_all_but, has_slot, malformed, own_route, slot_modules, slot_parameters, slots
 
@@ -251,6 +251,27 @@ class Bottleneck(Method):
         inverse = int(h // 2 // (self.inv_reduction_factor or 1)) if self.inv_adapter in ("nice", "glow") else 0
         invertible = 2 * (h * inverse + inverse + h // 2) if inverse else 0
         return blocks * (weights + h + width) + kronecker * PHM_DIM**3 + invertible
+
+    def kept(self, shape: Shape, family: Family) -> Kept:
+        """The input of every block and the two sides of its activation; a block behind the layer's own normalisation
+        is followed by a second pass through it. Of the lowest layer with a block, what lies below it is not kept.
+        """
+        places = _PLACES.get(self.architecture, {})
+        layers = len([i for i in range(shape.layers) if i not in self.leave_out])
+        if self.architecture == "prefix":
+            joined = layers * 2.0 * shape.hidden  # keys and values, copied behind the prefix
+            return Kept(joined, joined)
+        width = int(shape.hidden // (self.reduction_factor or 1))
+        blocks = layers * (bool(places.get("mh_adapter")) + bool(places.get("output_adapter")))
+        scaled = shape.hidden * isinstance(self.scaling, str)  # a learned factor keeps what it multiplies
+        values = blocks * (shape.hidden + 2.0 * width + scaled)
+        normed = layers * bool(places.get("original_ln_before")) * float(shape.hidden)
+        if places.get("mh_adapter"):
+            below = 4.0 * shape.hidden
+        else:
+            below, normed = 4.0 * shape.hidden + shape.ffn, normed - shape.hidden
+        values -= below * bool(layers)
+        return Kept(values, values, normed=normed, masks=blocks * shape.hidden * bool(self.dropout))
 
     def unembed(self, encoder: Any, vectors: Tensor) -> Tensor:
         """Run the active invertible block backwards, as the library's own masked-LM head does."""

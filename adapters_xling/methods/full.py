@@ -100,3 +100,7 @@ class Full(Method):
     def num_saved(self, shape: Shape, family: Family) -> int:
         """The whole encoder, token vectors included even when they were frozen."""
         return shape.num_parameters
+
+    def num_trained(self, shape: Shape, family: Family) -> int:
+        """All of it, or all but the token vectors."""
+        return shape.num_parameters - (0 if self.train_embeddings else shape.vocabulary * shape.hidden)

@@ -16,7 +16,7 @@ from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, Route, Stack
 
-from .base import Method, Trainable
+from .base import Kept, Method, Trainable
 from .native import copy_exactly, differences, read_json, read_tensors
 from .slots import (
     claim,
@@ -203,6 +203,24 @@ class Lora(Method):
         sides |= {"intermediate.dense": (h, f), "output.dense": (f, h)}
         per_layer = sum(self.r * (i + o) + self.dora * o for i, o in (sides[t] for t in self._targets(family)))
         return per_layer * len([i for i in range(shape.layers) if self.layers is None or i in self.layers])
+
+    def kept(self, shape: Shape, family: Family) -> Kept:
+        """The input of every adapted map and the low-rank vector between its two matrices.
+
+        Query, key and value read one tensor, and what attention gives is kept by attention itself; with dropout every
+        map has a copy of its own and a mask.
+        """
+        h = shape.hidden
+        widths = dict.fromkeys(family.linear_targets, h) | {"output.dense": shape.ffn}
+        targets = self._targets(family)
+        layers = len([i for i in range(shape.layers) if self.layers is None or i in self.layers])
+        each = sum(widths[target] for target in targets)
+        shared = h * any(target in ("query", "key", "value") for target in targets)
+        shared += sum(widths[target] for target in targets if target in ("intermediate.dense", "output.dense"))
+        ranks = self.r * len(targets)
+        if self.dropout:
+            return Kept(layers * (each + ranks), layers * (each + ranks), masks=layers * each)
+        return Kept(layers * (shared + ranks), layers * (each + ranks))
 
     def backbone_name(self, name: str) -> str | None:
         """Undo peft's renaming of the modules it wraps."""

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from adapters_xling import languages, paths
 from adapters_xling.errors import ConfigError, UnknownName, unknown
 from adapters_xling.spec import FileSource, HubSource, TaskSource, TaskSpec, decode, read_yaml
@@ -68,13 +70,17 @@ def names(extra: Path | None = None) -> tuple[str, ...]:
 
 
 def get(name: str, *, extra: Path | None = None) -> TaskSpec:
-    """The task of a name, read and checked.
+    """The task of a name, read and checked. Of a task that trains in several languages `<name>.<language>` is the task
+    that trains in that one alone.
 
     Raises:
         UnknownName: with the closest names.
         ConfigError: for a file that breaks a rule of the schema, naming file and field.
     """
     files = _files(extra)
+    several, _, code = name.rpartition(".")
+    if name not in files and several in files:
+        return _in_one_language(load(files[several]), code)
     if name not in files:
         raise unknown("task", name, files, "task_configs/*/*.yaml and XLING_TASKS")
     task = load(files[name])
@@ -84,6 +90,12 @@ def get(name: str, *, extra: Path | None = None) -> TaskSpec:
         if isinstance(source, TaskSource):
             _check_joined(task, source, f"{files[name]}: sources[{i}].tasks")
     return task
+
+
+def _in_one_language(task: TaskSpec, code: str) -> TaskSpec:
+    if code not in task.train_languages:
+        raise unknown(f"training language of task {task.name!r}", code, task.train_languages)
+    return msgspec.structs.replace(task, name=f"{task.name}.{code}", head=task.head_name, train_languages=(code,))
 
 
 def all_specs(extra: Path | None = None) -> tuple[TaskSpec, ...]:

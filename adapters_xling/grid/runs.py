@@ -1,0 +1,142 @@
+"""Runs put together from a task, a method, a recipe and the rest, and tasks whose rows are not at hand yet."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adapters_xling import methods, paths, spec, tasks
+from adapters_xling.errors import ConfigError, MissingData
+from adapters_xling.grid.mixing import Mix, mixture_of
+from adapters_xling.methods import Method
+from adapters_xling.recipes import Recipes, load_recipes
+from adapters_xling.spec import BackboneId, Fresh, Init, Route, RunSpec, Slot, TaskRef, TaskSpec
+from adapters_xling.tasks.kinds import options
+
+FRESH, SLOT = Fresh(), Slot()
+
+
+def method_from(label: str, settings: Mapping[str, Any]) -> Method:
+    """Build a method from a grid's label and settings; `method` among them names the family where the label does not.
+
+    Raises:
+        UnknownName: for a method or setting that does not exist.
+    """
+    given = dict(settings)
+    return methods.resolve(given.pop("method", label), given)
+
+
+def make_run(
+    task: TaskSpec | Sequence[TaskSpec],
+    method: Method,
+    *,
+    backbone: BackboneId,
+    recipe: str,
+    overrides: Mapping[str, Any] | None = None,
+    rows_at_once: Mapping[str, int] | None = None,
+    init: Init = FRESH,
+    route: Route = SLOT,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    mix: Mix | None = None,
+    backbone_folder: Path | None = None,
+    refs: Callable[[TaskSpec], TaskRef] | None = None,
+) -> RunSpec:
+    """Put together everything that determines an entry, fully resolved.
+
+    Args:
+        task: what is trained; several tasks make a mixture, in no order.
+        method: training family with its settings.
+        backbone: the frozen encoder's identity.
+        recipe: name of the optimisation settings.
+        overrides: differences to them, for every task.
+        rows_at_once: task -> most rows of a batch at once; larger batches are cut into pieces that accumulate.
+        init: how the slot starts.
+        route: what the slot stands on.
+        seed: of initialisation, order and dropout.
+        data_dir: folder of original data files.
+        mix: how several tasks share the steps; in proportion to their rows by default.
+        backbone_folder: folder of a local backbone.
+        refs: says what a task is in a run; by default the digest of its rows, which then must be at hand.
+
+    Raises:
+        ConfigError: when the method cannot start or run that way, or a setting is wrong.
+        MissingData: when the task's rows, whose digest is part of the run, are not at hand.
+    """
+    from adapters_xling.model import lm_head_digest  # torch-free
+
+    specs = [task] if isinstance(task, TaskSpec) else sorted(task, key=lambda one: one.name)
+    problem = method.supports(init, route)
+    if problem:
+        raise ConfigError(f"task {'+'.join(one.name for one in specs)}: {problem}")
+    if mix is not None and len(specs) < 2:
+        raise ConfigError(f"task {specs[0].name}: a mixture needs two tasks or more; leave --mix and --rate out")
+    settings, mixture = mixture_of(
+        specs,
+        mix or Mix(),
+        recipes(),
+        recipe,
+        method=method.name,
+        overrides=overrides,
+        rows_at_once=rows_at_once,
+    )
+    ref = refs or functools.partial(tasks.ref, data_dir=data_dir)
+    masked = any(one.kind in options.FROM_LM_HEAD for one in specs)
+    return RunSpec(
+        backbone=backbone,
+        tasks=tuple(ref(one) for one in specs),
+        method=method.spec(),
+        recipe=settings,
+        init=init,
+        route=route,
+        seed=seed,
+        mixture=mixture,
+        lm_head=lm_head_digest(backbone, backbone=backbone_folder) if masked else None,
+    )
+
+
+class Refs:
+    """What tasks are in runs that are only planned: by their rows where these are at hand, else by name.
+
+    A run of a task whose rows are not at hand has a key of its own, which changes once they are.
+
+    Attributes:
+        lacking: name of a task -> why its rows are not at hand, and what to do.
+
+    Args:
+        data_dir: folder of original data files.
+    """
+
+    def __init__(self, data_dir: Path | None) -> None:
+        self.lacking: dict[str, str] = {}
+        self._data_dir, self._known = data_dir, dict[str, TaskRef]()
+
+    def __call__(self, task: TaskSpec) -> TaskRef:
+        """The task as a run holds it; each task is looked up once."""
+        if task.name not in self._known:
+            self._known[task.name] = self._find(task)
+        return self._known[task.name]
+
+    def _find(self, task: TaskSpec) -> TaskRef:
+        try:
+            return tasks.ref(task, data_dir=self._data_dir)
+        except MissingData as err:
+            self.lacking[task.name] = str(err)
+            return TaskRef(name=task.name, digest=spec.digest(["lacking", task.name]))
+        except ConfigError as err:
+            found = tasks.ref(task, data_dir=self._data_dir, allow_unlocked=True)  # another mistake shows again
+            self.lacking[task.name] = str(err)
+            return found
+
+
+def recipes() -> Recipes:
+    """The shipped recipes."""
+    file = paths.task_configs_dir() / "recipes.yaml"
+    return _recipes(file, file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _recipes(file: Path, mtime_ns: int) -> Recipes:
+    return load_recipes(file)
