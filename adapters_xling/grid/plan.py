@@ -12,6 +12,7 @@ import msgspec
 
 from adapters_xling import methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.mixing import Mix, mixture_of
 from adapters_xling.methods import Method
 from adapters_xling.recipes import Recipes, load_recipes
@@ -84,6 +85,8 @@ class GridSpec(Frozen, frozen=True):
         overrides: differences to the recipe, for every run of the grid.
         languages: evaluation languages; null means all of each task's.
         warning: a sentence that is printed with every table.
+        controls: further runs to compare with; ``equal-steps`` adds, for each run with an intermediate task, one
+            without that may take as many steps as both together.
     """
 
     title: str
@@ -98,6 +101,7 @@ class GridSpec(Frozen, frozen=True):
     overrides: dict[str, Any] = {}
     languages: tuple[str, ...] | None = None
     warning: str = ""
+    controls: tuple[Literal["equal-steps"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,15 @@ class Plan:
         runs: key -> run, parents before children.
         cells: what to score once the runs exist.
         floors: targets whose majority prediction is scored.
+        controls: run -> its control at equal total steps. Controls are in `runs` and `cells` too, but in no table of
+            methods: they are there to be compared with.
     """
 
     grid: GridSpec
     runs: dict[str, RunSpec] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
+    controls: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -332,7 +339,15 @@ def expand(
                     for init, route in starts:
                         if method.supports(init, route) and len(starts) > 1:
                             continue  # what cannot stack is compared through its warm run
-                        plan.cells.append(Cell(run_for(source, method, init, route, seed), target))
+                        name = run_for(source, method, init, route, seed)
+                        plan.cells.append(Cell(name, target))
+                        if parent and "equal-steps" in grid.controls:
+                            control = equal_steps(
+                                plan.runs[name], [plan.runs[parent]], task=lambda one: tasks.get(one, extra=extra_tasks)
+                            )
+                            plan.controls[name] = key(control)
+                            plan.runs.setdefault(key(control), control)
+                            plan.cells.append(Cell(key(control), target))
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
                 more: dict[str, Any] = {"pooling": "mean"} if settings else {}
