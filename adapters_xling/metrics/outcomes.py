@@ -18,14 +18,14 @@ from adapters_xling.strict import Frozen
 from .registry import Metric, Scores, get
 
 
-class _File(Frozen, frozen=True):
-    """The file. `units` holds, per metric, columns with one number per id, in the order of `ids`."""
+class _Head(Frozen, frozen=True):
+    """First line of the file. On every other line stand an id and its numbers, in the order of `columns`."""
 
     identity: str
     language: str
     parallel: bool
-    ids: tuple[str, ...]
-    units: dict[str, dict[str, tuple[float, ...]]]
+    num_examples: int
+    columns: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Outcomes:
         Raises:
             KeyError: when none does.
         """
-        for name in reversed(self.units):
+        for name in reversed(list(self.units)):
             if score in self._scores(name):
                 return get(name)
         raise KeyError(score)
@@ -93,17 +93,17 @@ class Outcomes:
         return {score: float(value) for score, value in combined.items() if np.isfinite(value)}
 
     def encode(self, identity: str) -> bytes:
-        """The file's content. `identity` says which score file it belongs to."""
-        units = {
-            metric: {name: tuple(map(_plain, column.tolist())) for name, column in columns.items()}
-            for metric, columns in self.units.items()
-        }
-        return (
-            msgspec.json.encode(
-                _File(identity=identity, language=self.language, parallel=self.parallel, ids=self.ids, units=units)
-            )
-            + b"\n"
+        """The file's content, JSON lines. `identity` says which score file it belongs to."""
+        head = _Head(
+            identity=identity,
+            language=self.language,
+            parallel=self.parallel,
+            num_examples=len(self.ids),
+            columns={metric: tuple(columns) for metric, columns in self.units.items()},
         )
+        columns = [column.tolist() for own in self.units.values() for column in own.values()]
+        rows = ([id_, *map(_plain, values)] for id_, *values in zip(self.ids, *columns, strict=True))
+        return msgspec.json.Encoder().encode_lines([head, *rows])
 
 
 def _plain(value: float) -> float:
@@ -115,20 +115,20 @@ def decode_outcomes(content: bytes, path: Path) -> tuple[Outcomes, str]:
     """Read what `Outcomes.encode` wrote, and the identity of the score file it belongs to.
 
     Raises:
-        DataError: naming the file, when it is something else or its columns are not as long as its ids.
+        DataError: naming the file, when it is something else, or a line or number is missing.
     """
+    first, _, rest = content.partition(b"\n")
     try:
-        found = msgspec.json.decode(content, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        head = msgspec.json.decode(first, type=_Head)
+        rows = msgspec.json.Decoder(list[str | float]).decode_lines(rest)
+        names = [(metric, column) for metric, columns in head.columns.items() for column in columns]
+        if len(rows) != head.num_examples:
+            raise ValueError(f"{len(rows)} of {head.num_examples} rows are there")
+        ids = tuple(str(row[0]) for row in rows)
+        values_NC = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(names))
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, IndexError) as err:
         raise DataError(f"{path}: these are no outcomes: {err}. Delete the file; evaluating again writes it") from err
-    units = {
-        metric: {name: np.asarray(column, np.float64) for name, column in columns.items()}
-        for metric, columns in found.units.items()
-    }
-    wrong = [n for columns in units.values() for n, column in columns.items() if len(column) != len(found.ids)]
-    if wrong:
-        raise DataError(
-            f"{path}: column {wrong[0]!r} does not have one number for each of {len(found.ids)} ids. Delete the file; "
-            "evaluating again writes it"
-        )
-    return Outcomes(found.language, found.parallel, found.ids, units), found.identity
+    units: dict[str, dict[str, np.ndarray]] = {metric: {} for metric in head.columns}
+    for (metric, column), values in zip(names, values_NC.T, strict=True):
+        units[metric][column] = values
+    return Outcomes(head.language, head.parallel, ids, units), head.identity

@@ -6,7 +6,6 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -152,14 +151,18 @@ def test_a_score_that_no_metric_gives_is_a_key_error() -> None:
     assert sample().metric_of("f1").name == "mlqa"  # as in a score file, the last one stands
 
 
-def test_a_file_that_is_cut_or_does_not_add_up_is_refused(tmp_path: Path) -> None:
-    content = sample().encode("abc")
-    with pytest.raises(DataError, match=r"x\.json.*no outcomes.*evaluating again"):
-        decode_outcomes(content[: len(content) // 2], tmp_path / "x.json")
-    plain = msgspec.json.decode(content)
-    plain["units"]["squad"]["exact"].pop()
-    with pytest.raises(DataError, match=r"column 'exact' does not have one number for each of 3 ids"):
-        decode_outcomes(msgspec.json.encode(plain), tmp_path / "x.json")
+@pytest.mark.parametrize("harm", ["half", "line", "number", "text", "empty"])
+def test_a_file_that_is_cut_or_does_not_add_up_is_refused(harm: str, tmp_path: Path) -> None:
+    lines = sample().encode("abc").splitlines(keepends=True)
+    harmed = {
+        "half": b"".join(lines)[:-9],
+        "line": b"".join(lines[:-1]),
+        "number": b"".join([*lines[:-1], b'["\xc3\xbc",0,0,0]\n']),
+        "text": b"".join([*lines[:-1], b'["\xc3\xbc",0,0,0,"a"]\n']),
+        "empty": b"",
+    }[harm]
+    with pytest.raises(DataError, match=r"x\.jsonl: these are no outcomes.*evaluating again"):
+        decode_outcomes(harmed, tmp_path / "x.jsonl")
 
 
 def test_an_id_that_occurs_twice_is_refused() -> None:
