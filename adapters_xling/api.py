@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xling import paths
+from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, DataError
-from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm
+from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm, entries
 from adapters_xling.zoo import Entry, Zoo
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adapters_xling.submission import Built, Problem, Result
     from adapters_xling.sweep import LayerSweep
     from adapters_xling.tasks.examples import Example, Prediction
+    from adapters_xling.zoo import Provenance
 
 
 def cores() -> int:
@@ -390,6 +391,8 @@ def plan(
 
     settings = settings or Settings()
     spec = grid.load_grid(name, narrow=dict(narrow or {}))
+    if spec.published:
+        published.load_published(spec.published)  # a name that is wrong is said now and not after the training
     return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
 
 
@@ -478,7 +481,7 @@ def write_report(
 
     zoo = open_zoo(settings)
     origin = provenance()
-    facts = {name: _facts(zoo, name) for name in planned.runs if name in zoo}
+    facts = {name: _facts(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
     info = report.RunInfo(
         title=planned.grid.title,
@@ -488,6 +491,9 @@ def write_report(
         seconds=round(outcome.seconds, 1),
         notes=tuple(_notes(planned, limit)),
         metrics=_main_metrics(planned, settings),
+        num_trained=len(outcome.trained),
+        published=published.load_published(planned.grid.published) if planned.grid.published else None,
+        all_languages={} if limit else _all_languages(planned, settings),
     )
     report.write_scores(folder / "scores.jsonl", outcome.scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
@@ -507,20 +513,40 @@ def render_report(folder: Path) -> dict[str, Path]:
     return report.write(scores, folder, info=info, facts=facts)
 
 
-def summary(folder: Path) -> str:
-    """The table of a finished grid, as text for a terminal."""
+def report_text(folder: Path, format: str) -> str:
+    """The report of a finished grid in one format (`html`, `markdown`, `latex`, `csv`, `text`), as text.
+
+    Raises:
+        MissingData: when the folder holds no scores.
+        UnknownName: for another format.
+    """
     from adapters_xling import report
 
     info, facts = report.decode_info(folder / "info.json")
-    return report.text_table(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+    return report.render(format, report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
 
 
-def _facts(zoo: Zoo, name: str) -> EntryFacts:
+def summary(folder: Path) -> str:
+    """The table of a finished grid, as text for a terminal."""
+    return report_text(folder, "text").rstrip("\n")
+
+
+def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
+    """What the card of an entry says; `mixtures` names mixtures by the key of their entry."""
     from adapters_xling.report import EntryFacts
 
     card = zoo.get(name, verify=False).card
     trained = card.training
+    named = (mixtures[key] for key in (name, *card.parents) if key in mixtures)
+    device = trained.device if trained else None
     return EntryFacts(
+        steps=trained.steps if trained else None,
+        device=_device_name(card.provenance, device) if device else "",
+        on_gpu=device != "cpu" if device else None,
+        num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
+        parents=card.parents,
+        stands_on=entries(card.run.route),
+        mixture=next(named, ""),
         num_trainable=card.num_trainable,
         num_bytes=card.num_bytes,
         seconds=trained.seconds if trained else None,
@@ -529,6 +555,26 @@ def _facts(zoo: Zoo, name: str) -> EntryFacts:
         chance=trained.chance if trained else None,
         method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
     )
+
+
+def _device_name(origin: Provenance, device: str) -> str:
+    """What an entry was trained on: a GPU by its name, a processor with the threads that were used of it."""
+    if device == "cuda" and origin.gpu:
+        return re.sub(r" x\d+$", "", origin.gpu)  # how many there were says nothing about how many were used
+    if device != "cpu":
+        return device
+    return f"{origin.cpu}, {origin.num_threads} thread{'s' * (origin.num_threads != 1)}"
+
+
+def _all_languages(planned: Plan, settings: Settings | None) -> dict[str, tuple[str, ...]]:
+    """Languages of each target of which every row is scored: what a published mean is over."""
+    extra = (settings or Settings()).tasks
+    found: dict[str, tuple[str, ...]] = {}
+    for target in dict.fromkeys(cell.target for cell in planned.cells):
+        if target.limit is None:
+            spec = task(target.task, Settings(tasks=extra))
+            found[target.task] = spec.languages_by_split.get(target.split or spec.eval_split, spec.languages)
+    return found
 
 
 def _notes(planned: Plan, limit: int | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -182,16 +183,36 @@ def _basis(estimate: Estimate) -> str:
 
 @click.command()
 @click.argument("grid")
-@click.option("--text", "as_text", is_flag=True, help="Print the table instead of the paths.")
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(["html", "markdown", "latex", "csv", "text"]),
+    help="Print this format instead of writing all files.",
+)
+@click.option("--text", "wanted", flag_value="text", help="The same as --format text.")
 @folders
-def report(grid: str, as_text: bool, **options: Any) -> None:
-    """Render the report of GRID from the scores of its last run; needs no model and no torch."""
+def report(grid: str, wanted: str | None, **options: Any) -> None:
+    """Render the report of GRID from the scores of its last run; needs no model and no torch.
+
+    GRID is a grid, or the folder that a narrowed or limited run of it left its scores in.
+    """
     settings = settings_from(options)
-    folder = api.report_folder(grid, settings=settings)
+    folder = Path(grid)
     if not (folder / "scores.jsonl").is_file():
-        raise MissingData(f"{folder / 'scores.jsonl'} does not exist: run the grid first (xling run {grid})")
-    paths = api.render_report(folder)
-    if as_text:
-        click.echo(api.summary(folder))
+        folder = api.report_folder(grid, settings=settings)
+    if not (folder / "scores.jsonl").is_file():
+        raise MissingData(f"{folder / 'scores.jsonl'} does not exist: {_instead(grid, folder)}")
+    if wanted:
+        click.echo(api.report_text(folder, wanted), nl=False)
     else:
-        click.echo(json.dumps({name: str(path) for name, path in paths.items()}, indent=2))
+        click.echo(json.dumps({name: str(path) for name, path in api.render_report(folder).items()}, indent=2))
+
+
+def _instead(grid: str, folder: Path) -> str:
+    """What to do about a grid that has no scores where they would be; a name that no grid has is said to be none."""
+    from adapters_xling.grid import grid_path
+
+    grid_path(grid)
+    others = sorted(str(path.parent) for path in folder.parent.glob(f"{folder.name}-*/scores.jsonl"))
+    narrowed = f", or report a narrowed run of it: {', '.join(others)}" if others else ""
+    return f"run the grid first (xling run {grid}){narrowed}"

@@ -87,6 +87,7 @@ class GridSpec(Frozen, frozen=True):
         warning: a sentence that is printed with every table.
         controls: further runs to compare with; ``equal-steps`` adds, for each run with an intermediate task, one
             without that may take as many steps as both together.
+        published: rows of `task_configs/published.yaml` that the report shows in a section of their own; null for none.
     """
 
     title: str
@@ -102,6 +103,7 @@ class GridSpec(Frozen, frozen=True):
     languages: tuple[str, ...] | None = None
     warning: str = ""
     controls: tuple[Literal["equal-steps"], ...] = ()
+    published: Name | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Plan:
         floors: targets whose majority prediction is scored.
         controls: run -> its control at equal total steps. Controls are in `runs` and `cells` too, but in no table of
             methods: they are there to be compared with.
+        mixtures: key of an intermediate run that the grid gives a name -> that name.
     """
 
     grid: GridSpec
@@ -129,6 +132,7 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
+    mixtures: dict[str, str] = field(default_factory=dict)
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -329,6 +333,7 @@ def expand(
                     mixed = [tasks.get(name, extra=extra_tasks) for name in intermediate.tasks]
                     mix = Mix.parse(intermediate.mix, intermediate.rates)
                     parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix)
+                    plan.mixtures.setdefault(parent, intermediate.name)
                 elif intermediate != NO_INTERMEDIATE:
                     parent = run_for(tasks.get(intermediate, extra=extra_tasks), method, Fresh(), Slot(), seed)
                 for target, (_, source) in specs.items():

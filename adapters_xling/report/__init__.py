@@ -1,4 +1,5 @@
-"""Scores in, report out: cells, deltas and floors as Markdown, CSV, one self-contained HTML file, or a terminal table.
+"""Scores in, report out: cells, deltas, costs and floors as one self-contained HTML file, Markdown, LaTeX, CSV, or a
+terminal table.
 
 Nothing here trains, evaluates or imports torch: a report can be made anywhere from `scores.jsonl` alone. What the
 scores do not say (sizes, times, convergence) comes from the caller as `EntryFacts`.
@@ -9,19 +10,27 @@ from __future__ import annotations
 from adapters_xling.report.cells import FLOORS, Average, Cell, System, Target
 from adapters_xling.report.collect import collect
 from adapters_xling.report.info import decode_info, encode_info
+from adapters_xling.report.latex import latex
 from adapters_xling.report.page import html
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo, read_scores, write_scores
+from adapters_xling.report.sheets import Column, Item, Section, Sheet
 from adapters_xling.report.tables import csv, markdown, text_table
-from adapters_xling.report.writing import write
+from adapters_xling.report.writing import FILES, FORMATS, render, write
 
 __all__ = [
+    "FILES",
     "FLOORS",
+    "FORMATS",
     "Average",
     "Cell",
+    "Column",
     "EntryFacts",
+    "Item",
     "Results",
     "RunInfo",
+    "Section",
+    "Sheet",
     "System",
     "Target",
     "collect",
@@ -29,8 +38,10 @@ __all__ = [
     "decode_info",
     "encode_info",
     "html",
+    "latex",
     "markdown",
     "read_scores",
+    "render",
     "text_table",
     "write",
     "write_scores",

@@ -25,6 +25,8 @@ LEXICAL_MARGIN = 5.0
 NO_INTERMEDIATE = "none"
 BASE = "base"
 """Method of scores of a bare backbone."""
+UNTRAINED = (BASE, "majority")
+"""Methods whose scores stand on no entry that anybody trained."""
 
 # Two-sided 5 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the last the last is used (stricter).
 _T_95 = (

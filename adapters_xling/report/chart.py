@@ -1,4 +1,4 @@
-"""Geometry of the cost-quality chart: trainable parameters (log axis) against the overall zero-shot mean.
+"""Geometry of the cost-quality charts: a cost (log axis) against the overall zero-shot mean.
 
 Everything is computed here, in user units of one SVG; the template only draws.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapters_xling.report.cells import FLOORS, System
+from adapters_xling.report.costs import kept_bytes
 from adapters_xling.report.formats import average_text, intermediate_name, method_name, number, quantity
 from adapters_xling.report.results import Results
 
@@ -36,7 +37,21 @@ SHAPES = (
 )
 
 
-_Known = tuple[System, int, float]  # row, trainable parameters, zero-shot mean
+_Known = tuple[System, float, float]  # row, cost, zero-shot mean
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost: what it is called, its unit, what hovering says of it, and a row's value."""
+
+    name: str
+    unit: str
+    words: str
+    value: Callable[[Results, System], float | None]
+
+
+PARAMETERS = Axis("trainable parameters", "", "trainable", lambda results, system: results.cost(system).num_trainable)
+BYTES = Axis("bytes kept for all targets, per seed", "B", "kept", kept_bytes)
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class Chart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     floors: tuple[Tick, ...]
+    axis: Axis
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -140,11 +156,11 @@ def _inside(positions: list[float]) -> list[float]:
     return [at + shift for at in positions]
 
 
-def cost_quality(results: Results) -> Chart | None:
-    """Lay the chart out; None when no contender has both a size and a score."""
+def cost_quality(results: Results, axis: Axis = PARAMETERS) -> Chart | None:
+    """Lay the chart out; None when no contender has both a cost and a score."""
     known: list[_Known] = []
     for system in results.contenders:
-        size, mean = results.cost(system).num_trainable, results.overall(system).mean
+        size, mean = axis.value(results, system), results.overall(system).mean
         if size and mean is not None:
             known.append((system, size, mean))
     if not known:
@@ -176,7 +192,8 @@ def cost_quality(results: Results) -> Chart | None:
             num, name = names.index(method_name(results, system)), method_name(results, system)
             label = intermediate_name(results, system)
             words = f"after {label}" if system.has_intermediate else "no intermediate task"
-            title = f"{name}, {words}: {average_text(results.overall(system))}, {quantity(size)} trainable"
+            cost = f"{quantity(size, unit=axis.unit)} {axis.words}"
+            title = f"{name}, {words}: {average_text(results.overall(system))}, {cost}"
             shape = SHAPES[num % len(SHAPES)]
             at = (x(size), y(mean), label_x, round(labels_y[row], 1) if row in labels_y else None)
             points.append(Point(*at, name, label, title, shape, num % COLOURS, system.has_intermediate))
@@ -190,11 +207,12 @@ def cost_quality(results: Results) -> Chart | None:
     return Chart(
         points=tuple(points),
         joins=tuple(joins),
-        x_ticks=tuple(Tick(x(10**d), quantity(10**d).replace(".0", ""), x(10**d)) for d in decades),
+        x_ticks=tuple(Tick(x(10**d), quantity(10**d, unit=axis.unit).replace(".0", ""), x(10**d)) for d in decades),
         y_ticks=tuple(Tick(y(v), f"{v:g}", y(v) + 4) for v in range(int(bottom), int(top) + 1, step)),
         floors=tuple(
             Tick(y(mean), f"{floor.method} {number(mean)}", round(at, 1))
             for (floor, mean), at in zip(floors, floor_labels, strict=True)
             if floor.method in FLOORS
         ),
+        axis=axis,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
-from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, Cell, System, Target
+from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, UNTRAINED, Cell, System, Target
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.spec import Score, canonical_json
@@ -41,7 +41,7 @@ def collect(
                 score.backbone,
                 score.method,
                 canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
-                score.intermediate,
+                (facts[score.key].mixture if score.key in facts else "") or score.intermediate,
                 score.init,
                 score.route,
             ),
@@ -73,6 +73,7 @@ def collect(
         systems=_systems(keys, facts),
         cells=cells,
         keys={system: tuple(sorted(names)) for system, names in keys.items()},
+        entries=_entries(found),
         facts=facts,
         languages={
             target: order_languages(
@@ -83,6 +84,15 @@ def collect(
         zero_shot=zero_shot,
         chance=_chance(found, facts, headline),
     )
+
+
+def _entries(found: Mapping[_Place, Mapping[int, Score]]) -> dict[tuple[Target, System], tuple[str, ...]]:
+    """Which trained entries stand behind a row's cells of a target; none where nothing was trained for them."""
+    keys: dict[tuple[Target, System], dict[str, None]] = {}
+    for (target, system, _), by_seed in sorted(found.items()):
+        trained = [by_seed[seed] for seed in sorted(by_seed) if by_seed[seed].method not in UNTRAINED]
+        keys.setdefault((target, system), {}).update(dict.fromkeys(score.key for score in trained))
+    return {place: tuple(names) for place, names in keys.items()}
 
 
 def _shared_rows(found: dict[_Place, dict[int, Score]]) -> dict[_Place, dict[int, Score]]:

@@ -179,5 +179,10 @@ def method_name(results: Results, system: System) -> str:
 def intermediate_name(results: Results, system: System) -> str:
     """A row's intermediate task, with init and route where the same task came in by several ways."""
     ways = {other[4:] for other in results.systems if other[:4] == system[:4]}
-    way = f" ({system.init}, {system.route})" if len(ways) > 1 else ""
-    return system.intermediate + way
+    return system.intermediate + (f" ({way_name(system)})" if len(ways) > 1 else "")
+
+
+def way_name(system: System) -> str:
+    """How a row uses its intermediate entry: by its init and route, what is usual left out (``warm``, ``stack``)."""
+    unusual = [name for name, usual in ((system.init, "fresh"), (system.route, "slot")) if name != usual]
+    return ", ".join(unusual) or system.init

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from adapters_xling.report.cells import LEXICAL_FLOOR, LEXICAL_MARGIN
 from adapters_xling.report.formats import (
     MISSING,
@@ -43,9 +45,28 @@ def facts_line(results: Results, info: RunInfo) -> list[tuple[str, str]]:
         ("date", info.date),
         ("machine", info.machine),
         ("commit", info.commit),
-        ("wall-clock time", duration(info.seconds) if info.seconds is not None else ""),
+        ("training time", _training_time(results)),
+        ("last run", _last_run(info)),
     ]
     return [(label, value) for label, value in pairs if value]
+
+
+def _training_time(results: Results) -> str:
+    """Time in which the entries were trained, whenever that was, from their cards."""
+    known = [fact.seconds for fact in results.facts.values() if fact.seconds is not None]
+    if not known:
+        return ""
+    silent = sum(fact.seconds is None and not fact.failure for fact in results.facts.values())
+    count = f"{len(known)} entr{'ies' if len(known) != 1 else 'y'}" + (f", {silent} do not say" if silent else "")
+    return f"{duration(math.fsum(known))} ({count})"
+
+
+def _last_run(info: RunInfo) -> str:
+    """Wall-clock time of the run that wrote the scores, said as such: it may have found everything trained."""
+    if info.seconds is None:
+        return ""
+    trained = "" if info.num_trained is None else f", {info.num_trained or 'nothing'} trained"
+    return f"{duration(info.seconds)} wall-clock{trained}"
 
 
 def doubts(results: Results) -> list[str]:

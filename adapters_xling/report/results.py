@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters_xling.report.cells import LEXICAL_FLOOR, Average, Cell, System, Target, average, average_tasks
@@ -35,6 +35,7 @@ class Results:
         systems: contenders, then floors.
         cells: absent where nothing was scored.
         keys: row -> keys of the entries behind it.
+        entries: target and row -> keys of the entries behind these cells.
         facts: key -> what is known about the entry.
         languages: target -> every language any row was scored in, or should have been.
         zero_shot: target -> languages a complete zero-shot average needs.
@@ -46,6 +47,7 @@ class Results:
     systems: tuple[System, ...]
     cells: Mapping[tuple[Target, System, str], Cell]
     keys: Mapping[System, tuple[str, ...]]
+    entries: Mapping[tuple[Target, System], tuple[str, ...]]
     facts: Mapping[str, EntryFacts]
     languages: Mapping[Target, tuple[str, ...]]
     zero_shot: Mapping[Target, tuple[str, ...]]
@@ -60,6 +62,11 @@ class Results:
     def floors(self) -> tuple[System, ...]:
         """Rows that are floors."""
         return tuple(system for system in self.systems if system.is_floor)
+
+    def mean_over(self, target: Target, system: System, codes: Sequence[str]) -> Average:
+        """Mean over the languages named, whether they were trained on or not."""
+        row = self.row(target, system)
+        return average([row[code] for code in codes if code in row], expected=len(codes))
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import msgspec
 
 from adapters_xling.errors import DataError, MissingData
 from adapters_xling.paths import atomic_write
+from adapters_xling.published import PublishedTable
 from adapters_xling.spec import Frozen, Score
 
 
@@ -20,11 +21,18 @@ class EntryFacts(Frozen, frozen=True):
         num_trainable: trainable parameters, head included.
         num_bytes: size of the entry's files.
         seconds: training time of this entry alone, without its parents'.
+        steps: optimiser steps taken.
+        device: what it was trained on, in words.
+        on_gpu: whether that was a GPU; None where the card does not say.
+        num_devices: devices it was trained on at a time.
         converged: the run's own verdict; None when it gave none.
         dev_score: best dev score, in percent of the task's first metric.
         chance: dev score of guessing, in percent.
         method_settings: settings of the method; two settings of one method become two rows.
         failure: why the run has no scores; empty when it did not fail.
+        parents: keys of the entries it starts from or stands on.
+        stands_on: those of them that it still needs when it is used.
+        mixture: name that the grid gives its intermediate step (a mixture); empty where that goes by its task.
     """
 
     num_trainable: int | None = None
@@ -35,6 +43,20 @@ class EntryFacts(Frozen, frozen=True):
     chance: float | None = None
     method_settings: Mapping[str, Any] = {}
     failure: str = ""
+    steps: int | None = None
+    device: str = ""
+    on_gpu: bool | None = None
+    num_devices: int | None = None
+    parents: tuple[str, ...] = ()
+    stands_on: tuple[str, ...] = ()
+    mixture: str = ""
+
+    @property
+    def device_hours(self) -> float | None:
+        """Training time times devices, in hours; None where the card lacks one of them."""
+        if self.seconds is None or self.num_devices is None or self.on_gpu is None:
+            return None
+        return self.seconds * self.num_devices / 3600
 
 
 class RunInfo(Frozen, frozen=True):
@@ -45,12 +67,16 @@ class RunInfo(Frozen, frozen=True):
         commit: version of the code that made the scores.
         machine: hardware, in words.
         date: day of the run; given, never taken from the clock, so that a report is a function of its input.
-        seconds: wall-clock time of the whole run.
+        seconds: wall-clock time of the last run, which may have found everything trained.
+        num_trained: entries that the last run trained; None where nobody counted.
         notes: warnings about scale or comparability, printed prominently.
         metrics: task -> metric that stands for it in averages, in the order tasks are listed; a task not named
             here comes after these, with the first metric its scores name.
         zero_shot_languages: task -> languages its zero-shot average needs; by default every language that any
             row of the task was scored in without training on it.
+        published: other people's rows, shown in a section of their own.
+        all_languages: task -> languages that a published mean of it is over; tasks whose scores here are not
+            comparable with published ones (only some rows were scored) are left out.
     """
 
     title: str
@@ -61,6 +87,9 @@ class RunInfo(Frozen, frozen=True):
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, str] = {}
     zero_shot_languages: Mapping[str, tuple[str, ...]] = {}
+    num_trained: int | None = None
+    published: PublishedTable | None = None
+    all_languages: Mapping[str, tuple[str, ...]] = {}
 
 
 def read_scores(path: Path) -> list[Score]:

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from adapters_xling.report.beside import published_section
 from adapters_xling.report.cells import FLOORS, Average, System, Target
 from adapters_xling.report.collect import collect
+from adapters_xling.report.costs import cost_section
+from adapters_xling.report.effects import effect_section
 from adapters_xling.report.formats import (
     MISSING,
     average_text,
@@ -29,6 +32,7 @@ from adapters_xling.report.formats import (
 from adapters_xling.report.prose import HOW_TO_READ, doubts, facts_line, lexical_lines
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
+from adapters_xling.report.sheets import Section, escape_markdown, markdown_lines
 from adapters_xling.spec import Score, canonical_json
 
 _Facts = Mapping[str, EntryFacts]
@@ -37,30 +41,38 @@ _Facts = Mapping[str, EntryFacts]
 # --- Markdown ---------------------------------------------------------------------------------------------------
 
 
-def markdown(scores: Iterable[Score], *, info: RunInfo, facts: _Facts | None = None) -> str:
-    """Render scores as one Markdown document of pipe tables."""
+def markdown(
+    scores: Iterable[Score], *, info: RunInfo, facts: _Facts | None = None, sections: Sequence[Section] = ()
+) -> str:
+    """Render scores as one Markdown document of pipe tables; `sections` come after the intermediate task's effect."""
     results = collect(scores, info=info, facts=facts)
-    parts = [f"# {_escape(info.title)}", " · ".join(f"{k}: {_escape(v)}" for k, v in facts_line(results, info))]
-    parts += [f"> **Note:** {_escape(note)}" for note in info.notes]
+    parts = [
+        f"# {escape_markdown(info.title)}",
+        " · ".join(f"{k}: {escape_markdown(v)}" for k, v in facts_line(results, info)),
+    ]
+    parts += [f"> **Note:** {escape_markdown(note)}" for note in info.notes]
     parts += ["## Zero-shot means", _summary(results)]
     for target in results.targets:
-        parts += [f"## {_escape(target_name(results, target))}", f"Metric: {target.metric}, split: {target.split}."]
+        parts += [
+            f"## {escape_markdown(target_name(results, target))}",
+            f"Metric: {target.metric}, split: {target.split}.",
+        ]
         parts.append(_languages(results, target))
         deltas = _deltas(results, target)
         if deltas:
             parts += ["Δ against no intermediate task, seeds paired:", deltas]
+    for section in (effect_section(results), *sections, cost_section(results)):
+        parts += markdown_lines(section) if section else []
     if results.floors:
         parts += ["## Floors", _floors(results)]
-    parts += ["## Convergence", "\n".join(f"- {_escape(line)}" for line in doubts(results)) or "Every run converged."]
+    published = published_section(results, info)
+    parts += markdown_lines(published) if published else []
+    parts += [
+        "## Convergence",
+        "\n".join(f"- {escape_markdown(line)}" for line in doubts(results)) or "Every run converged.",
+    ]
     parts += ["## How to read this", "\n".join(f"- {line}" for line in HOW_TO_READ)]
     return "\n\n".join(parts) + "\n"
-
-
-def _escape(text: str) -> str:
-    """Keep given text from opening a table cell, a tag or a line of its own."""
-    for sign in "\\`*_[]<>|":
-        text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())
 
 
 def _pipes(head: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -> str:
@@ -69,14 +81,14 @@ def _pipes(head: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -
 
 
 def _names(results: Results, system: System) -> list[str]:
-    return [_escape(method_name(results, system)), _escape(intermediate_name(results, system))]
+    return [escape_markdown(method_name(results, system)), escape_markdown(intermediate_name(results, system))]
 
 
 def _summary(results: Results) -> str:
     head = ["method", "intermediate", "all tasks", "Δ"]
     for target in results.headline:
         sources = results.sources(target)
-        head += [_escape(target_name(results, target)), *([source_name(sources)] if sources else []), "Δ"]
+        head += [escape_markdown(target_name(results, target)), *([source_name(sources)] if sources else []), "Δ"]
     head += ["trainable", "size", "training"]
     rows = []
     for system in results.systems:
@@ -124,11 +136,16 @@ def _deltas(results: Results, target: Target) -> str:
 
 
 def _floors(results: Results) -> str:
-    head = ["task", *(_escape(method_name(results, floor)) for floor in results.floors), "best over vectors", ""]
+    head = [
+        "task",
+        *(escape_markdown(method_name(results, floor)) for floor in results.floors),
+        "best over vectors",
+        "",
+    ]
     rows = []
     for target, (name, lead, lexical) in zip(results.headline, lexical_lines(results), strict=True):
         values = [average_text(results.zero_shot_mean(target, floor)) for floor in results.floors]
-        rows.append([_escape(name), *values, _escape(lead), "lexical" if lexical else ""])
+        rows.append([escape_markdown(name), *values, escape_markdown(lead), "lexical" if lexical else ""])
     shown = {floor.method for floor in results.floors}
     legend = "; ".join(f"{name}: {text}" for name, text in FLOORS.items() if name in shown)
     return _pipes(head, rows, labels=1) + f"\n\nZero-shot means. {legend}."
@@ -137,11 +154,15 @@ def _floors(results: Results) -> str:
 # --- CSV --------------------------------------------------------------------------------------------------------
 
 
+_NOT_PLAIN = ("method_settings", "parents", "stands_on")
+"""Facts that are not one value: settings go last, as JSON; the others are in the cards."""
+
+
 def csv(scores: Iterable[Score], *, facts: _Facts | None = None) -> str:
     """Render scores as tidy CSV: a line per score, at full precision, with its entry's facts; sorted, no repeats."""
     facts = facts or {}
     score_fields = list(Score.__struct_fields__)
-    fact_fields = [name for name in EntryFacts.__struct_fields__ if name != "method_settings"]
+    fact_fields = [name for name in EntryFacts.__struct_fields__ if name not in _NOT_PLAIN]
     out = io.StringIO()
     writer = csv_writer.writer(out, lineterminator="\n")
     writer.writerow([*score_fields, *fact_fields, "method_settings"])

@@ -2,35 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from adapters_xling.errors import unknown
 from adapters_xling.paths import atomic_write
+from adapters_xling.report.latex import latex
 from adapters_xling.report.page import html
 from adapters_xling.report.scores import EntryFacts, RunInfo
-from adapters_xling.report.tables import csv, markdown
+from adapters_xling.report.sheets import Section
+from adapters_xling.report.tables import csv, markdown, text_table
 from adapters_xling.spec import Score
+
+FILES = {"html": "report.html", "markdown": "report.md", "latex": "report.tex", "csv": "scores.csv"}
+"""Format -> name of its file."""
+FORMATS = (*FILES, "text")
+"""Every format there is; `text` is for a terminal and has no file."""
+
+
+def render(
+    format: str,
+    scores: Iterable[Score],
+    *,
+    info: RunInfo,
+    facts: Mapping[str, EntryFacts] | None = None,
+    sections: Sequence[Section] = (),
+) -> str:
+    """Render a report in one format.
+
+    Raises:
+        UnknownName: for a format that does not exist.
+        DataError: when the scores cannot be put in one table.
+    """
+    if format == "html":
+        return html(scores, info=info, facts=facts, sections=sections)
+    if format == "markdown":
+        return markdown(scores, info=info, facts=facts, sections=sections)
+    if format == "latex":
+        return latex(scores, info=info, facts=facts, sections=sections)
+    if format == "csv":
+        return csv(scores, facts=facts)
+    if format == "text":
+        return text_table(scores, info=info, facts=facts) + "\n"
+    raise unknown("format", format, FORMATS)
 
 
 def write(
-    scores: Iterable[Score], out_dir: Path, *, info: RunInfo, facts: Mapping[str, EntryFacts] | None = None
+    scores: Iterable[Score],
+    out_dir: Path,
+    *,
+    info: RunInfo,
+    facts: Mapping[str, EntryFacts] | None = None,
+    sections: Sequence[Section] = (),
 ) -> dict[str, Path]:
-    """Write `report.html`, `report.md` and `scores.csv`, each atomically, after all three could be rendered.
+    """Write every file of a report (`FILES`), each atomically, after all of them could be rendered.
 
     Returns:
-        Paths by ``"html"``, ``"markdown"`` and ``"csv"``.
+        Paths by format.
 
     Raises:
         DataError: when the scores cannot be put in one table; nothing is written then.
     """
     scores = list(scores)
-    contents = {
-        "html": ("report.html", html(scores, info=info, facts=facts)),
-        "markdown": ("report.md", markdown(scores, info=info, facts=facts)),
-        "csv": ("scores.csv", csv(scores, facts=facts)),
-    }
-    paths = {}
-    for kind, (name, content) in contents.items():
-        paths[kind] = out_dir / name
-        atomic_write(paths[kind], content.encode())
+    contents = {name: render(name, scores, info=info, facts=facts, sections=sections) for name in FILES}
+    paths = {name: out_dir / FILES[name] for name in FILES}
+    for name, content in contents.items():
+        atomic_write(paths[name], content.encode())
     return paths

@@ -225,7 +225,7 @@ def test_splits_are_never_mixed():
 def test_two_ways_of_using_an_intermediate_task_are_told_apart():
     results = collect([score(1), warm(2), warm(3, init="fresh", route="stack", key="s")])
     names = [intermediate_name(results, s) for s in results.systems]
-    assert names == ["none", "nli (fresh, stack)", "nli (warm, slot)"]
+    assert names == ["none", "nli (stack)", "nli (warm)"]
 
 
 def test_lexical_gap_compares_shared_languages_only():
@@ -246,6 +246,18 @@ def test_colour_starts_at_majority_else_chance_else_zero():
     assert collect([score(60), score(20, method="majority", key="m")], facts=facts).floor_value(POS, "de") == 20
     assert collect([score(60)], facts=facts).floor_value(POS, "de") == 33
     assert collect([score(60)]).floor_value(POS, "de") == 0
+
+
+def test_a_mixture_goes_by_the_name_that_the_grid_gave_it_and_two_of_the_same_tasks_are_two_rows():
+    facts = {
+        "p": EntryFacts(mixture="by-size"),
+        "u": EntryFacts(mixture="evenly"),
+    }
+    scores = [score(60), warm(61, intermediate="a+b", key="p"), warm(62, intermediate="a+b", key="u")]
+    results = collect(scores, facts=facts)
+    assert [intermediate_name(results, s) for s in results.systems] == ["none", "by-size", "evenly"]
+    with pytest.raises(DataError, match="both fill the cell"):
+        collect(scores)
 
 
 def test_cost_ignores_entries_that_train_nothing():

@@ -54,7 +54,16 @@ SCORES = [
     make("pos", "ru", 55.0, method="vectors"),
 ]
 FACTS = {
-    "pos-lora-fresh-s0": EntryFacts(num_trainable=98_000, num_bytes=395_000, seconds=31.5, converged=True),
+    "pos-lora-fresh-s0": EntryFacts(
+        num_trainable=98_000,
+        num_bytes=395_000,
+        seconds=31.5,
+        converged=True,
+        steps=400,
+        device="i7, 1 thread",
+        on_gpu=False,
+        num_devices=1,
+    ),
     "pos-lora-warm-s0": EntryFacts(
         num_trainable=98_000, num_bytes=395_000, seconds=30.0, converged=False, dev_score=20.0, chance=12.0
     ),
@@ -62,7 +71,7 @@ FACTS = {
 
 GOLDEN = r"""# Small
 
-backbone: nano · seeds: 1 (0) · cells: 8 · date: 2026-01-02 · machine: 2 cores · wall-clock time: 2 min 5 s
+backbone: nano · seeds: 1 (0) · cells: 8 · date: 2026-01-02 · machine: 2 cores · training time: 1 min 2 s (2 entries) · last run: 2 min 5 s wall-clock
 
 > **Note:** nano scale
 
@@ -89,6 +98,33 @@ Metric: f1, split: test.
 | method | intermediate | zero-shot | en | de | ru |
 | --- | --- | ---: | ---: | ---: | ---: |
 | lora | nli | +3.0† (1 seed) (1/2) | +0.5† | +3.0† | · |
+
+## Effect of the intermediate task
+
+Zero-shot mean after an intermediate task minus the same method's without one, seeds paired, in points.
+
+| task | nli |
+| --- | ---: |
+| pos | +3.0† (1/2) |
+
+## Cost
+
+From the entries' cards. A device-hour is an hour of training on one device (one process where that is a processor), evaluation not counted.
+
+### Per method
+
+| method | entries | per entry: trained parameters | per entry: size | all entries: size | all entries: of the largest | all entries: steps | all entries: device-hours | all entries: device |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| lora | 2 | 98.0k | 395 kB | 790 kB | 100 % | 400 (1/2) | 0.0088 CPU-h (1/2) | i7, 1 thread |
+| vectors | 1 | · | · | · | · | · | · | · |
+
+### Per cell
+
+| method | task | entries | per entry: trained parameters | per entry: size | per entry: steps | per entry: device-hours | per entry: with its parents |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
+| lora | pos | 1 | 98.0k | 395 kB | 400 | 0.0088 CPU-h | 0.0088 CPU-h |
+| lora after nli | pos | 1 | 98.0k | 395 kB | · | · | · |
+| vectors | pos | 1 | · | · | · | · | · |
 
 ## Floors
 
@@ -150,10 +186,10 @@ class Page(HTMLParser):
 
 def test_html_is_well_formed_and_every_row_fills_its_table():
     page = Page(html(SCORES, info=INFO, facts=FACTS))
-    assert len(page.tables) == 5  # summary, heat map, deltas, floors, seeds
+    assert len(page.tables) == 8  # summary, effect, cost by method and cell, heat map, deltas, floors, seeds
     for table in page.tables:
         assert len({sum(span for span, _ in row) for row in table}) == 1, table
-    heat = {row[0][1].strip(): [text for _, text in row[1:]] for row in page.tables[1]}
+    heat = {row[0][1].strip(): [text for _, text in row[1:]] for row in page.tables[4]}
     assert heat["lora after nli"] == ["73.0†", "(1/2)", "90.5†", "73.0†", "·"]
 
 
@@ -179,7 +215,7 @@ def test_html_headers_have_scope_and_every_tint_has_its_value():
     page = Page(html(SCORES, info=INFO, facts=FACTS))
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     tinted = [attrs for tag, attrs in page.tags if tag == "td" and "style" in attrs]
-    assert len(tinted) == 8 + 2  # scored cells of the map and of the deltas; missing ones have no colour
+    assert len(tinted) == 1 + 8 + 2  # the effect, scored cells of the map and of the deltas; missing ones have no colour
     assert all(re.fullmatch(r"--t:\d{1,3}", attrs["style"]) and attrs["data-v"] for attrs in tinted)
 
 
@@ -230,15 +266,16 @@ def test_csv_is_tidy_and_exact():
     assert by_place["pos-vectors-fresh-s0", "de"]["num_trainable"] == ""
 
 
-def test_write_makes_three_files_or_none(tmp_path):
+def test_write_makes_every_file_or_none(tmp_path):
     paths = write(iter(SCORES), tmp_path / "out", info=INFO, facts=FACTS)
     assert {kind: path.name for kind, path in paths.items()} == {
         "html": "report.html",
         "markdown": "report.md",
+        "latex": "report.tex",
         "csv": "scores.csv",
     }
     assert paths["markdown"].read_text(encoding="utf-8") == markdown(SCORES, info=INFO, facts=FACTS)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.md", "scores.csv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.md", "report.tex", "scores.csv"]
     with pytest.raises(DataError):
         write([], tmp_path / "none", info=INFO)
     assert not (tmp_path / "none").exists()
