@@ -123,7 +123,7 @@ class Bootstrap:
         self._weights: tuple[tuple[str, tuple[str, ...]], np.ndarray] | None = None
 
     def draws(self, sample: Sample, *, scope: str = "") -> np.ndarray:
-        """Score of each seed under each draw, (S,B).
+        """Score of each seed under each draw, (S,B), in single precision.
 
         Args:
             sample: a system on one set.
@@ -138,7 +138,7 @@ class Bootstrap:
             sums_RB[:, top : top + _BLOCK] = rows_RN @ weights_NB[:, top : top + _BLOCK].astype(np.float32)
         sums_SCB = sums_RB[:-1].reshape(num_seeds, num_columns, -1)
         sums = {name: sums_SCB[:, i] for i, name in enumerate(sample.units)}
-        return sample._combined(sums, sums_RB[-1])
+        return sample._combined(sums, sums_RB[-1]).astype(np.float32)
 
     def _weights_of(self, ids: tuple[str, ...], scope: str) -> np.ndarray:
         """Weights (N,B) of examples; those asked for last are kept, for the next system is scored on the same."""
