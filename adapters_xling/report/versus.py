@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from adapters_xling.statistics import Bootstrap, holm, mean_sd
 
 LABELS = ("method", "intermediate", "init", "route", "backbone", "seed")
 """What a selector may say of an entry; a score carries all of it."""
+_FIRST = re.compile(r"-first(\d+)")
 SHORT_HASH = 6
 """Characters of a key's hash that name it."""
 
@@ -106,9 +108,14 @@ def scored_entries(
             found[folder.parent.name] = Entry(folder.parent.name, labels, zero_shot)
     if not found:
         rows = f" of the first {limit} rows" if limit else ""
+        first = {m[1] for f in (runs_dir / "scores").glob(f"*/{target.task}/*.json") if (m := _FIRST.search(f.name))}
+        others = (
+            f" (there are scores of first rows: --limit {' or '.join(sorted(first))})" if first and not limit else ""
+        )
         raise MissingData(
             f"{runs_dir / 'scores'}: no entry has scores{rows} on {target.task}, split {target.split}, in "
-            f"{', '.join(languages)}; `xling evaluate ENTRY {target.task}` makes them, --runs names another runs folder"
+            f"{', '.join(languages)}{others}; `xling evaluate ENTRY {target.task}` makes them, --runs names "
+            "another runs folder"
         )
     return found
 
