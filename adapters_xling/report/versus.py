@@ -108,7 +108,8 @@ def scored_entries(
             found[folder.parent.name] = Entry(folder.parent.name, labels, zero_shot)
     if not found:
         rows = f" of the first {limit} rows" if limit else ""
-        first = {m[1] for f in (runs_dir / "scores").glob(f"*/{target.task}/*.json") if (m := _FIRST.search(f.name))}
+        names = [file.name for file in (runs_dir / "scores").glob(f"*/{target.task}/*.json")]
+        first = {number for name in names for number in _FIRST.findall(name)}
         others = (
             f" (there are scores of first rows: --limit {' or '.join(sorted(first))})" if first and not limit else ""
         )
