@@ -195,7 +195,7 @@ def _row_cuts(bodies: Sequence[Sequence[Row]]) -> list[list[list[Row]]]:
 def _tabular(sheet: Sheet, columns: Sequence[int], bodies: Sequence[Sequence[Row]]) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{{''.join('r' if sheet.columns[i].numeric else 'l' for i in columns)}}}"
     yield r"\toprule"
-    if sheet.bands:
+    if any(sheet.columns[i].band for i in columns):
         yield from _bands(sheet, columns)
     yield " & ".join(escape(sheet.columns[i].name) for i in columns) + r" \\"
     for body in bodies:

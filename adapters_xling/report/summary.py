@@ -84,8 +84,9 @@ def floors_sheet(results: Results) -> Sheet | None:
 
 def seeds_sheet(results: Results) -> Sheet:
     """Zero-shot means by seed, and the deltas between them."""
+    seeds = results.seeds
     columns = [Column("method", numeric=False), Column("task", numeric=False)]
-    columns += [*(Column(f"seed {seed}") for seed in results.seeds), Column("sd"), Column("Δ")]
+    columns += [*(Column(f"seed {seed}") for seed in seeds), Column("sd"), Column("Δ")]
     rows = []
     for target in results.headline:
         for system in results.contenders:
@@ -95,7 +96,7 @@ def seeds_sheet(results: Results) -> Sheet:
                     (
                         row_name(results, system),
                         Item(target_name(results, target)),
-                        *(Item(number(value), value) for value in map(mean.by_seed.get, results.seeds)),
+                        *(Item(number(value), value) for value in map(mean.by_seed.get, seeds)),
                         Item(number(mean.sd), mean.sd),
                         delta_item(results.delta(target, system), system),
                     )

@@ -215,7 +215,9 @@ def test_html_headers_have_scope_and_every_tint_has_its_value():
     page = Page(html(SCORES, info=INFO, facts=FACTS))
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     tinted = [attrs for tag, attrs in page.tags if tag == "td" and "style" in attrs]
-    assert len(tinted) == 1 + 8 + 2  # the effect, scored cells of the map and of the deltas; missing ones have no colour
+    assert (
+        len(tinted) == 1 + 8 + 2
+    )  # the effect, scored cells of the map and of the deltas; missing ones have no colour
     assert all(re.fullmatch(r"--t:\d{1,3}", attrs["style"]) and attrs["data-v"] for attrs in tinted)
 
 
@@ -275,7 +277,12 @@ def test_write_makes_every_file_or_none(tmp_path):
         "csv": "scores.csv",
     }
     assert paths["markdown"].read_text(encoding="utf-8") == markdown(SCORES, info=INFO, facts=FACTS)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.md", "report.tex", "scores.csv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "report.html",
+        "report.md",
+        "report.tex",
+        "scores.csv",
+    ]
     with pytest.raises(DataError):
         write([], tmp_path / "none", info=INFO)
     assert not (tmp_path / "none").exists()

@@ -1,0 +1,71 @@
+"""What a grid hands to its report: names of mixtures, published rows, devices, languages that means are over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters_xling import api
+from adapters_xling.errors import UnknownName
+from adapters_xling.zoo import provenance
+
+GRID = """
+title: A small grid
+backbone: xlmr-nano
+recipe: nano
+methods: {lora: {r: 2}}
+intermediate:
+  - none
+  - mini-nli
+  - {name: by-size, tasks: [mini-nli, mini-pos]}
+  - {name: evenly, tasks: [mini-nli, mini-pos], mix: uniform}
+targets: [mini-ner, {task: mini-choice, limit: 5}, {task: mini-pos, split: dev}]
+languages: [de, sw]
+"""
+
+
+def grid(folder: Path, more: str = "") -> str:
+    path = folder / "small.yaml"
+    path.write_text(GRID + more, encoding="utf-8")
+    return str(path)
+
+
+def test_a_plan_knows_what_the_grid_calls_its_mixtures(tmp_path: Path) -> None:
+    plan = api.plan(grid(tmp_path))
+    assert sorted(plan.mixtures.values()) == ["by-size", "evenly"]
+    for key, name in plan.mixtures.items():
+        assert plan.runs[key].task == "mini-nli+mini-pos"
+        children = [run for run in plan.runs.values() if key in run.parents]
+        assert len(children) == 3, name
+
+
+def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_path: Path) -> None:
+    assert api.plan(grid(tmp_path, "published: xtreme-test\n")).grid.published == "xtreme-test"
+    with pytest.raises(UnknownName, match="Did you mean 'xtreme-test'"):
+        api.plan(grid(tmp_path, "published: xtreme-tset\n"))
+
+
+def test_a_published_mean_is_over_all_languages_of_a_task_of_which_every_row_was_scored(tmp_path: Path) -> None:
+    found = api._all_languages(api.plan(grid(tmp_path)), None)
+    task = api.task("mini-ner")
+    assert set(found) == {"mini-ner", "mini-pos"}  # only some rows of the third were scored
+    assert found["mini-ner"] == task.languages_by_split.get("test", task.languages)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "threads", "name"),
+    [
+        ("cpu", None, 1, "Old CPU, 1 thread"),
+        ("cpu", "NVIDIA H200 x8", 4, "Old CPU, 4 threads"),  # a GPU that was there and not used
+        ("cuda", "NVIDIA H200 x8", 4, "NVIDIA H200"),
+        ("cuda", None, 4, "cuda"),
+        ("mps", None, 4, "mps"),
+    ],
+)
+def test_a_device_is_named_by_what_the_entry_was_trained_on(
+    device: str, gpu: str | None, threads: int, name: str
+) -> None:
+    origin = msgspec.structs.replace(provenance(), cpu="Old CPU", gpu=gpu, num_threads=threads)
+    assert api._device_name(origin, device) == name
