@@ -136,11 +136,12 @@ def _lead(comparisons: Comparisons) -> str:
 
 
 def _foot(own: Sequence[Comparison]) -> str:
+    longer = all(one.against == EQUAL_STEPS for one in own)
     family = sum(one.p_holm is not None for one in own)
     gains, losses = (sum(one.verdict == verdict for one in own) for verdict in ("helps", "harms"))
     doubtful = sum(bool(one.not_converged) for one in own)
     text = (
-        f"{HELPS} a gain and {HARMS} a loss (negative transfer) that Holm's correction for {family} "
+        f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for {family} "
         f"comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
     )
     if doubtful:

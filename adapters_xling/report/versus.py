@@ -109,10 +109,8 @@ def scored_entries(
     if not found:
         rows = f" of the first {limit} rows" if limit else ""
         names = [file.name for file in (runs_dir / "scores").glob(f"*/{target.task}/*.json")]
-        first = {number for name in names for number in _FIRST.findall(name)}
-        others = (
-            f" (there are scores of first rows: --limit {' or '.join(sorted(first))})" if first and not limit else ""
-        )
+        limits = sorted({number for name in names for number in _FIRST.findall(name)}, key=int)
+        others = f" (there are scores of first rows: --limit {' or '.join(limits)})" if limits and not limit else ""
         raise MissingData(
             f"{runs_dir / 'scores'}: no entry has scores{rows} on {target.task}, split {target.split}, in "
             f"{', '.join(languages)}{others}; `xling evaluate ENTRY {target.task}` makes them, --runs names "
