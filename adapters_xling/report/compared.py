@@ -141,8 +141,8 @@ def _foot(own: Sequence[Comparison]) -> str:
     gains, losses = (sum(one.verdict == verdict for one in own) for verdict in ("helps", "harms"))
     doubtful = sum(bool(one.not_converged) for one in own)
     text = (
-        f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for {family} "
-        f"comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
+        f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for "
+        f"{family} comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
     )
     if doubtful:
         text += (
