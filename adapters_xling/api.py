@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import paths, published
-from adapters_xling.errors import ConfigError, DataError, MissingData, ZooError
+from adapters_xling.errors import ConfigError, DataError, MissingData, ZooError, unknown
 from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use, Warm, entries
 from adapters_xling.zoo import Entry, Zoo
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate, Outcome, Plan
-    from adapters_xling.report import EntryFacts
+    from adapters_xling.report import EntryFacts, Versus
+    from adapters_xling.statistics import Seeds
     from adapters_xling.submission import Built, Problem, Result
     from adapters_xling.sweep import LayerSweep
     from adapters_xling.tasks.examples import Example, Prediction
@@ -532,7 +533,7 @@ def report_folder(
 def write_report(
     planned: Plan, outcome: Outcome, folder: Path, *, limit: int | None = None, settings: Settings | None = None
 ) -> dict[str, Path]:
-    """Write scores, what the scores do not say, and the report of a grid into `folder`."""
+    """Write scores, what the scores do not say, comparisons and the report of a grid into `folder`."""
     from adapters_xling import report
     from adapters_xling.zoo import provenance
 
@@ -552,8 +553,14 @@ def write_report(
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
         all_languages={} if limit else _all_languages(planned, settings),
     )
-    report.write_scores(folder / "scores.jsonl", outcome.scores)
+    controls = set(planned.controls.values())  # compared with, and in no table of methods
+    scores = [score for score in outcome.scores if score.key not in controls]
+    limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
+    kept = report.Kept((settings or Settings()).runs_dir, limits)
+    report.write_scores(folder / "scores.jsonl", scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
+    results = report.collect(scores, info=info, facts=facts)
+    report.write_comparisons(folder, report.compare(results, kept, controls=planned.controls))
     return render_report(folder)
 
 
@@ -567,7 +574,8 @@ def render_report(folder: Path) -> dict[str, Path]:
 
     scores = report.read_scores(folder / "scores.jsonl")
     info, facts = report.decode_info(folder / "info.json")
-    return report.write(scores, folder, info=info, facts=facts)
+    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    return report.write(scores, folder, info=info, facts=facts, sections=sections)
 
 
 def report_text(folder: Path, format: str) -> str:
@@ -580,12 +588,61 @@ def report_text(folder: Path, format: str) -> str:
     from adapters_xling import report
 
     info, facts = report.decode_info(folder / "info.json")
-    return report.render(format, report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+    scores = report.read_scores(folder / "scores.jsonl")
+    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    return report.render(format, scores, info=info, facts=facts, sections=sections)
 
 
 def summary(folder: Path) -> str:
     """The table of a finished grid, as text for a terminal."""
     return report_text(folder, "text").rstrip("\n")
+
+
+def compare(
+    ours: str,
+    theirs: str,
+    name: str,
+    *,
+    metric: str | None = None,
+    split: str | None = None,
+    languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    resamples: int | None = None,
+    seeds: Seeds = "student",
+    settings: Settings | None = None,
+) -> Versus:
+    """Compare two systems on a task, example by example, from what evaluation kept; needs no model and no torch.
+
+    Args:
+        ours: key of an entry, several with commas (one per seed), or labels: ``method=lora,intermediate=mini-nli``.
+        theirs: the other system.
+        name: the task.
+        metric: one of its scores; the one models are selected by where it is left out.
+        split: split that was scored; the task's own by default.
+        languages: subset of the task's languages, each of which must be there.
+        limit: compare scores of so many first rows.
+        resamples: draws of the bootstrap.
+        seeds: how training noise enters; see `statistics.Bootstrap`.
+        settings: folders.
+    """
+    from adapters_xling import metrics, report
+    from adapters_xling.statistics import RESAMPLES, Bootstrap
+
+    settings = settings or Settings()
+    spec = task(name, settings)
+    split = split or spec.eval_split
+    known = spec.languages_by_split.get(split, spec.languages)
+    for code in languages or ():
+        if code not in known:
+            raise unknown(f"language of {spec.name} ({split})", code, known)
+    return report.versus(
+        (ours, theirs),
+        report.Target(spec.name, metric or metrics.main(spec.metrics[0]), split),
+        kept=report.Kept(settings.runs_dir, {spec.name: limit}),
+        languages=languages or known,
+        bootstrap=Bootstrap(num_resamples=resamples or RESAMPLES, seeds=seeds),
+        only=languages is not None,
+    )
 
 
 def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:

@@ -1,14 +1,14 @@
 """Zero-shot evaluation: predict, keep the predictions, score, language by language, resumable.
 
 A language is done when its score file exists; the file is written last, so a killed run repeats at most one language.
-Predictions stay on disk, so scores can be recomputed without a model.
+Predictions stay on disk: where only the scoring changed, or what became of each example was not kept, they are scored
+again without a model.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -18,18 +18,26 @@ from typing import Any
 
 import torch
 
-from adapters_xling import inference, methods, metrics, tasks
+from adapters_xling import inference, keeping, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
-from adapters_xling.paths import atomic_write, predictions_file, score_file
-from adapters_xling.spec import Score, Stack, TaskSpec, Warm, decode, digest
+from adapters_xling.paths import score_file
+from adapters_xling.spec import Score, Stack, TaskSpec, Warm, digest
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
 
 SCORING = 1
 """Version of the score files."""
+SAME_PREDICTIONS: dict[str, tuple[str, ...]] = {
+    # Since then metrics other than mining's threshold left the digest; nothing that predicts was changed.
+    "e7b493c1db00fd60777b17b152d0ca1e89f926d1cb6c324ec07fd2f38e41dcd8": (
+        "cdbab275f76771412adc59071dcad2b2630ce63f3c62be8c7a565be45ef5937a",
+    ),
+}
+"""Digest of the code that predicts (`_code`) -> digests of earlier code whose predictions are the same, so that they
+stand. An entry holds for exactly that code: any change of it voids the entry, until somebody looks at the change."""
 DEFAULT_MAX_LENGTH = 512
 """Sub-word tokens of a sentence in retrieval, which no recipe trained (both public code bases use 512)."""
 
@@ -183,7 +191,10 @@ def evaluate(
         own = {ref.name for ref in card.run.tasks}
         trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
         max_length = card.run.recipe_for(trained).max_length
-    how = [*how_read(task, card.run.backbone.name if card else name, max_length), reading.suffix]
+    read_at = card.run.backbone.name if card else name
+    codes_known = (_code(), *SAME_PREDICTIONS.get(_code(), ()))
+    hows = [[*how_read(task, read_at, max_length, code=code), reading.suffix] for code in codes_known]
+    scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
     scores: list[Score] = []
@@ -202,28 +213,41 @@ def evaluate(
         num_done += 1
         if on_left_out and rows.dropped:
             on_left_out(language, rows.dropped)
-        parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights, how]
-        identity = digest([*parts, "unscored"] if unscored else parts)
+        parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights]
+        identities = [digest([*parts, how, "unscored"] if unscored else [*parts, how]) for how in hows]
         path = score_file(folder, split, language, limit=limit, reading=reading.suffix)
-        found = read_scores(path, identity)
-        if found is None:
-            if model is None:
-                opening = time.perf_counter()
-                model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
-                model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
-                max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
-                started += time.perf_counter() - opening
-            predict = functools.partial(inference.predict, model, task, max_length=max_length)
-            work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=reading.vectors)
-            on_stage = functools.partial(on_step, language) if on_step else None
-            predictions, names, facts = _predict(
-                functools.partial(predict, on_step=on_stage), task, split, rows, tuned_on, dev, work
-            )
-            values = (
-                {}
-                if unscored
-                else inference.score(task, rows.examples, predictions, language=language, metric_names=names)
-            )
+        work = inference.Work(folder=path.with_suffix(".work"), identity=identities[0], dtype=reading.vectors)
+        kept = keeping.read(path, identities)
+        if kept is None or not keeping.is_current(path, kept, scoring):
+            known = keeping.read_predictions(path, ids=_predicted_ids(rows.examples)) if kept else None
+            if kept and known is not None:
+                predictions, facts, timing = known, kept.facts, kept.timing
+                said = {field: getattr(score, field) for score in kept.scores[:1] for field in labels} or labels
+            else:
+                said = labels
+                if model is None:
+                    opening = time.perf_counter()
+                    model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
+                    model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
+                    max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
+                    started += time.perf_counter() - opening
+                predict = functools.partial(
+                    inference.predict,
+                    model,
+                    task,
+                    max_length=max_length,
+                    on_step=functools.partial(on_step, language) if on_step else None,
+                )
+                predictions, facts = _predict(predict, task, split, rows, tuned_on, dev, work)
+                seconds = round(time.perf_counter() - started, 4)
+                timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
+            values: dict[str, float] = {}
+            outcomes = None
+            if not unscored:
+                names = kinds.get(task.kind).metrics_after_tuning(task) if dev else task.metrics
+                values, outcomes = inference.score_each(
+                    task, rows.examples, predictions, language=language, metric_names=names
+                )
             found = [
                 Score(
                     key=name,
@@ -235,17 +259,16 @@ def evaluate(
                     split=split,
                     zero_shot=language not in task.train_languages or not kinds.get(task.kind).trains,
                     backbone=card.run.backbone.name if card else Path(name).name,
-                    **labels,
+                    **said,
                 )
                 for metric, value in values.items()
             ]
-            seconds = round(time.perf_counter() - started, 4)
-            timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
-            keep(path, identity, found, predictions, facts, timing)
+            kept = keeping.Kept(identities[0], scoring, found, facts, timing)
+            keeping.write(path, kept, predictions, outcomes)
             shutil.rmtree(work.folder, ignore_errors=True)
-        scores += found
+        scores += kept.scores
         if on_language:
-            on_language(language, found)
+            on_language(language, kept.scores)
     return scores
 
 
@@ -272,17 +295,21 @@ def _predict(
     tuned_on: str | None,
     dev: tasks.Rows | None,
     work: inference.Work,
-) -> tuple[list[Prediction], tuple[str, ...], dict[str, Any]]:
-    """Predictions of a split under what was chosen on `dev` for it, their metrics, and what the score file says."""
+) -> tuple[list[Prediction], dict[str, Any]]:
+    """Predictions of a split under what was chosen on `dev` for it, and what the score file says of them."""
     facts: dict[str, Any] = {"kept": rows.kept, "dropped": rows.dropped, "source": rows.source}
     if dev is None:
-        return predict(rows.examples, work=work.below(split)), task.metrics, facts
+        return predict(rows.examples, work=work.below(split)), facts
     kind = kinds.get(task.kind)
     found = predict(dev.examples, work=work.below(str(tuned_on)))
     chosen = kind.tune(inference.golds_of(task, dev.examples, found), found)
     facts["chosen"] = {"on": tuned_on, "kept": dev.kept, "source": dev.source, **chosen}
-    predictions = kind.apply(chosen, predict(rows.examples, work=work.below(split)))
-    return predictions, kind.metrics_after_tuning(task), facts
+    return kind.apply(chosen, predict(rows.examples, work=work.below(split))), facts
+
+
+def _predicted_ids(examples: Sequence[Any]) -> list[str]:
+    """Ids of the examples that get a prediction: in retrieval the queries."""
+    return [example.id for example in examples if getattr(example, "side", "query") == "query"]
 
 
 def majority(
@@ -333,51 +360,26 @@ def majority(
     return scores
 
 
-def keep(
-    path: Path,
-    identity: str,
-    scores: list[Score],
-    predictions: Sequence[Any],
-    facts: dict[str, Any],
-    timing: dict[str, Any],
-) -> None:
-    """Write the predictions, then the scores; the score file's existence means that the language is done.
-
-    `timing` (seconds without opening the model, type of device, torch threads) is what a grid's estimate stands on.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
-    atomic_write(predictions_file(path), "".join(f"{line}\n" for line in lines))
-    body = {"identity": identity, "rows": facts, "timing": timing, "scores": [_plain(score) for score in scores]}
-    atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
-
-
-def read_scores(path: Path, identity: str) -> list[Score] | None:
-    """Read kept scores, or None when there are none or they were made from other rows or another task file."""
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(body, dict) or body.get("identity") != identity:
-        return None
-    return [decode(Score, row, str(path)) for row in body["scores"]]
-
-
-def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
-    """What turns outputs into scores: code of kinds and metrics, and where a backbone's sentences are read."""
+def how_read(task: TaskSpec, backbone: str, max_length: int, *, code: str | None = None) -> list[Any]:
+    """What turns outputs into predictions: the code that predicts, and where a backbone's sentences are read."""
     row = BACKBONES.get(backbone)
-    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
+    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], code or _code()]
 
 
 @functools.cache
 def _code() -> str:
-    """Digest of the modules that decide what a prediction and its score are."""
+    """Digest of the modules that decide what a prediction is; mining's threshold is chosen by a metric."""
     package = Path(kinds.__file__).parent
     readers = sorted((package.parent / "readers").glob("*.py"))
-    scores = sorted(Path(metrics.__file__).parent.glob("*.py"))
-    files = [*sorted(package.glob("*.py")), *readers, *scores, package.parent / "rows.py"]
+    mining = Path(metrics.__file__).parent / "mining.py"
+    return _digest([*sorted(package.glob("*.py")), *readers, package.parent / "rows.py", mining])
+
+
+@functools.cache
+def scoring_code() -> str:
+    """Digest of the modules that decide what a prediction is worth."""
+    return _digest(sorted(Path(metrics.__file__).parent.glob("*.py")))
+
+
+def _digest(files: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _plain(score: Score) -> dict[str, Any]:
-    return {name: getattr(score, name) for name in score.__struct_fields__}

@@ -237,3 +237,23 @@ def score(
         scores.update(metrics.get(name)(golds, values, language))
     main = metrics.main(task.metrics[0])
     return {main: scores[main], **scores}
+
+
+def score_each(
+    task: TaskSpec,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    *,
+    language: str,
+    metric_names: Sequence[str] | None = None,
+) -> tuple[dict[str, float], metrics.Outcomes]:
+    """`score`, and what became of each example under the same metrics."""
+    outcomes = metrics.Outcomes.of(
+        metric_names or task.metrics,
+        [prediction.id for prediction in predictions],
+        golds_of(task, examples, predictions),
+        [prediction.value for prediction in predictions],
+        language=language,
+        parallel=task.parallel,
+    )
+    return score(task, examples, predictions, language=language, metric_names=metric_names), outcomes

@@ -73,6 +73,11 @@ def predictions_file(scores: Path) -> Path:
     return scores.with_suffix(".predictions.jsonl")
 
 
+def outcomes_file(scores: Path) -> Path:
+    """What became of each example, beside a score file; see `metrics.Outcomes`."""
+    return scores.with_suffix(".outcomes.jsonl")
+
+
 def cache_dir() -> Path:
     """Cache of tokenised data, safe to delete at any time: `XLING_CACHE`, or `~/.cache/adapters_xling`."""
     return Path(os.environ.get("XLING_CACHE", "~/.cache/adapters_xling")).expanduser()

@@ -132,6 +132,8 @@ class TaskSpec(Frozen, frozen=True):
             empty then. See `tasks.labels`.
         rows: published size of each split, for people: a number, or a range over languages.
         access: how to get data that cannot be downloaded; said where the files are missing.
+        parallel: rows of the same id are translations of each other in all languages, wherever both are there. Such
+            rows are not independent, so statistics resample them together. Rows that are merely numbered alike are not.
     """
 
     name: Name
@@ -154,6 +156,7 @@ class TaskSpec(Frozen, frozen=True):
     labels_from: str | None = None
     rows: dict[str, int | str] = {}
     access: str = ""
+    parallel: bool = False
 
     @property
     def head_name(self) -> str:
@@ -358,8 +361,8 @@ LATER_FIELDS: dict[tuple[str, str], Any] = {
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""
 
-SAID_TO_PEOPLE = frozenset({("TaskSpec", "rows"), ("TaskSpec", "access")})
-"""(class, field) that no result depends on; never part of the canonical form."""
+SAID_TO_PEOPLE = frozenset({("TaskSpec", "rows"), ("TaskSpec", "access"), ("TaskSpec", "parallel")})
+"""(class, field) that no weight and no score depends on; never part of the canonical form."""
 
 
 _fields = functools.cache(msgspec.structs.fields)

@@ -19,7 +19,15 @@ import torch
 
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, Reading, check_languages, how_read, open_model, weights_of
+from adapters_xling.evaluation import (
+    DEFAULT_MAX_LENGTH,
+    Reading,
+    check_languages,
+    how_read,
+    open_model,
+    scoring_code,
+    weights_of,
+)
 from adapters_xling.model import Model, is_backbone
 from adapters_xling.paths import atomic_write
 from adapters_xling.spec import TaskSpec, digest
@@ -119,7 +127,7 @@ def layers(
     model.read_sentences_at(pooling=pooling)
     configured, pooling = model.sentences_at(task)
     max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
-    how = how_read(task, model.backbone.name, max_length)
+    how = [*how_read(task, model.backbone.name, max_length), scoring_code()]
     folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
     codes = check_languages(task, languages, split)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "run": ("grid", "run", "Run an experiment (a grid): train what is missing, score, report."),
     "plan": ("plan", "plan", "Say what a grid has, lacks and needs: rows, time, disk, memory."),
     "report": ("grid", "report", "Render the report of a grid from its scores."),
+    "compare": ("compare", "compare", "Compare two systems on a task: difference, interval and p, by language."),
     "submission": ("submission", "submission", "Build, check and score what is handed in to XTREME or XTREME-R."),
     "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),
 }

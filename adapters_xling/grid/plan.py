@@ -12,6 +12,7 @@ import msgspec
 
 from adapters_xling import methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.runs import Refs, make_run, method_from
 from adapters_xling.methods import Method
@@ -87,6 +88,8 @@ class GridSpec(Frozen, frozen=True):
             equal pieces that accumulate, so that the effective batch stays what the recipe says.
         languages: evaluation languages; null means all of each task's.
         warning: a sentence that is printed with every table.
+        controls: further runs to compare with; ``equal-steps`` adds, for each run with an intermediate task, one
+            without that may take as many steps as both together.
         published: rows of `task_configs/published.yaml` that the report shows in a section of their own; null for none.
     """
 
@@ -104,6 +107,7 @@ class GridSpec(Frozen, frozen=True):
     intermediate_recipe: str | None = None
     languages: tuple[str, ...] | None = None
     warning: str = ""
+    controls: tuple[Literal["equal-steps"], ...] = ()
     published: Name | None = None
 
 
@@ -123,6 +127,8 @@ class Plan:
         runs: key -> run, parents before children.
         cells: what to score once the runs exist.
         floors: targets whose majority prediction is scored.
+        controls: run -> its control at equal total steps. Controls are in `runs` and `cells` too, but in no table of
+            methods: they are there to be compared with.
         mixtures: key of an intermediate run that the grid gives a name -> that name.
         lacking: name of a task -> why its training rows are not at hand. Runs of it, and what stands on them, cannot
             be trained, and their keys change once the rows are there.
@@ -134,6 +140,7 @@ class Plan:
     runs: dict[str, RunSpec] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     floors: list[Target] = field(default_factory=list)
+    controls: dict[str, str] = field(default_factory=dict)
     mixtures: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
     locked: bool = True
@@ -175,7 +182,16 @@ class Plan:
         trained = {cell.target for cell in cells}
         floors = [target for target in self.floors if target in trained]
         mixtures = {name: called for name, called in self.mixtures.items() if name in runs}
-        return Plan(self.grid, runs, cells, floors, mixtures=mixtures, locked=self.locked, left_out=tuple(self.lacking))
+        return Plan(
+            self.grid,
+            runs,
+            cells,
+            floors,
+            controls={name: one for name, one in self.controls.items() if name in runs and one in runs},
+            mixtures=mixtures,
+            locked=self.locked,
+            left_out=tuple(self.lacking),
+        )
 
     def _without_rows(self) -> set[str]:
         gone: set[str] = set()
@@ -310,7 +326,15 @@ def expand(
                     for init, route in starts:
                         if method.supports(init, route) and len(starts) > 1:
                             continue  # what cannot stack is compared through its warm run
-                        plan.cells.append(Cell(run_for(source, method, init, route, seed), target))
+                        name = run_for(source, method, init, route, seed)
+                        plan.cells.append(Cell(name, target))
+                        if parent and "equal-steps" in grid.controls:
+                            control = equal_steps(
+                                plan.runs[name], [plan.runs[parent]], task=lambda one: tasks.get(one, extra=extra_tasks)
+                            )
+                            plan.controls[name] = key(control)
+                            plan.runs.setdefault(key(control), control)
+                            plan.cells.append(Cell(key(control), target))
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
                 more: dict[str, Any] = {"pooling": "mean"} if settings else {}

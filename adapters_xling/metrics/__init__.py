@@ -9,13 +9,16 @@ from __future__ import annotations
 from .answers import mlqa, normalize_mlqa, normalize_squad, squad, squad2
 from .classes import accuracy, accuracy_f1, masked_accuracy
 from .mining import best_threshold, candidates, held_out, kept_f1, mining_f1, mining_oracle_f1, pair_f1
+from .outcomes import Outcomes, decode_outcomes
 from .rankings import map20, mrr, mrr20, retrieval_accuracy
-from .registry import Metric, Scores, argument, get, kinds, main, metric, names
+from .registry import Metric, Scores, Units, argument, get, kinds, main, metric, names
 from .tags import chunk_f1, chunks, span_f1, tag_accuracy, tag_f1
 
 __all__ = [
     "Metric",
+    "Outcomes",
     "Scores",
+    "Units",
     "accuracy",
     "accuracy_f1",
     "argument",
@@ -23,6 +26,7 @@ __all__ = [
     "candidates",
     "chunk_f1",
     "chunks",
+    "decode_outcomes",
     "get",
     "held_out",
     "kept_f1",

@@ -11,12 +11,17 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from adapters_xling.errors import unknown
 
-from .registry import Scores, metric
+from .registry import Scores, Units, metric, share
+
+Pairs = list[tuple[float, float]]
+"""Exact match and overlap of each question, each 0 to 1."""
 
 _ENGLISH_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -85,36 +90,84 @@ def _mean(pairs: Sequence[tuple[float, float]]) -> Scores:
     return {"f1": overlap, "exact_match": exact, "mean": (exact + overlap) / 2}
 
 
-def _answers(golds: Sequence[Any], predictions: Sequence[Any], normalize: Callable[[str], str]) -> Scores:
-    """Mean over questions; a prediction of None is a question that was left out, which scores 0."""
-    pairs = [
+def _answers(golds: Sequence[Any], predictions: Sequence[Any], normalize: Callable[[str], str]) -> Pairs:
+    """Both scores of each question; a prediction of None is a question that was left out, which scores 0."""
+    return [
         (0.0, 0.0) if guess is None else _best([normalize(answer) for answer in gold], normalize(guess))
         for gold, guess in zip(golds, predictions, strict=True)
     ]
-    return _mean(pairs)
 
 
-@metric(main="mean", kinds="span")
+def _squad(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Pairs:
+    return _answers(golds, predictions, normalize_squad)
+
+
+def _mlqa(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Pairs:
+    return _answers(golds, predictions, lambda text: normalize_mlqa(text, language))
+
+
+def _squad2(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Pairs:
+    pairs = []
+    for gold, guess in zip(golds, predictions, strict=True):
+        left = [text for text in map(normalize_squad, gold) if text]
+        pairs.append((0.0, 0.0) if guess is None else _best(left, normalize_squad(guess)))
+    return pairs
+
+
+def _units(pairs: Callable[..., Pairs]) -> Callable[..., Units]:
+    def units(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+        exact, overlap = zip(*pairs(golds, predictions, language), strict=True)
+        return {"exact": list(exact), "overlap": list(overlap)}
+
+    return units
+
+
+def _squad2_units(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    """Besides, the same numbers where the question has an answer, so that both parts of the rows can be scored."""
+    units = _units(_squad2)(golds, predictions, language)
+    answerable = [int(bool(gold)) for gold in golds]
+    return units | {
+        "answerable": list(answerable),
+        **{f"answerable_{n}": [v * a for v, a in zip(units[n], answerable, strict=True)] for n in units},
+    }
+
+
+def _combine(exact: Any, overlap: Any, num: Any) -> dict[str, Any]:
+    exact, overlap = share(exact, num), share(overlap, num)
+    return {"f1": overlap, "exact_match": exact, "mean": (exact + overlap) / 2}
+
+
+def _combine_squad(sums: Mapping[str, Any]) -> dict[str, Any]:
+    return _combine(sums["exact"], sums["overlap"], sums["num"])
+
+
+def _combine_squad2(sums: Mapping[str, Any]) -> dict[str, Any]:
+    exact, overlap, num = (np.asarray(sums[f"answerable{n}"]) for n in ("_exact", "_overlap", ""))
+    others = _combine(sums["exact"] - exact, sums["overlap"] - overlap, sums["num"] - num)
+    parts = {"has_answer": _combine(exact, overlap, num), "no_answer": others}
+    return _combine_squad(sums) | {
+        f"{part}_{name}": value for part, own in parts.items() for name, value in own.items() if name != "mean"
+    }
+
+
+@metric(main="mean", kinds="span", units=_units(_squad), combine=_combine_squad)
 def squad(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1, exact match and their mean (XTREME's task score) by SQuAD 1.1's script, English normaliser in every language.
 
     XQuAD and TyDiQA are scored so. A prediction of None scores 0, as an unanswered question does there. Of an
     unanswerable question (no alternatives) only the empty prediction is right; sets of such questions want `squad2`.
     """
-    return _answers(golds, predictions, normalize_squad)
+    return _mean(_squad(golds, predictions, language))
 
 
-@metric(main="mean", kinds="span")
+@metric(main="mean", kinds="span", units=_squad2_units, combine=_combine_squad2)
 def squad2(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1, exact match and their mean by SQuAD 2.0's script, and both over answerable and unanswerable questions alone.
 
     Alternatives that normalisation empties are left out, and where none is left the empty prediction is right.
     `has_answer_*` and `no_answer_*` are there when there are such questions. A prediction of None scores 0.
     """
-    pairs = []
-    for gold, guess in zip(golds, predictions, strict=True):
-        left = [text for text in map(normalize_squad, gold) if text]
-        pairs.append((0.0, 0.0) if guess is None else _best(left, normalize_squad(guess)))
+    pairs = _squad2(golds, predictions, language)
     scores = _mean(pairs)
     for part, wanted in (("has_answer", True), ("no_answer", False)):
         if some := [pair for pair, gold in zip(pairs, golds, strict=True) if bool(gold) is wanted]:
@@ -122,7 +175,7 @@ def squad2(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> S
     return scores
 
 
-@metric(main="mean", kinds="span")
+@metric(main="mean", kinds="span", units=_units(_mlqa), combine=_combine_squad)
 def mlqa(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1, exact match and their mean by MLQA's script and normaliser of the language (en, es, hi, vi, de, ar, zh).
 
@@ -131,4 +184,4 @@ def mlqa(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Sco
     Raises:
         UnknownName: for a language that MLQA does not have.
     """
-    return _answers(golds, predictions, lambda text: normalize_mlqa(text, language))
+    return _mean(_mlqa(golds, predictions, language))

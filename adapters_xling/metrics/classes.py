@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from adapters_xling.errors import DataError
 
-from .registry import Scores, f1_scores, metric
+from .registry import Scores, Units, f1_scores, means, metric, share
 
 
-@metric(main="accuracy", kinds="sentence choice")
+def _right(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    return {"right": [int(gold == predicted) for gold, predicted in zip(golds, predictions, strict=True)]}
+
+
+@metric(main="accuracy", kinds="sentence choice", units=_right, combine=means(accuracy="right"))
 def accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """Share of labels or indices that are right."""
     right = sum(gold == predicted for gold, predicted in zip(golds, predictions, strict=True))
     return {"accuracy": 100.0 * right / len(golds)}
 
 
-@metric(main="masked_accuracy", kinds="mlm")
+def _masked(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    return {
+        "right": [sum(guess == gold for guess, gold in pairs) for pairs in predictions],
+        "masked": [len(pairs) for pairs in predictions],
+    }
+
+
+@metric(
+    main="masked_accuracy",
+    kinds="mlm",
+    units=_masked,
+    combine=lambda sums: {"masked_accuracy": share(sums["right"], sums["masked"])},
+)
 def masked_accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """Share of masked tokens that were guessed, over all texts together; predictions are (guess, gold) pairs.
 
@@ -30,7 +48,21 @@ def masked_accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: 
     return {"masked_accuracy": 100.0 * sum(guess == gold for guess, gold in pairs) / len(pairs)}
 
 
-@metric(main="mean", kinds="sentence", argument="1")
+def _right_and_positive(golds: Sequence[Any], predictions: Sequence[Any], language: str, positive: str) -> Units:
+    return _right(golds, predictions, language) | {
+        "correct": [int(g == p == positive) for g, p in zip(golds, predictions, strict=True)],
+        "predicted": [int(predicted == positive) for predicted in predictions],
+        "gold": [int(gold == positive) for gold in golds],
+    }
+
+
+def _accuracy_and_f1(sums: Mapping[str, Any]) -> dict[str, Any]:
+    accuracy = share(sums["right"], sums["num"])
+    f1 = share(2 * np.asarray(sums["correct"]), np.asarray(sums["predicted"]) + np.asarray(sums["gold"]))
+    return {"accuracy": accuracy, "f1": f1, "mean": (accuracy + f1) / 2}
+
+
+@metric(main="mean", kinds="sentence", argument="1", units=_right_and_positive, combine=_accuracy_and_f1)
 def accuracy_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str, positive: str) -> Scores:
     """Accuracy, F1 of the `positive` label and their mean (GLUE's score for QQP). The default positive is ``1``.
 

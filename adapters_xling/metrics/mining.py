@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from adapters_xling.errors import DataError
 
-from .registry import Scores, f1_scores, metric
+from .registry import Scores, Units, combined_f1, f1_scores, metric
 
 
 def pair_f1(golds: AbstractSet[Any], predictions: AbstractSet[Any]) -> Scores:
@@ -21,7 +22,27 @@ def pair_f1(golds: AbstractSet[Any], predictions: AbstractSet[Any]) -> Scores:
     return f1_scores(len(golds & predictions), len(predictions), len(golds))
 
 
-@metric(main="f1", kinds="retrieve")
+def _counts(golds: Sequence[Any], predictions: Sequence[Any], least: float) -> Units:
+    """Pairs of each query whose score is at least `least`, those among them that are gold, and its gold pairs."""
+    units: Units = {"correct": [], "predicted": [], "gold": []}
+    for (_, matches), ranking in zip(golds, predictions, strict=True):
+        gold, kept = set(matches), {name for name, score in _first_scores(ranking).items() if score >= least}
+        units["correct"].append(len(kept & gold))
+        units["predicted"].append(len(kept))
+        units["gold"].append(len(gold))
+    return units
+
+
+def _first_scores(ranking: Sequence[Any]) -> dict[str, float]:
+    """Score of each id at its first place in a ranking."""
+    return {hit[0]: hit[1] for hit in reversed(ranking)}
+
+
+def _all_pairs(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    return _counts(golds, predictions, -math.inf)
+
+
+@metric(main="f1", kinds="retrieve", units=_all_pairs, combine=combined_f1)
 def kept_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """`pair_f1` of mined pairs as they stand, after a threshold that was chosen on other rows; a pair counts once.
 
@@ -73,7 +94,7 @@ def candidates(golds: Sequence[Any], predictions: Sequence[Any]) -> tuple[list[f
     scores, correct, num_gold = [], [], 0
     for (_, matches), ranking in zip(golds, predictions, strict=True):
         num_gold += len(set(matches))
-        for corpus_id, score in {hit[0]: hit[1] for hit in reversed(ranking)}.items():
+        for corpus_id, score in _first_scores(ranking).items():
             scores.append(score)
             correct.append(corpus_id in matches)
     return scores, correct, num_gold
@@ -84,7 +105,29 @@ def held_out(query: str) -> bool:
     return hashlib.sha256(query.encode()).digest()[0] % 2 == 1
 
 
-@metric(main="f1", kinds="retrieve")
+def _threshold(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> float:
+    """Threshold of `mining_f1`, chosen on the half of the queries that is not scored."""
+    by_half: dict[bool, tuple[list[float], list[bool], int]] = {}
+    for side in (False, True):
+        rows = [i for i, (query, _) in enumerate(golds) if held_out(query) is side]
+        by_half[side] = candidates([golds[i] for i in rows], [predictions[i] for i in rows])
+        if not by_half[side][2]:
+            raise DataError(
+                f"metric 'mining_f1' ({language}): one half of the {len(golds)} queries has no gold pair, so a "
+                "threshold cannot be chosen and scored; give more rows, or use mining_oracle_f1 and call it an oracle"
+            )
+    scores, correct, num_gold = by_half[False]
+    return best_threshold(scores, correct, num_gold=num_gold)[0]
+
+
+def _held_out_pairs(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    """The pairs of the scored half at that threshold; queries of the other half add nothing."""
+    counts = _counts(golds, predictions, _threshold(golds, predictions, language))
+    scored = [held_out(query) for query, _ in golds]
+    return {name: [v * s for v, s in zip(values, scored, strict=True)] for name, values in counts.items()}
+
+
+@metric(main="f1", kinds="retrieve", units=_held_out_pairs, combine=combined_f1)
 def mining_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1 over mined pairs: the threshold is chosen on one half of the queries and scored on the other.
 
@@ -94,22 +137,21 @@ def mining_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -
     Raises:
         DataError: when one of the halves has no gold pair.
     """
-    halves = []
-    for side in (False, True):
-        rows = [i for i, (query, _) in enumerate(golds) if held_out(query) is side]
-        halves.append(candidates([golds[i] for i in rows], [predictions[i] for i in rows]))
-        if not halves[-1][2]:
-            raise DataError(
-                f"metric 'mining_f1' ({language}): one half of the {len(golds)} queries has no gold pair, so a "
-                "threshold cannot be chosen and scored; give more rows, or use mining_oracle_f1 and call it an oracle"
-            )
-    (scores, correct, num_gold), (test_scores, test_correct, num_test_gold) = halves
-    threshold, _ = best_threshold(scores, correct, num_gold=num_gold)
-    kept = [right for score, right in zip(test_scores, test_correct, strict=True) if score >= threshold]
-    return f1_scores(sum(kept), len(kept), num_test_gold)
+    units = _held_out_pairs(golds, predictions, language)
+    correct, predicted, gold = (int(sum(units[name])) for name in ("correct", "predicted", "gold"))
+    return f1_scores(correct, predicted, gold)
 
 
-@metric(main="oracle_f1", kinds="retrieve")
+def _oracle_pairs(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    scores, correct, num_gold = candidates(golds, predictions)
+    return _counts(golds, predictions, best_threshold(scores, correct, num_gold=num_gold)[0])
+
+
+def _oracle(sums: Mapping[str, Any]) -> dict[str, Any]:
+    return {"oracle_f1": combined_f1(sums)["f1"]}
+
+
+@metric(main="oracle_f1", kinds="retrieve", units=_oracle_pairs, combine=_oracle)
 def mining_oracle_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1 over mined pairs at the best threshold for these very rows: an upper bound, never a result."""
     scores, correct, num_gold = candidates(golds, predictions)

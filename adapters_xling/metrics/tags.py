@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 
-from .registry import Scores, f1_scores, metric
+from .registry import Scores, Units, combined_f1, f1_scores, metric, share
 
 
 def _same_length(name: str, golds: Sequence[Any], predictions: Sequence[Any]) -> None:
@@ -16,7 +16,21 @@ def _same_length(name: str, golds: Sequence[Any], predictions: Sequence[Any]) ->
             raise DataError(f"metric {name!r}: row {i} has {len(gold)} gold tags but {len(predicted)} predicted ones")
 
 
-@metric(main="accuracy", kinds="tag")
+def _right_words(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    _same_length("tag_accuracy", golds, predictions)
+    sentences = [list(zip(*pair, strict=True)) for pair in zip(golds, predictions, strict=True)]
+    return {
+        "right": [sum(gold == predicted for gold, predicted in words) for words in sentences],
+        "words": [len(words) for words in sentences],
+    }
+
+
+@metric(
+    main="accuracy",
+    kinds="tag",
+    units=_right_words,
+    combine=lambda sums: {"accuracy": share(sums["right"], sums["words"])},
+)
 def tag_accuracy(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """Share of words with the right tag."""
     _same_length("tag_accuracy", golds, predictions)
@@ -65,6 +79,17 @@ def chunk_f1(golds: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]
     return f1_scores(len(gold & predicted), len(predicted), len(gold))
 
 
+def _chunks(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Units:
+    """Chunks of each sentence; none runs over its end, so that they add up to those of the file."""
+    _same_length("chunks", golds, predictions)
+    pairs = [(chunks(gold), chunks(predicted)) for gold, predicted in zip(golds, predictions, strict=True)]
+    return {
+        "correct": [len(gold & predicted) for gold, predicted in pairs],
+        "predicted": [len(predicted) for _, predicted in pairs],
+        "gold": [len(gold) for gold, _ in pairs],
+    }
+
+
 def _strict_f1(name: str, golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     _same_length(name, golds, predictions)
     if not any(chunks(gold) for gold in golds):
@@ -74,7 +99,7 @@ def _strict_f1(name: str, golds: Sequence[Any], predictions: Sequence[Any], lang
     return chunk_f1(golds, predictions)
 
 
-@metric(main="f1", kinds="tag")
+@metric(main="f1", kinds="tag", units=_chunks, combine=combined_f1)
 def tag_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """Chunk F1 over tags without prefixes (UDPOS), as XTREME's scorer with seqeval 0.0.12; see `chunks`.
 
@@ -83,7 +108,7 @@ def tag_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> S
     return _strict_f1("tag_f1", golds, predictions, language)
 
 
-@metric(main="f1", kinds="tag")
+@metric(main="f1", kinds="tag", units=_chunks, combine=combined_f1)
 def span_f1(golds: Sequence[Any], predictions: Sequence[Any], language: str) -> Scores:
     """F1 over typed chunks in IOB2 (PAN-X), as conlleval: an I- that follows nothing of its type opens a chunk.
 

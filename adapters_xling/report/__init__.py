@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from adapters_xling.report.cells import FLOORS, Average, Cell, System, Target
 from adapters_xling.report.collect import collect
+from adapters_xling.report.compare import Kept, compare
+from adapters_xling.report.compared import sections_of, write_comparisons
+from adapters_xling.report.comparisons import Comparison, Comparisons, Interval
 from adapters_xling.report.info import decode_info, encode_info
 from adapters_xling.report.latex import latex
 from adapters_xling.report.page import html
@@ -16,6 +19,7 @@ from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo, read_scores, write_scores
 from adapters_xling.report.sheets import Column, Item, Section, Sheet
 from adapters_xling.report.tables import csv, markdown, text_table
+from adapters_xling.report.versus import Versus, versus
 from adapters_xling.report.writing import FILES, FORMATS, render, write
 
 __all__ = [
@@ -25,15 +29,21 @@ __all__ = [
     "Average",
     "Cell",
     "Column",
+    "Comparison",
+    "Comparisons",
     "EntryFacts",
+    "Interval",
     "Item",
+    "Kept",
     "Results",
     "RunInfo",
     "Section",
     "Sheet",
     "System",
     "Target",
+    "Versus",
     "collect",
+    "compare",
     "csv",
     "decode_info",
     "encode_info",
@@ -42,7 +52,10 @@ __all__ = [
     "markdown",
     "read_scores",
     "render",
+    "sections_of",
     "text_table",
+    "versus",
     "write",
+    "write_comparisons",
     "write_scores",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 FLOORS: dict[str, str] = {
@@ -88,11 +88,13 @@ class Cell:
         by_seed: seed -> value; never empty.
         zero_shot: the language was not trained on.
         converged: False when any seed's run did not converge.
+        key_by_seed: seed -> key of the entry that was scored; empty for a difference.
     """
 
     by_seed: Mapping[int, float]
     zero_shot: bool
     converged: bool = True
+    key_by_seed: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:

@@ -62,6 +62,7 @@ def collect(
             by_seed={seed: by_seed[seed].value for seed in sorted(by_seed)},
             zero_shot=all(score.zero_shot for score in by_seed.values()),
             converged=not any(facts[score.key].converged is False for score in by_seed.values() if score.key in facts),
+            key_by_seed={seed: by_seed[seed].key for seed in sorted(by_seed)},
         )
         for place, by_seed in found.items()
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xling import evaluation, tasks
+from adapters_xling import evaluation, keeping, tasks
 from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.evaluation import evaluate, majority
 from adapters_xling.zoo import Zoo
@@ -65,6 +65,97 @@ def test_a_score_made_by_something_else_is_computed_again(
     after = score(tmp_path)
     assert path.stat().st_mtime_ns != stamp
     assert (after == before) is (harm != "layer")
+
+
+# --- what became of each example, and scoring again without a model ----------------------------------------------
+
+
+def without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr(evaluation, "open_model", refuse)
+
+
+def test_outcomes_stand_beside_the_scores_and_give_them_again(tmp_path: Path) -> None:
+    found = score(tmp_path)
+    outcomes = keeping.read_outcomes(kept(tmp_path, "de"))
+    assert outcomes is not None
+    assert (outcomes.language, outcomes.parallel, len(outcomes.ids)) == ("de", True, 20)
+    assert outcomes.scores() == pytest.approx({s.metric: s.value for s in found if s.language == "de"})
+    assert outcomes.metric_of("accuracy").name == "retrieval_accuracy"
+
+
+@pytest.mark.parametrize("change", ["metric", "no outcomes", "harmed outcomes", "outcomes of others"])
+def test_predictions_that_stand_are_scored_again_without_a_model(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = score(tmp_path)
+    path, outcomes = kept(tmp_path, "de"), kept(tmp_path, "de", "outcomes.jsonl")
+    whole, timing = outcomes.read_bytes(), json.loads(path.read_text(encoding="utf-8"))["timing"]
+    if change == "metric":
+        monkeypatch.setattr(evaluation, "scoring_code", lambda: "another version of the metrics")
+    elif change == "no outcomes":
+        outcomes.unlink()
+    elif change == "harmed outcomes":
+        outcomes.write_bytes(whole[:200])
+    else:
+        outcomes.write_bytes(kept(tmp_path, "sw", "outcomes.jsonl").read_bytes())
+    without_a_model(monkeypatch)
+    assert score(tmp_path) == before
+    again = keeping.read_outcomes(path)
+    assert again is not None
+    assert again.scores() == pytest.approx({s.metric: s.value for s in before if s.language == "de"})
+    # what it took to predict is still what it took
+    assert json.loads(path.read_text(encoding="utf-8"))["timing"] == timing
+
+
+def test_files_of_an_earlier_version_are_scored_again_where_its_predictions_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = evaluation._code()
+    monkeypatch.setattr(evaluation, "_code", lambda: "the earlier code")
+    before = score(tmp_path)
+    monkeypatch.setattr(evaluation, "_code", lambda: now)
+    for language in ("de", "sw"):  # as they were written before there were outcomes
+        kept(tmp_path, language, "outcomes.jsonl").unlink()
+        body = json.loads(kept(tmp_path, language).read_text(encoding="utf-8"))
+        del body["scoring"]
+        kept(tmp_path, language).write_text(json.dumps(body), encoding="utf-8")
+    assert keeping.read_outcomes(kept(tmp_path, "de")) is None
+    with monkeypatch.context() as patch:
+        without_a_model(patch)
+        with pytest.raises(AssertionError, match="a model was opened"):
+            score(tmp_path)
+        patch.setattr(evaluation, "SAME_PREDICTIONS", {now: ("the earlier code",)})
+        assert score(tmp_path) == before
+        assert keeping.read_outcomes(kept(tmp_path, "de")) is not None
+    stamp = kept(tmp_path, "de").stat().st_mtime_ns
+    assert score(tmp_path) == before  # it is a file of this version now
+    assert kept(tmp_path, "de").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("harm", ["a line less", "another id", "no file"])
+def test_predictions_that_are_not_whole_are_made_again(harm: str, tmp_path: Path) -> None:
+    before = score(tmp_path)
+    path = kept(tmp_path, "de", "predictions.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept(tmp_path, "de", "outcomes.jsonl").unlink()
+    if harm == "no file":
+        path.unlink()
+    else:
+        changed = [lines[0].replace('"id": "', '"id": "x'), *lines[1:]] if harm == "another id" else lines[:-1]
+        path.write_text("".join(changed), encoding="utf-8")
+    assert score(tmp_path) == before
+    assert path.read_text(encoding="utf-8") == "".join(lines)
+
+
+def test_predictions_without_gold_have_no_outcomes_and_are_kept(tmp_path: Path) -> None:
+    assert score(tmp_path, unscored=True) == []
+    stamp = kept(tmp_path, "de").stat().st_mtime_ns
+    assert not kept(tmp_path, "de", "outcomes.jsonl").exists()
+    assert score(tmp_path, unscored=True) == []
+    assert kept(tmp_path, "de").stat().st_mtime_ns == stamp
 
 
 TASK = """

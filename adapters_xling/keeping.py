@@ -1,0 +1,129 @@
+"""What an evaluation leaves on disk per (entry, task, split, language): predictions, outcomes per example, scores.
+
+The score file is written last; while it is there, the other two are whole. It names what the predictions were made
+from (`identity`) and what scored them (`scoring`), so that a change of a metric costs no model: predictions that still
+stand are scored again. Reading any of it needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters_xling.errors import DataError
+from adapters_xling.metrics import Outcomes, decode_outcomes
+from adapters_xling.paths import atomic_write, outcomes_file, predictions_file
+from adapters_xling.spec import Score, decode, digest
+from adapters_xling.tasks.examples import Prediction
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A score file.
+
+    Attributes:
+        identity: digest of what its predictions were made from.
+        scoring: digest of what scored them; empty in files from before there were outcomes.
+        scores: one per metric's score.
+        facts: rows kept and dropped, where they came from, what was chosen on another split.
+        timing: seconds without opening the model, type of device, torch threads.
+    """
+
+    identity: str
+    scoring: str
+    scores: list[Score]
+    facts: Mapping[str, Any]
+    timing: Mapping[str, Any]
+
+
+def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: Outcomes | None) -> None:
+    """Write predictions and outcomes, then the score file.
+
+    Args:
+        path: the score file; the others stand beside it.
+        kept: its content.
+        predictions: in the order of the rows.
+        outcomes: None where nothing was scored.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"id": p.id, "value": p.value, **dict(p.detail)}, ensure_ascii=False) for p in predictions)
+    atomic_write(predictions_file(path), "".join(f"{line}\n" for line in lines))
+    if outcomes is not None:
+        atomic_write(outcomes_file(path), outcomes.encode(_outcomes_id(kept)))
+    body = {
+        "identity": kept.identity,
+        "scoring": kept.scoring,
+        "rows": kept.facts,
+        "timing": kept.timing,
+        "scores": [{name: getattr(score, name) for name in score.__struct_fields__} for score in kept.scores],
+    }
+    atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
+
+
+def read(path: Path, identities: Collection[str] | None = None) -> Kept | None:
+    """Read a score file; None when there is none, it is damaged, or its predictions were made from something else.
+
+    Args:
+        path: the score file.
+        identities: what the predictions may have been made from; None for anything.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(body, dict) or (identities is not None and body.get("identity") not in identities):
+        return None
+    scores = [decode(Score, row, str(path)) for row in body.get("scores", ())]
+    facts, timing = body.get("rows", {}), body.get("timing", {})
+    return Kept(str(body.get("identity")), str(body.get("scoring", "")), scores, facts, timing)
+
+
+def is_current(path: Path, kept: Kept, scoring: str) -> bool:
+    """Whether kept scores are what scoring the kept predictions now would give, with the outcomes beside them."""
+    if kept.scoring != scoring:
+        return False
+    try:
+        return not kept.scores or read_outcomes(path, kept) is not None
+    except DataError:
+        return False
+
+
+def read_predictions(path: Path, *, ids: Sequence[str]) -> list[Prediction] | None:
+    """Read the predictions beside a score file; None when they are not those of exactly these examples, in order."""
+    try:
+        lines = predictions_file(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        rows = [json.loads(line) for line in lines]
+        found = [Prediction(row.pop("id"), _tuples(row.pop("value")), row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if [prediction.id for prediction in found] == list(ids) else None
+
+
+def read_outcomes(path: Path, kept: Kept | None = None) -> Outcomes | None:
+    """Read what became of each example; None when that was not kept, or belongs to other scores.
+
+    Args:
+        path: the score file.
+        kept: its content, where it was read already.
+
+    Raises:
+        DataError: for a file that is damaged.
+    """
+    kept = kept or read(path)
+    file = outcomes_file(path)
+    if kept is None or not kept.scoring or not file.is_file():
+        return None
+    outcomes, identity = decode_outcomes(file.read_bytes(), file)
+    return outcomes if identity == _outcomes_id(kept) else None
+
+
+def _outcomes_id(kept: Kept) -> str:
+    return digest([kept.identity, kept.scoring])
+
+
+def _tuples(value: Any) -> Any:
+    """What JSON made lists of, as the tuples that kinds predict."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

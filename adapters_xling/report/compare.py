@@ -1,0 +1,238 @@
+"""Does the intermediate task help? Each cell after an intermediate task against the same method without one, on the
+same rows and seeds, from what was kept of each example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters_xling import keeping
+from adapters_xling.errors import DataError, MissingData
+from adapters_xling.metrics import Outcomes
+from adapters_xling.paths import score_file
+from adapters_xling.report.cells import System, Target
+from adapters_xling.report.comparisons import EQUAL_STEPS, FRESH, Comparison, Comparisons, Interval, corrected
+from adapters_xling.report.results import Results
+from adapters_xling.report.scores import EntryFacts
+from adapters_xling.statistics import Bootstrap, Drawn, Sample, resamples_for
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where outcomes are found: `<runs>/scores/<entry>/<task>/<split>-<language>…`.
+
+    Attributes:
+        runs_dir: folder of everything produced.
+        limits: task -> rows that were scored of each language, where not all were.
+    """
+
+    runs_dir: Path
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+
+    def outcomes(self, key: str, target: Target, language: str) -> Outcomes:
+        """What became of each example.
+
+        Raises:
+            MissingData: when that was not kept, with what to do.
+        """
+        folder = self.runs_dir / "scores" / Path(key).name / target.task
+        path = score_file(folder, target.split, language, limit=self.limits.get(target.task))
+        found = keeping.read_outcomes(path)
+        if found is None:
+            what = "has scores but no outcomes per example" if path.is_file() else "does not exist"
+            raise MissingData(
+                f"{path} {what}; run the grid, or `xling evaluate {Path(key).name} {target.task}`, again: predictions "
+                "that are there are scored again without a model"
+            )
+        return found
+
+
+@dataclass
+class Scored:
+    """Systems on one set of one target, drawn: side -> seed -> that seed's score and draws.
+
+    Attributes:
+        sides: what was scored.
+        ids: examples that all of them were scored on.
+        num_left_out: examples that only some were scored on.
+        parallel: whether an id is the same content in all languages.
+    """
+
+    sides: dict[Any, dict[int, Drawn]]
+    ids: tuple[str, ...]
+    num_left_out: int
+    parallel: bool
+
+
+def draw(bootstrap: Bootstrap, language: str, metric: str, sides: Mapping[Any, Mapping[int, Outcomes]]) -> Scored:
+    """Resample what several systems did with one language's examples, on those that all were scored on.
+
+    Raises:
+        DataError: when they have no example in common.
+    """
+    every = [outcomes for by_seed in sides.values() for outcomes in by_seed.values()]
+    common = set.intersection(*(set(one.ids) for one in every))
+    ids = tuple(name for name in every[0].ids if name in common)
+    if not ids:
+        raise DataError(f"{language}: the systems were not scored on the same examples; they have no id in common")
+    parallel = all(one.parallel for one in every)
+    drawn = {}
+    for side, by_seed in sides.items():
+        measured = next(iter(by_seed.values())).metric_of(metric)
+        columns = [_columns(outcomes, measured.name, ids) for outcomes in by_seed.values()]
+        units = {name: np.stack([column[name] for column in columns]) for name in columns[0]}
+        sample = Sample(ids, units, _combining(measured.combine, metric))
+        draws_SB = bootstrap.draws(sample, scope="" if parallel else language)
+        drawn[side] = {seed: Drawn(sample.scores[i : i + 1], draws_SB[i : i + 1]) for i, seed in enumerate(by_seed)}
+    return Scored(drawn, ids, len(set.union(*(set(one.ids) for one in every))) - len(ids), parallel)
+
+
+def _columns(outcomes: Outcomes, metric: str, ids: Sequence[str]) -> Mapping[str, np.ndarray]:
+    units = outcomes.units[metric]
+    if outcomes.ids == tuple(ids):
+        return units
+    place = {name: i for i, name in enumerate(outcomes.ids)}
+    rows = [place[name] for name in ids]
+    return {name: column[rows] for name, column in units.items()}
+
+
+def _combining(combine: Callable[[Mapping[str, Any]], dict[str, Any]], score: str) -> Callable[[Any], Any]:
+    return lambda sums: combine(sums)[score]
+
+
+def pair(
+    bootstrap: Bootstrap, scored: Mapping[str, Scored], ours: Any, theirs: Any, *, zero_shot: Sequence[str]
+) -> dict[str, Any]:
+    """Compare two sides over the languages and seeds that both have.
+
+    Returns:
+        The fields of a `Comparison` that say what came out.
+    """
+    both = [code for code, one in scored.items() if ours in one.sides and theirs in one.sides]
+    seeds = sorted(set.intersection(*(set(scored[c].sides[s]) for c in both for s in (ours, theirs)))) if both else []
+    if not seeds:
+        return {"missing": "no seed was scored on both sides" if both else "no language was scored on both sides"}
+
+    def difference(codes: Sequence[str]) -> Interval:
+        ends = [[_seeds(scored[code].sides[side], seeds) for code in codes] for side in (ours, theirs)]
+        found = bootstrap.difference(*ends)
+        return Interval(value=found.value, low=found.low, high=found.high, p=found.p)
+
+    averaged = [code for code in both if code in zero_shot]
+    parallel = all(scored[code].parallel for code in both)
+    ids = [scored[code].ids for code in averaged or both]
+    return {
+        "seeds": tuple(seeds),
+        "mean": difference(averaged) if averaged else None,
+        "languages": {code: difference([code]) for code in both},
+        "num_languages": len(averaged),
+        "expected": len(zero_shot),
+        "num_examples": len(set().union(*ids)) if parallel else sum(map(len, ids)),
+        "num_left_out": sum(scored[code].num_left_out for code in averaged or both),
+        "parallel": parallel,
+    }
+
+
+def _seeds(by_seed: Mapping[int, Drawn], seeds: Sequence[int]) -> Drawn:
+    chosen = [by_seed[seed] for seed in seeds]
+    return Drawn(np.concatenate([one.scores for one in chosen]), np.concatenate([one.draws for one in chosen]))
+
+
+def compare(
+    results: Results, kept: Kept, *, bootstrap: Bootstrap | None = None, controls: Mapping[str, str] | None = None
+) -> Comparisons:
+    """Compare every cell that has an intermediate task with the same method without one.
+
+    Args:
+        results: cells of a report; of each task the target that stands for it is compared.
+        kept: where the outcomes are.
+        bootstrap: the draws; by default as many as the number of comparisons wants.
+        controls: entry -> its control at equal total steps.
+    """
+    if bootstrap is None:
+        num = sum(system.is_compared for system in results.systems) * len(results.headline)
+        bootstrap = Bootstrap(num_resamples=resamples_for(num))
+    found: list[Comparison] = []
+    for target in results.headline:
+        sides, pairs = _sides(results, target, controls or {})
+        lacking: dict[Any, str] = {}
+        scored = {code: _scored(bootstrap, kept, target, code, sides, lacking) for code in results.languages[target]}
+        known = {code: one for code, one in scored.items() if one is not None}
+        for system, against, ours, theirs in pairs:
+            lacks = lacking.get(ours) or lacking.get(theirs)
+            outcome = (
+                {"missing": lacks}
+                if lacks
+                else pair(bootstrap, known, ours, theirs, zero_shot=results.zero_shot[target])
+            )
+            keys = {key for side in (ours, theirs) for by_seed in sides[side].values() for key in by_seed.values()}
+            found.append(
+                Comparison(
+                    **target._asdict(),
+                    **system._asdict(),
+                    against=against,
+                    not_converged=tuple(_unconverged(keys, results.facts)),
+                    **outcome,
+                )
+            )
+    return Comparisons(
+        num_resamples=bootstrap.num_resamples, seeds=bootstrap.seeds, comparisons=tuple(corrected(found))
+    )
+
+
+_Sides = dict[Any, dict[str, dict[int, str]]]
+"""Side -> language -> seed -> key of the entry that was scored."""
+
+
+def _sides(
+    results: Results, target: Target, controls: Mapping[str, str]
+) -> tuple[_Sides, list[tuple[System, str, Any, Any]]]:
+    """What is to be scored on a target, and what is to be compared: (row, against what, one side, the other)."""
+    sides: _Sides = {}
+    pairs: list[tuple[System, str, Any, Any]] = []
+    for system in results.contenders:
+        cells = results.row(target, system)
+        base = results.baseline(system)
+        if not cells or base is None:
+            continue
+        ours = (FRESH, system)
+        sides[ours] = {code: dict(cell.key_by_seed) for code, cell in cells.items()}
+        base_cells = results.row(target, base)
+        if base_cells:
+            sides[FRESH, base] = {code: dict(cell.key_by_seed) for code, cell in base_cells.items()}
+            pairs.append((system, FRESH, ours, (FRESH, base)))
+        longer = {
+            code: {seed: controls[key] for seed, key in by_seed.items() if key in controls}
+            for code, by_seed in sides[ours].items()
+        }
+        if any(longer.values()):
+            sides[EQUAL_STEPS, system] = longer
+            pairs.append((system, EQUAL_STEPS, ours, (EQUAL_STEPS, system)))
+    return sides, pairs
+
+
+def _scored(
+    bootstrap: Bootstrap, kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
+) -> Scored | None:
+    """All sides on one language; a side that lacks outcomes is noted with the reason, and left out."""
+    found: dict[Any, dict[int, Outcomes]] = {}
+    for side, by_language in sides.items():
+        try:
+            read = {seed: kept.outcomes(key, target, language) for seed, key in by_language.get(language, {}).items()}
+        except MissingData as err:
+            lacking.setdefault(side, str(err))
+            continue
+        if read:
+            found[side] = read
+    return draw(bootstrap, language, target.metric, found) if found else None
+
+
+def _unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
+    """Those of some entries, and of the entries they start from or stand on, that did not converge."""
+    every = {name for key in keys for name in (key, *(facts[key].parents if key in facts else ()))}
+    return sorted(name for name in every if name in facts and facts[name].converged is False)

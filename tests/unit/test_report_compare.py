@@ -1,0 +1,326 @@
+"""Comparisons from kept outcomes: what is compared with what, what is marked, what is missing, and who is meant."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from adapters_xling import api, keeping
+from adapters_xling.cli import main, xling
+from adapters_xling.errors import DataError, MissingData, UnknownName
+from adapters_xling.metrics import Outcomes
+from adapters_xling.paths import score_file
+from adapters_xling.report import EntryFacts, Kept, RunInfo, Target, collect, html, latex, markdown, sections_of
+from adapters_xling.report.compare import compare
+from adapters_xling.report.compared import comparison_section, comparisons_csv, write_comparisons
+from adapters_xling.report.comparisons import Comparison, Comparisons, Interval, corrected
+from adapters_xling.report.versus import versus
+from adapters_xling.spec import Score
+from adapters_xling.statistics import Bootstrap
+
+NUM = 200
+BOOTSTRAP = {"num_resamples": 400}
+
+
+class World:
+    """A runs folder with entries whose outcomes are drawn: each is right with a probability of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.runs, self.scores = folder / "runs", list[Score]()
+        self.luck = np.random.default_rng(0).random((9, NUM))  # of seed and id, shared by all entries
+
+    def entry(
+        self, key: str, right: float, *, seed: int = 0, languages: str = "en de sw", num: int = NUM, **labels: Any
+    ) -> None:
+        fields = {"method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", **labels}
+        for code in languages.split():
+            ids = [str(i) for i in range(num)]
+            predictions = ["1" if luck < right else "0" for luck in self.luck[seed, :num]]
+            outcomes = Outcomes.of(["accuracy"], ids, ["1"] * num, predictions, language=code, parallel=True)
+            score = Score(
+                key=key,
+                task="mini-nli",
+                language=code,
+                metric="accuracy",
+                value=outcomes.scores()["accuracy"],
+                num_examples=num,
+                split="test",
+                zero_shot=code != "en",
+                backbone="xlmr-nano",
+                seed=seed,
+                **fields,
+            )
+            keeping.write(self.file(key, code), keeping.Kept("made", "by hand", [score], {}, {}), [], outcomes)
+            self.scores.append(score)
+
+    def file(self, key: str, code: str) -> Path:
+        return score_file(self.runs / "scores" / key / "mini-nli", "test", code)
+
+    def compare(self, facts: dict[str, EntryFacts] | None = None, **options: Any) -> Comparisons:
+        hidden = set((options.get("controls") or {}).values())
+        results = collect([score for score in self.scores if score.key not in hidden], facts=facts)
+        return compare(results, Kept(self.runs), bootstrap=Bootstrap(**BOOTSTRAP), **options)
+
+
+AFTER = {"intermediate": "mini-pos", "init": "warm"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    for seed in (0, 1):
+        world.entry(f"plain-s{seed}", 0.5, seed=seed)
+        world.entry(f"better-s{seed}", 0.8, seed=seed, **AFTER)
+        world.entry(f"worse-s{seed}", 0.2, seed=seed, **AFTER | {"intermediate": "mini-ner"})
+    return world
+
+
+def by_task(found: Comparisons, against: str = "fresh") -> dict[str, Comparison]:
+    return {one.intermediate: one for one in found.comparisons if one.against == against}
+
+
+def test_a_gain_and_a_loss_are_told_from_noise_on_the_same_seeds_and_rows(world: World) -> None:
+    found = by_task(world.compare())
+    gain, loss = found["mini-pos"], found["mini-ner"]
+    plain, better = ([s for s in world.scores if s.key.startswith(n) and s.zero_shot] for n in ("plain", "better"))
+    wanted = np.mean([s.value for s in better]) - np.mean([s.value for s in plain])
+    assert gain.mean is not None and gain.mean.value == pytest.approx(wanted)
+    assert (gain.verdict, loss.verdict) == ("helps", "harms")
+    assert (gain.seeds, gain.num_languages, gain.expected, gain.num_examples, gain.parallel) == (
+        (0, 1),
+        2,
+        2,
+        NUM,
+        True,
+    )
+    assert set(gain.languages) == {"en", "de", "sw"}
+    assert gain.p_holm is not None and gain.mean.p is not None and gain.p_holm >= gain.mean.p
+
+
+def test_a_control_is_compared_with_and_stands_in_no_table(world: World) -> None:
+    controls = {}
+    for seed in (0, 1):
+        world.entry(f"longer-s{seed}", 0.9, seed=seed)
+        controls[f"better-s{seed}"] = f"longer-s{seed}"
+    found = world.compare(controls=controls)
+    assert by_task(found)["mini-pos"].verdict == "helps"
+    longer = by_task(found, "equal-steps")
+    assert set(longer) == {"mini-pos"}  # the other has no control
+    assert longer["mini-pos"].verdict == "harms"
+    assert longer["mini-pos"].mean is not None and longer["mini-pos"].mean.value == pytest.approx(-10, abs=4)
+
+
+def test_a_run_that_did_not_converge_is_shown_and_is_no_evidence(world: World) -> None:
+    facts = {"plain-s1": EntryFacts(converged=False), "plain-s0": EntryFacts(converged=True)}
+    found = by_task(world.compare(facts))
+    assert found["mini-pos"].not_converged == ("plain-s1",)
+    assert found["mini-pos"].mean is not None
+    assert (found["mini-pos"].verdict, found["mini-pos"].p_holm) == ("", None)
+
+
+def test_a_parent_that_did_not_converge_counts_too(world: World) -> None:
+    facts = {"better-s0": EntryFacts(parents=("pos-s0",)), "pos-s0": EntryFacts(converged=False)}
+    found = by_task(world.compare(facts))
+    assert found["mini-pos"].not_converged == ("pos-s0",)
+    assert found["mini-ner"].not_converged == ()
+
+
+def test_where_outcomes_were_not_kept_it_is_said_and_nothing_is_made_up(world: World) -> None:
+    path = world.file("better-s1", "sw")
+    body = json.loads(path.read_text(encoding="utf-8"))
+    del body["scoring"]  # a file from before there were outcomes
+    path.write_text(json.dumps(body), encoding="utf-8")
+    found = by_task(world.compare())
+    assert found["mini-pos"].mean is None and found["mini-pos"].languages == {}
+    assert "has scores but no outcomes per example; run the grid" in found["mini-pos"].missing
+    assert found["mini-ner"].verdict == "harms"
+
+
+def test_only_rows_that_both_were_scored_on_are_compared(world: World) -> None:
+    world.entry("short-s0", 0.8, num=150, **AFTER | {"intermediate": "mini-qa"})
+    found = by_task(world.compare())["mini-qa"]
+    assert (found.num_examples, found.num_left_out, found.seeds) == (150, 100, (0,))
+
+
+def test_a_language_that_one_side_lacks_leaves_a_hole(world: World) -> None:
+    world.entry("partly-s0", 0.8, languages="en de", **AFTER | {"intermediate": "mini-qa"})
+    found = by_task(world.compare())["mini-qa"]
+    assert (found.num_languages, found.expected, set(found.languages)) == (1, 2, {"en", "de"})
+
+
+def test_correction_is_over_comparisons_of_one_kind_that_have_a_p() -> None:
+    place = dict.fromkeys(
+        ("task", "metric", "split", "backbone", "method", "settings", "intermediate", "init", "route"), "x"
+    )
+
+    def one(p: float | None, against: str = "fresh", **more: Any) -> Comparison:
+        return Comparison(**place, against=against, mean=Interval(value=1.0, p=p), **more)
+
+    given = [one(0.01), one(0.04), one(None), one(0.02, not_converged=("k",)), one(0.03, "equal-steps")]
+    assert [found.p_holm for found in corrected(given)] == [0.02, 0.04, None, None, 0.03]
+
+
+# --- the section ------------------------------------------------------------------------------------------------
+
+
+def test_every_output_shows_the_section(world: World, tmp_path: Path) -> None:
+    results = collect(world.scores)
+    write_comparisons(tmp_path, world.compare())
+    sections = sections_of(tmp_path, results)
+    info = RunInfo(title="t")
+    text = markdown(world.scores, info=info, sections=sections)
+    assert "## Does the intermediate task help?" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("| mini-nli |") and "▼" in line]
+    assert "\\*" in line and "\\[+" in line and "\\[−" in line
+    assert "Holm's correction for 2 comparisons leaves below 5 %: 1 and 1." in text
+    assert "Does the intermediate task help?" in html(world.scores, info=info, sections=sections)
+    assert r"$\downarrow$" in latex(world.scores, info=info, sections=sections)
+
+
+def test_a_folder_without_comparisons_has_no_section_and_a_damaged_file_is_refused(
+    world: World, tmp_path: Path
+) -> None:
+    results = collect(world.scores)
+    assert sections_of(tmp_path, results) == ()
+    (tmp_path / "comparisons.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"comparisons\.json.*Run the grid again"):
+        sections_of(tmp_path, results)
+
+
+def test_comparisons_survive_their_file_and_missing_ones_are_noted(world: World, tmp_path: Path) -> None:
+    world.file("better-s1", "sw").with_suffix(".outcomes.jsonl").unlink()
+    found = world.compare()
+    write_comparisons(tmp_path, found)
+    assert Comparisons.read(tmp_path / "comparisons.json") == found
+    section = comparison_section(found, collect(world.scores))
+    assert section is not None and section.note.startswith("1 of 2 comparisons are missing: ")
+    rows = list(csv.DictReader(io.StringIO(comparisons_csv(found))))
+    harmed = [row for row in rows if row["intermediate"] == "mini-ner"]
+    assert [row["language"] for row in harmed] == ["zero-shot mean", "en", "de", "sw"]
+    assert harmed[0]["verdict"] == "harms" and float(harmed[0]["value"]) < 0
+    (lost,) = [row for row in rows if row["intermediate"] == "mini-pos"]
+    assert (lost["value"], lost["p_holm"]) == ("", "") and "outcomes" in lost["missing"]
+
+
+# --- two systems that somebody names ---------------------------------------------------------------------------
+
+
+def against(world: World, one: str, other: str, **options: Any) -> Any:
+    return versus(
+        (one, other),
+        Target("mini-nli", options.pop("metric", "accuracy"), "test"),
+        kept=Kept(world.runs),
+        languages=options.pop("languages", ("en", "de", "sw")),
+        bootstrap=Bootstrap(**BOOTSTRAP),
+        **options,
+    )
+
+
+def test_labels_and_keys_name_the_same_systems(world: World) -> None:
+    by_label = against(world, "intermediate=mini-pos", "method=lora,intermediate=none")
+    by_key = against(world, "better-s0,better-s1", "plain-s0, plain-s1")
+    assert by_label.mean == by_key.mean
+    assert by_label.languages == by_key.languages
+    assert by_label.ours.keys == ("better-s0", "better-s1")
+    assert by_label.seeds == (0, 1)
+    assert by_label.mean == by_task(world.compare())["mini-pos"].mean  # as in the report
+    assert list(by_label.languages) == ["en", "de", "sw"]
+    mean, sd = by_label.ours.scores["de"]
+    assert sd is not None and mean == pytest.approx(
+        np.mean([s.value for s in world.scores if s.key.startswith("better")])
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "error", "text"),
+    [
+        ("beter-s0", "plain-s0", UnknownName, r"Did you mean 'better-s0'"),
+        ("metod=lora", "plain-s0", UnknownName, "Did you mean 'method'"),
+        ("intermediate=mini-pso", "plain-s0", UnknownName, "Did you mean 'mini-pos'"),
+        ("better", "plain-s0", DataError, "beginning of 2 entries"),
+        ("method=lora,seed=0", "plain-s0", DataError, "both of seed 0; they differ in intermediate"),
+        ("intermediate=none,init=warm", "plain-s0", DataError, "no entry scored on .* has all of"),
+        ("", "plain-s0", DataError, "names no entry"),
+    ],
+)
+def test_names_that_mean_nothing_or_too_much_are_answered(
+    world: World, one: str, other: str, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        against(world, one, other)
+
+
+def test_seeds_without_a_partner_are_left_out_aloud(world: World) -> None:
+    world.entry("better-s2", 0.8, seed=2, **AFTER)
+    found = against(world, "intermediate=mini-pos", "intermediate=none")
+    assert found.seeds == (0, 1)
+    assert found.notes == ("seeds 2 of intermediate=mini-pos have no partner and are left out",)
+
+
+def test_one_entry_of_another_seed_is_compared_with_each(world: World) -> None:
+    world.entry("bare", 0.4, seed=7, method="base")
+    found = against(world, "intermediate=mini-pos", "bare")
+    assert found.seeds == (0, 1)
+    assert found.theirs.keys == ("bare", "bare")
+    assert "each seed of the other" in found.notes[0]
+    world.entry("bare-2", 0.4, seed=8, method="base")
+    with pytest.raises(DataError, match=r"has seeds 0, 1, method=base has 7, 8.*share none"):
+        against(world, "intermediate=mini-pos", "method=base")
+
+
+def test_a_language_asked_for_must_be_there_and_a_score_too(world: World) -> None:
+    world.entry("partly-s0", 0.8, languages="en de")
+    found = against(world, "partly-s0", "plain-s0")
+    assert list(found.languages) == ["en", "de"]
+    assert found.notes == ("left out, for only one of the two was scored there: sw",)
+    with pytest.raises(MissingData, match=r"were not both scored .* in sw"):
+        against(world, "partly-s0", "plain-s0", only=True)
+    with pytest.raises(UnknownName, match="Did you mean 'accuracy'"):
+        against(world, "better-s0", "plain-s0", metric="acuracy")
+
+
+def test_the_command_prints_a_table_or_json(world: World) -> None:
+    args = ["compare", "intermediate=mini-pos", "intermediate=none", "--task", "mini-nli", "--resamples", "400"]
+    found = CliRunner().invoke(xling, [*args, "--runs", str(world.runs)])
+    assert found.exit_code == 0, found.output
+    lines = found.output.splitlines()
+    assert lines[0] == "mini-nli, accuracy, test: A − B in points"
+    assert [line.split()[0] for line in lines[4:8]] == ["en", "de", "sw", "zero-shot"]
+    assert "200 ids, each drawn for all languages at once; 400 draws" in found.output
+    plain = CliRunner().invoke(xling, [*args, "--runs", str(world.runs), "--json"])
+    data = json.loads(plain.output)
+    assert data["mean"]["low"] > 0 and data["zero_shot"] == ["de", "sw"]
+
+
+def test_a_misspelt_key_is_one_message_and_exit_2(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "beter-s0", "plain-s0", "--task", "mini-nli", "--runs", str(world.runs)])
+    assert stop.value.code == 2
+    assert "Did you mean 'better-s0'" in capsys.readouterr().err
+
+
+def test_scores_of_first_rows_are_pointed_at(tmp_path: Path) -> None:
+    folder = tmp_path / "scores" / "k" / "mini-nli"
+    folder.mkdir(parents=True)
+    (folder / "test-de-first20.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MissingData, match="--limit 20"):
+        api.compare("a", "b", "mini-nli", settings=api.Settings(runs=tmp_path))
+
+
+def test_comparing_loads_no_torch(world: World) -> None:
+    code = (
+        "import sys; from pathlib import Path; from adapters_xling import api;"
+        f"api.compare('better-s0', 'plain-s0', 'mini-nli', settings=api.Settings(runs=Path({str(world.runs)!r})));"
+        "print([m for m in ('torch', 'scipy', 'transformers') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
