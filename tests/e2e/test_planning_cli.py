@@ -27,10 +27,10 @@ def test_an_entry_on_a_local_backbone_is_used_from_another_folder(
     assert "mine" in key
     there.parent.mkdir()
     here.rename(there)
-    monkeypatch.setattr("adapters_xling.model.backbone._seen", {})  # as in a process of its own
     predict = ("predict", key, "Anna sleeps .")
     score = ("evaluate", key, "mini-pos", "--languages", "de", "--limit", "5")
     for command in (predict, score):
+        monkeypatch.setattr("adapters_xling.model.backbone._seen", {})  # as in a process of its own
         code, _, err = xling(*command, capsys=capsys)
         assert code == 2
         assert "not at hand" in err
