@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 
-class WorkerDied(Exception):  # noqa: N818 - no error of the job, whose outcome is not known
+class WorkerDied(Exception):
     """The process of a job ended without an answer: killed, out of memory, or its machine went away."""
 
 

@@ -41,8 +41,8 @@ def _on_gpus(workers: int, gpus_per_run: float, here: Sequence[str]) -> Local:
     if not possible or workers > possible:
         wanted = f"{workers} --workers with --gpus-per-run {gpus_per_run:g}" if workers else "--gpus-per-run"
         raise ConfigError(
-            f"{wanted}: this machine shows {len(here)} GPUs, so at most {possible} runs at a time. Leave the option out "
-            "to compute on the CPU, or ask for less"
+            f"{wanted}: this machine shows {len(here)} GPUs, so at most {possible} runs at a time. Leave the option "
+            "out to compute on the CPU, or ask for less"
         )
     places = [gpu for gpu in here for _ in range(runs_per_gpu)]
     return Local(workers or possible, gpus=places)
@@ -85,7 +85,7 @@ class Local:
 
     def __init__(self, slots: int, *, gpus: Sequence[str] = ()) -> None:
         self.slots = slots
-        self._gpus = list(gpus) or [None] * slots
+        self._gpus: list[str | None] = [*gpus] or [None] * slots
         self._pools: dict[int, ProcessPoolExecutor] = {}
         self._busy: set[int] = set()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
-import pickle
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -12,7 +12,6 @@ from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
-from adapters_xling import __version__
 from adapters_xling.errors import ConfigError, XlingError
 
 from .base import Executor, Resources, WorkerDied
@@ -81,7 +80,7 @@ class RayCluster:
         """Hand a job to the cluster, which starts it when there is room."""
         num_gpus = self._gpus if resources.gpu else 0
         options = {"num_cpus": 1, "num_gpus": num_gpus, "name": "xling-job"}
-        reference = self._task.options(**options).remote(_environment(), pickle.dumps(job))
+        reference = self._task.options(**options).remote(_environment(), [self._ray.put(job)])
         answer: Future[Any] = Future()
         inner = reference.future()
         self._running[inner] = reference
@@ -135,7 +134,7 @@ class RayCluster:
                 strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 name, answer = node.get("NodeManagerHostname", node["NodeID"]), f"{mark}-{node['NodeID'][:12]}"
                 look = task.options(scheduling_strategy=strategy)
-                given = (__version__, [str(folder) for folder in shared], mark, answer)
+                given = (_version(), [str(folder) for folder in shared], mark, answer)
                 try:
                     problem = self._ray.get(look.remote(_environment(), given), timeout=ANSWER_S)
                 except self._ray.exceptions.RayError as err:
@@ -177,8 +176,8 @@ def _connect(ray: Any, address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as err:
         where = "Ray could not be started here" if address == "local" else f"there is no Ray cluster at {address}"
         raise XlingError(
-            f"{where}: {str(err).strip().splitlines()[0]}. Give its address with --ray-address host:port (or RAY_ADDRESS), "
-            "start one with `ray start --head`, or use --executor local"
+            f"{where}: {str(err).strip().splitlines()[0]}. Give its address with --ray-address host:port (or "
+            "RAY_ADDRESS), start one with `ray start --head`, or use --executor local"
         ) from err
 
 
@@ -189,18 +188,24 @@ def _environment() -> dict[str, str]:
     return {name: str(Path(value).expanduser().absolute()) if name in paths else value for name, value in sent.items()}
 
 
-def _in_worker(environment: dict[str, str], job: bytes) -> Any:
-    """Take over the environment, and only then load what may read it. Runs in a worker."""
+def _version() -> str:
+    return importlib.metadata.version("adapters_xling")
+
+
+def _in_worker(environment: dict[str, str], jobs: list[Any]) -> Any:
+    """Take over the environment, and only then get the job, which loads what may read it. Runs in a worker."""
+    import ray
+
     os.environ.update(environment)
-    return pickle.loads(job)()  # noqa: S301 - from the process that started this worker
+    return ray.get(jobs[0])()
 
 
 def _look(environment: dict[str, str], given: tuple[str, list[str], str, str]) -> str | None:
     """What keeps this machine from taking part; None when nothing does. Runs in a worker."""
     os.environ.update(environment)
     version, folders, mark, answer = given
-    if version != __version__:
-        return f"it has adapters_xling {__version__}, here is {version}"
+    if version != _version():
+        return f"it has adapters_xling {_version()}, here is {version}"
     for folder in folders:
         if not Path(folder).is_dir():
             return f"it has no folder {folder}"
