@@ -260,6 +260,7 @@ class Loop:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # evaluation must not shift the random numbers training draws
             scores = {name: part.dev_score(self.model, self.processes) for name, part in self.parts.items()}
+        sharding.give_back(self.model)
         if self.progress.note(scores, select):
             self.progress.state = sharding.whole(self.model.trainable_parameters(), keep=self.processes.first)
         logged = {f"dev/{name}": score for name, score in scores.items()}

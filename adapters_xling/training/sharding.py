@@ -41,6 +41,9 @@ def wanted() -> bool:
             "FSDP version 1 flattens weights of different rules (frozen, without decay) into one tensor and is not "
             "supported; set fsdp_version: 2 in the configuration, or --fsdp_version 2"
         )
+    # Under accelerate's default only process 0 would read the backbone, the others would get empty tensors to be
+    # filled later. Here every process reads and checks it, and keeps its part.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return True
 
 
@@ -57,6 +60,15 @@ def shard(model: Model, processes: Processes) -> None:
     for layer in model.encoder.get_submodule(model.family.layers):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def give_back(model: Model) -> None:
+    """Divide again what an evaluation put together: only a backward pass does so by itself."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 @torch.no_grad()

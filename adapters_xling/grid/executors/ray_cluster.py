@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import socket
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from .base import Executor, Resources, WorkerDied
 
 ANSWER_S = 120
 """Seconds a machine of the cluster has for its first answer."""
+REACH_S = 10
+"""Seconds the address of a cluster has to accept a connection."""
 STOP_S = 10
 """Seconds interrupted jobs have to clean up."""
 SENT = ("XLING_", "HF_")
@@ -170,10 +173,14 @@ def _connect(ray: Any, address: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": True}
     try:
         if address == "local":
-            ray.init(address="local", include_dashboard=False, **quiet)
+            # on this machine's own address nobody else can reach it; a dashboard would be one more open port
+            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         else:
+            host, _, port = address.rpartition(":")
+            if host and "/" not in host and port.isdigit():  # Ray itself would try for more than a minute
+                socket.create_connection((host, int(port)), timeout=REACH_S).close()
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as err:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as err:
         where = "Ray could not be started here" if address == "local" else f"there is no Ray cluster at {address}"
         raise XlingError(
             f"{where}: {str(err).strip().splitlines()[0]}. Give its address with --ray-address host:port (or "
