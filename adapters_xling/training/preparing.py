@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def join(
     )
     processes = Processes.joined(accelerator.device)
     if processes.count == 1:
+        _say_if_alone()
         return accelerator, processes, place
     if place.index is not None:
         raise ConfigError(
@@ -43,6 +46,17 @@ def join(
             f"{place.type}, each takes its own"
         )
     return accelerator, processes, accelerator.device
+
+
+def _say_if_alone() -> None:
+    """Warn where accelerate was asked for several processes and started one, as it does on CPUs without MPI."""
+    environ = os.environ
+    asked = "MASTER_ADDR" in environ and environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if asked and "LOCAL_RANK" not in environ:
+        warnings.warn(
+            "accelerate launch --cpu starts one process, whatever --num_processes says, so this one trains alone (the "
+            "result is the same). For several on CPUs: accelerate launch --multi_gpu --num_processes N … --device cpu"
+        )
 
 
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
