@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -19,8 +20,12 @@ from adapters_xling.grid.execute import Job, Result
 from adapters_xling.grid.executors import Resources, WorkerDied, open_executor
 from adapters_xling.grid.executors.ray_cluster import _environment
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'adapters_xling[ray]'")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+HERE = importlib.util.find_spec("ray") is not None  # not imported: it reads its settings then
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(not HERE, reason="Ray is not installed: pip install 'adapters_xling[ray]'"),
+]
 
 GRID = """
 title: A small grid
@@ -72,6 +77,17 @@ def test_jobs_answer_refuse_and_die_apart_from_each_other(cluster: Any, monkeypa
     assert threads.result(120).seconds == 1
     with pytest.raises(WorkerDied, match="its Ray worker died"):
         died.result(120)
+
+
+def test_nobody_else_can_give_orders_to_a_ray_that_was_started_here(cluster: Any) -> None:
+    address = cluster._ray.get_runtime_context().gcs_address
+    stranger = f"import ray; ray.init(address={address!r}); print('let in')"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", stranger]
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=200)
+    assert done.returncode != 0
+    assert b"let in" not in done.stdout
+    assert b"Unauthenticated" in done.stderr
 
 
 def test_a_cluster_that_lacks_what_runs_need_is_refused(tmp_path: Path, here_is_a_package: None) -> None:

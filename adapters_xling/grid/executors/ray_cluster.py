@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import secrets
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -17,6 +19,8 @@ from adapters_xling.errors import ConfigError, XlingError
 
 from .base import Executor, Resources, WorkerDied
 
+LOCAL = "local"
+"""The address that means: start one here."""
 ANSWER_S = 120
 """Seconds a machine of the cluster has for its first answer."""
 REACH_S = 10
@@ -43,7 +47,8 @@ def on_ray(
         ConfigError: when Ray is not installed or the cluster has not what runs ask for.
         XlingError: when there is no cluster, or a machine of it does not see the shared folders.
     """
-    ray = _library()
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    ray = _library(address)
     if device not in (None, "cpu", "cuda"):
         raise ConfigError(f"--device {device}: on Ray a run gets its own GPU; give --device cuda, cpu or nothing")
     own = not ray.is_initialized()
@@ -156,8 +161,13 @@ class RayCluster:
                     file.unlink()
 
 
-def _library() -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before the import: nothing is reported to anybody
+def _library(address: str) -> Any:
+    """Ray, set up by what it reads when it is imported."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is reported to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves a run the time that nobody else wants
+    if address == LOCAL and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
+        # It listens to the network; it shall obey this process alone.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray
     except ImportError as err:
@@ -168,20 +178,18 @@ def _library() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+def _connect(ray: Any, address: str) -> None:
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": True}
     try:
-        if address == "local":
-            # on this machine's own address nobody else can reach it; a dashboard would be one more open port
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        if address == LOCAL:
+            ray.init(address=LOCAL, include_dashboard=False, **quiet)
         else:
             host, _, port = address.rpartition(":")
             if host and "/" not in host and port.isdigit():  # Ray itself would try for more than a minute
                 socket.create_connection((host, int(port)), timeout=REACH_S).close()
             ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as err:
-        where = "Ray could not be started here" if address == "local" else f"there is no Ray cluster at {address}"
+        where = "Ray could not be started here" if address == LOCAL else f"there is no Ray cluster at {address}"
         raise XlingError(
             f"{where}: {str(err).strip().splitlines()[0]}. Give its address with --ray-address host:port (or "
             "RAY_ADDRESS), start one with `ray start --head`, or use --executor local"
