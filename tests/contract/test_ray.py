@@ -22,7 +22,6 @@ from adapters_xling.grid.executors.ray_cluster import _environment
 
 HERE = importlib.util.find_spec("ray") is not None  # not imported: it reads its settings then
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.timeout(1500),
     pytest.mark.skipif(not HERE, reason="Ray is not installed: pip install 'adapters_xling[ray]'"),
 ]
@@ -79,6 +78,7 @@ def test_jobs_answer_refuse_and_die_apart_from_each_other(cluster: Any, monkeypa
         died.result(120)
 
 
+@pytest.mark.slow
 def test_nobody_else_can_give_orders_to_a_ray_that_was_started_here(cluster: Any) -> None:
     address = cluster._ray.get_runtime_context().gcs_address
     stranger = f"import ray; ray.init(address={address!r}); print('let in')"
@@ -90,6 +90,7 @@ def test_nobody_else_can_give_orders_to_a_ray_that_was_started_here(cluster: Any
     assert b"Unauthenticated" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_cluster_that_lacks_what_runs_need_is_refused(tmp_path: Path, here_is_a_package: None) -> None:
     with pytest.raises(ConfigError, match=r"has 0 GPUs, each run asks for 0.5"):
         open_executor("ray", gpus_per_run=0.5)
@@ -121,6 +122,7 @@ def files(runs: Path) -> dict[str, bytes]:
     return found | {"scores": (runs / "small-first5" / "scores.jsonl").read_bytes()}
 
 
+@pytest.mark.slow
 def test_a_grid_on_ray_is_that_of_this_machine_bit_for_bit_with_a_worker_killed(tmp_path: Path) -> None:
     grid = tmp_path / "small.yaml"
     grid.write_text(GRID, encoding="utf-8")
@@ -145,6 +147,7 @@ def test_a_grid_on_ray_is_that_of_this_machine_bit_for_bit_with_a_worker_killed(
     assert not list((tmp_path / "ray" / "checkpoints").glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_grid_on_ray_and_its_workers(tmp_path: Path) -> None:
     grid = tmp_path / "small.yaml"
     grid.write_text(GRID, encoding="utf-8")
@@ -160,5 +163,6 @@ def test_an_interrupt_ends_a_grid_on_ray_and_its_workers(tmp_path: Path) -> None
     assert "interrupted; everything that was finished is kept" in said.decode()
     import psutil
 
-    assert not [pid for pid in workers if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    _, left = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=30)
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
     assert not list((tmp_path / "ray" / "zoo").glob(".partial/*"))
