@@ -47,7 +47,10 @@ class Settings:
         data: folder of original data files.
         tasks: private folder of task files.
         device: `cpu`, `cuda`, or None to choose.
-        workers: runs trained at a time; 0 means one per core.
+        workers: runs trained at a time; 0 means one per core, or with GPUs asked for as many as these allow.
+        executor: where a grid's runs are computed: `local` (this machine) or `ray` (a cluster).
+        gpus_per_run: part of a GPU that each run gets, above 0 up to 1; None leaves it to the executor.
+        ray_address: of a Ray cluster; a Ray of this machine is started when there is none.
         checkpoint_every: time or steps between two checkpoints of a run (``10m``, ``90s``, ``500steps``), or ``never``.
     """
 
@@ -56,6 +59,9 @@ class Settings:
     tasks: Path | None = None
     device: str | None = None
     workers: int = 0
+    executor: str = "local"
+    gpus_per_run: float | None = None
+    ray_address: str | None = None
     checkpoint_every: str = "10m"
 
     @property
@@ -498,18 +504,29 @@ def run(
     settings = settings or Settings()
     require_rows(planned)
     grid.require_room(expected or estimate(planned, limit=limit, settings=settings), settings.runs_dir)
+    runs, backbone = settings.runs_dir.absolute(), _local(planned.grid.backbone)
+    data, private = settings.data_dir, settings.tasks or paths.private_tasks_dir()
     common = grid.Common(
-        zoo_root=open_zoo(settings).root,
-        runs_dir=settings.runs_dir,
-        data_dir=settings.data_dir,
-        extra_tasks=settings.tasks,
+        zoo_root=runs / "zoo",
+        runs_dir=runs,
+        data_dir=data and data.absolute(),
+        extra_tasks=settings.tasks and settings.tasks.absolute(),
         device=settings.device,
         limit=limit,
-        backbone=_local(planned.grid.backbone),
+        backbone=backbone and backbone.absolute(),
         checkpoint_s=settings.checkpoint_interval[0],
         checkpoint_steps=settings.checkpoint_interval[1],
     )
-    return grid.execute(planned, common, workers=settings.num_workers, on_event=on_event)
+    executor = grid.open_executor(
+        settings.executor,
+        workers=settings.workers,
+        default_workers=settings.num_workers,
+        gpus_per_run=settings.gpus_per_run,
+        device=settings.device,
+        address=settings.ray_address,
+        shared=tuple(folder.absolute() for folder in (runs, data, private, backbone) if folder),
+    )
+    return grid.execute(planned, common, executor=executor, on_event=on_event)
 
 
 _OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")

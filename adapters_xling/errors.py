@@ -10,6 +10,10 @@ class XlingError(Exception):
     """Root of every error that is the user's to mend; the command line prints it without a traceback."""
 
 
+class SaidElsewhere(XlingError):
+    """The failure of another process of the same command, which has printed it; this one ends without a word."""
+
+
 class UnknownName(XlingError):
     """A name (task, language, method, setting, field, entry) that nothing here answers to."""
 

@@ -19,6 +19,7 @@ import torch
 from adapters_xling import metrics
 from adapters_xling.errors import DataError
 from adapters_xling.model import Model
+from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Example, Features, Prediction
@@ -84,6 +85,7 @@ def run_features(
     *,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     on_batch: Callable[[int], Any] | None = None,
+    processes: Processes = ALONE,
 ) -> list[np.ndarray]:
     """Run a model over features, batched by length, and give one output array per features in their own order.
 
@@ -93,11 +95,12 @@ def run_features(
         features: encoded rows.
         tokens_per_batch: padded tokens of a batch.
         on_batch: called with the number of features just done (progress bars).
+        processes: share the batches, which are the same for any number of processes, so that the outputs are too.
     """
     kind = kinds.get(task.kind)
     model.eval()
     results: list[np.ndarray | None] = [None] * len(features)
-    for batch_indices in token_batches([f.num_tokens for f in features], tokens_per_batch):
+    for batch_indices in processes.share(token_batches([f.num_tokens for f in features], tokens_per_batch)):
         batch = kind.collate([features[i] for i in batch_indices], pad_id=model.pad_id)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         logits = model(batch, task)
@@ -105,6 +108,10 @@ def run_features(
             results[i] = output
         if on_batch:
             on_batch(len(batch_indices))
+    if processes.count > 1:
+        for found in processes.everyone({i: result for i, result in enumerate(results) if result is not None}):
+            for i, result in found.items():
+                results[i] = result
     return [result for result in results if result is not None]
 
 
@@ -176,6 +183,7 @@ def predict(
     tokens_per_batch: int = TOKENS_PER_BATCH,
     on_step: OnStep | None = None,
     work: Work | None = None,
+    processes: Processes = ALONE,
 ) -> list[Prediction]:
     """Predict one value per example (retrieval: per query), in the order of the examples.
 
@@ -188,6 +196,7 @@ def predict(
         tokens_per_batch: padded tokens of a batch.
         on_step: progress of encoding and, for kinds with vectors, of the search.
         work: where vectors are kept, to go on from after a kill; a folder that does not outlive this call by default.
+        processes: share the rows, where the kind has no vectors.
     """
     kind = kinds.get(task.kind)
     features = cache.features(kind, examples, model.tokenizer, task, max_length=max_length, cache_dir=cache_dir)
@@ -200,7 +209,9 @@ def predict(
             if on_step:
                 on_step("encode", done, len(features))
 
-        outputs = run_features(model, task, features, tokens_per_batch=tokens_per_batch, on_batch=on_batch)
+        outputs = run_features(
+            model, task, features, tokens_per_batch=tokens_per_batch, on_batch=on_batch, processes=processes
+        )
         return kind.decode(outputs, features, examples, task)
     with ExitStack() as stack:
         if work is None:

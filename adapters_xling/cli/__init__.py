@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 from adapters_xling import __version__
-from adapters_xling.errors import XlingError, unknown
+from adapters_xling.errors import ConfigError, SaidElsewhere, XlingError, unknown
 
 # command -> (module, attribute, help); the help stands here too, so that listing it imports nothing
 _COMMANDS = {
@@ -43,6 +44,12 @@ class Lazy(click.Group):
         """
         if cmd_name not in _COMMANDS:
             raise click.UsageError(str(unknown("command", cmd_name, _COMMANDS, "xling --help")))
+        if num_processes() > 1 and cmd_name != "train":
+            raise ConfigError(
+                f"xling {cmd_name} was started {num_processes()} times at once (accelerate launch, torchrun); only "
+                "`xling train` shares its work among such processes. Start the command by itself; `xling run` starts "
+                "processes of its own (--workers, --executor)"
+            )
         module, attribute, _ = _COMMANDS[cmd_name]
         return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 
@@ -62,6 +69,16 @@ def xling() -> None:
     """
 
 
+def num_processes() -> int:
+    """Processes this one was started among, by `accelerate launch`, `torchrun` or alike."""
+    return int(os.environ.get("WORLD_SIZE") or 1) if "LOCAL_RANK" in os.environ else 1
+
+
+def speaks() -> bool:
+    """Whether this process prints what all of them would say: the first one of all it was started among."""
+    return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: a user's error is one message and exit code 2, never a traceback."""
     try:
@@ -75,8 +92,11 @@ def main(args: list[str] | None = None) -> Any:
     except click.ClickException as err:
         err.show()
         sys.exit(err.exit_code)
+    except SaidElsewhere:
+        sys.exit(2)
     except XlingError as err:
-        click.echo(f"error: {err}", err=True)
+        among = "" if speaks() else f"process {os.environ.get('RANK')}: "
+        click.echo(f"{among}error: {err}", err=True)
         sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()

@@ -37,6 +37,25 @@ checkpoints = click.option(
 )
 
 
+def executors(function: F) -> F:
+    """Add the options that say where a grid's runs are computed, and how many at a time."""
+    for option in (
+        click.option("--ray-address", metavar="HOST:PORT", help="Ray cluster; a Ray of this machine if left out."),
+        click.option(
+            "--gpus-per-run",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="SHARE",
+            help="Part of a GPU each run gets, e.g. 1 or 0.5.",
+        ),
+        click.option("--executor", metavar="NAME", help="local (this machine, the default) or ray (a cluster)."),
+        click.option(
+            "--workers", type=click.IntRange(min=0), default=0, help="Runs at a time; one per core if left out."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def settings_from(options: dict[str, Any]) -> Settings:
     """Take the folder options out of a command's options."""
     return Settings(
@@ -45,6 +64,9 @@ def settings_from(options: dict[str, Any]) -> Settings:
         tasks=options.pop("tasks_dir", None),
         device=options.pop("device", None),
         workers=options.pop("workers", 0) or 0,
+        executor=options.pop("executor", None) or Settings.executor,
+        gpus_per_run=options.pop("gpus_per_run", None),
+        ray_address=options.pop("ray_address", None),
         checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
     )
 

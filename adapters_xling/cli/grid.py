@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import checkpoints, duration, folders, print_json, settings_from
+from adapters_xling.cli.common import checkpoints, duration, executors, folders, print_json, settings_from
 from adapters_xling.cli.plan import narrowed, narrowing, say, show
 from adapters_xling.errors import MissingData, XlingError
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @narrowing
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of every set.")
 @click.option("--without-lacking", is_flag=True, help="Leave out runs whose rows are not at hand.")
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Runs at a time; one per core when left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print plan or scores as JSON.")
+@executors
 @checkpoints
 @folders
 def run(grid: str, dry_run: bool, limit: int | None, without_lacking: bool, as_json: bool, **options: Any) -> None:
@@ -83,13 +83,13 @@ class _Events:
         self.started = time.perf_counter()
 
     def __call__(self, what: str, name: str, text: str) -> None:
-        if name in self.estimate.jobs:
+        if name in self.estimate.jobs and what != "again":
             self.done.add(name)
         if self.quiet:
             return
         count, total = len(self.done & self.runs), len(self.runs)
         left = f", about {duration(self.left(time.perf_counter() - self.started))} left" if count < total else ""
-        colour = {"fail": "red", "blocked": "yellow"}.get(what)
+        colour = {"fail": "red", "blocked": "yellow", "again": "yellow"}.get(what)
         click.secho(f"[{count}/{total}{left}] {what:<7} {name}  {text}", fg=colour)
 
     def left(self, spent: float) -> float:

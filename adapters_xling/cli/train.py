@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
+from adapters_xling.cli import speaks
 from adapters_xling.cli.common import (
     Bars,
     assignments,
@@ -66,6 +67,8 @@ def train(
         settings=settings,
         show_progress=not quiet and not as_json,
     )
+    if not speaks():
+        return
     card = entry.card
     if as_json:
         print_json({"key": entry.key, "folder": str(entry.folder), "training": canonical(card.training)})

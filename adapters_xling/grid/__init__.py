@@ -2,6 +2,7 @@
 
 from adapters_xling.grid.estimate import Estimate, estimate, require_room, schedule
 from adapters_xling.grid.execute import Common, Outcome, execute
+from adapters_xling.grid.executors import EXECUTORS, Executor, open_executor
 from adapters_xling.grid.memory import Need, device_memory
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.plan import (
@@ -17,9 +18,11 @@ from adapters_xling.grid.plan import (
 from adapters_xling.grid.runs import make_run, recipes
 
 __all__ = [
+    "EXECUTORS",
     "Cell",
     "Common",
     "Estimate",
+    "Executor",
     "GridSpec",
     "Intermediate",
     "Mix",
@@ -34,6 +37,7 @@ __all__ = [
     "grid_path",
     "load_grid",
     "make_run",
+    "open_executor",
     "recipes",
     "require_room",
     "schedule",

@@ -1,24 +1,23 @@
 """Run a plan: train what is missing, several runs at a time, score every cell, keep failures apart.
 
 Each run is trained once however many cells need it. A run that fails blocks its descendants and nothing else; a cell
-that cannot be scored blocks nothing. Results do not depend on the number of workers: each has its own process and
-threads.
+that cannot be scored blocks nothing; one whose worker dies is tried again and goes on from its checkpoint. Results do
+not depend on the executor or the number of workers: each has its own process and threads.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from adapters_xling import tasks
 from adapters_xling.errors import XlingError
+from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
 from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, floor_name, languages_of, target_tasks
 from adapters_xling.spec import RunSpec, Score
 from adapters_xling.zoo import Zoo
@@ -76,25 +75,53 @@ class Common:
     checkpoint_steps: int = 0
 
 
+COMMON = Resources()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to compute, in whatever process.
+
+    Attributes:
+        function: picklable; returns a `Result`, or raises.
+        resources: what it needs for itself.
+    """
+
+    function: Callable[[], Result]
+    resources: Resources = COMMON
+
+    def __call__(self) -> Result | str:
+        """Compute it; a failure becomes its message, so that only a process that died raises at the executor."""
+        try:
+            return self.function()
+        except Exception as err:
+            return _message(err)
+
+
 def execute(
-    plan: Plan, common: Common, *, workers: int = 1, on_event: Callable[[str, str, str], Any] = lambda *_: None
+    plan: Plan,
+    common: Common,
+    *,
+    executor: Executor | None = None,
+    on_event: Callable[[str, str, str], Any] = lambda *_: None,
 ) -> Outcome:
-    """Train what is missing and score every cell, `workers` jobs at a time.
+    """Train what is missing and score every cell.
 
     Args:
         plan: what `expand` gave.
         common: folders and device.
-        workers: processes at a time; one means this process.
-        on_event: called with (event, name, text); events are `train`, `have`, `fail` and `blocked`.
+        executor: where; in this process by default. It is shut down at the end, also after an interrupt.
+        on_event: called with (event, name, text); events are `train`, `have`, `again`, `fail` and `blocked`.
     """
     started = time.perf_counter()
-    jobs: dict[str, Callable[[], Result]] = {
-        name: partial(_job, common, plan.runs.get(name), plan.grid, cells, name) for name, cells in plan.jobs().items()
+    jobs = {
+        name: Job(partial(_job, common, plan.runs.get(name), plan.grid, cells, name))
+        for name, cells in plan.jobs().items()
     }
-    jobs |= {floor_name(t): partial(_floor, common, plan.grid, t) for t in plan.floors}
+    jobs |= {floor_name(t): Job(partial(_floor, common, plan.grid, t), Resources(gpu=False)) for t in plan.floors}
     outcome = Outcome([], [], {}, 0.0)
     found: dict[str, list[Score]] = {}
-    for name, result in _finished(jobs, plan, workers, outcome.failed, on_event):
+    for name, result in _finished(jobs, plan, executor or Here(), outcome.failed, on_event):
         found[name] = result.scores
         if result.trained:
             outcome.trained.append(name)
@@ -108,19 +135,18 @@ def execute(
 
 
 def _finished(
-    jobs: dict[str, Callable[[], Result]],
+    jobs: Mapping[str, Job],
     plan: Plan,
-    workers: int,
+    executor: Executor,
     failed: dict[str, str],
     on_event: Callable[[str, str, str], Any],
-) -> Any:
+) -> Iterator[tuple[str, Result]]:
     """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too."""
     parents = plan.parents()
     awaited = {parent for names in parents.values() for parent in names}  # first, for others stand on them
     todo, done = dict(jobs), set[str]()
     attempts: dict[str, int] = {}
-    running: dict[Future[Result], str] = {}
-    pool = _pool(workers)
+    running: dict[Future[Result | str], str] = {}
     try:
         while todo or running:
             for name in [n for n in todo if any(p in failed for p in parents.get(n, []))]:
@@ -130,76 +156,31 @@ def _finished(
                 del todo[name]
             ready = [n for n in todo if all(p in done for p in parents.get(n, []))]
             ready.sort(key=lambda n: n not in awaited)
-            try:
-                for name in ready[: workers - len(running)]:
-                    attempts[name] = attempts.get(name, 0) + 1
-                    running[pool.submit(todo[name])] = name
-                    del todo[name]
-                if not running:
-                    continue
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    result = future.result()  # a broken pool shows here
-                    name = running.pop(future)
-                    if isinstance(result, str):
-                        failed[name] = result
-                        on_event("fail", name, result)
-                        continue
-                    done.add(name)
-                    yield name, result
-            except BrokenProcessPool:
-                for name in running.values():
+            for name in ready[: executor.slots - len(running)]:
+                attempts[name] = attempts.get(name, 0) + 1
+                job = todo.pop(name)
+                running[executor.submit(job, job.resources)] = name
+            if not running:
+                continue
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                name = running.pop(future)
+                try:
+                    result = future.result()
+                except WorkerDied as err:
                     if attempts[name] < ATTEMPTS:
                         todo[name] = jobs[name]
-                    else:
-                        failed[name] = "its worker process was killed (out of memory?); try fewer --workers"
-                        on_event("fail", name, failed[name])
-                running.clear()
-                pool.shutdown(wait=False)
-                pool = _pool(workers)
+                        on_event("again", name, f"{err}; it goes on from its last checkpoint")
+                        continue
+                    result = f"{err}, {attempts[name]} times; {executor.advice}"
+                if isinstance(result, str):
+                    failed[name] = result
+                    on_event("fail", name, result)
+                    continue
+                done.add(name)
+                yield name, result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Here:
-    """Stands in for a process pool when there is one worker: jobs run at once, in this process."""
-
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(_caught(function))
-        except Exception as err:
-            future.set_exception(err)
-        return future
-
-    def shutdown(self, **_: bool) -> None:
-        """Nothing to end."""
-
-
-class _Processes:
-    """A process pool whose jobs hand their failure back as text, so that only a killed worker raises here."""
-
-    def __init__(self, workers: int) -> None:
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-
-    def submit(self, function: Callable[[], Any]) -> Future[Any]:
-        return self._pool.submit(_caught, function)
-
-    def shutdown(self, *, wait: bool, cancel_futures: bool = False) -> None:
-        """End the workers."""
-        self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
-
-
-def _pool(workers: int) -> Any:
-    return _Processes(workers) if workers > 1 else _Here()
-
-
-def _caught(function: Callable[[], Result]) -> Result | str:
-    """Run a job; a failure becomes its message."""
-    try:
-        return function()
-    except Exception as err:
-        return _message(err)
+        executor.shutdown()
 
 
 def _message(err: Exception) -> str:

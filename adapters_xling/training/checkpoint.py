@@ -15,7 +15,7 @@ import random
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from adapters_xling.errors import XlingError
+from adapters_xling.processes import Processes
 from adapters_xling.spec import RunSpec, digest, key
 
 FORMAT = "1"
@@ -103,6 +105,28 @@ class Checkpoint:
             self.refuse(f"it is damaged ({type(err).__name__}: {err})")
         return None
 
+    def read_together(self, processes: Processes) -> State | None:
+        """What `read` gives the first process, in all of them, each from the file.
+
+        Raises:
+            XlingError: when a process does not see the file the first one reads.
+        """
+        state = processes.on_first(self.read)
+        mark = processes.first_says(state and state.plain["progress"]["seconds"])
+        if mark is None or processes.count == 1:
+            return state
+        if not processes.first:
+            with contextlib.suppress(_UnusableError, SafetensorError, OSError, KeyError, ValueError):
+                state = self._load(Path(str(self.path)))
+        same = processes.everyone(state is not None and state.plain["progress"]["seconds"] == mark)
+        if not all(same):
+            blind = ", ".join(str(i) for i, sees in enumerate(same) if not sees)
+            raise XlingError(
+                f"processes {blind} of {processes.count} do not read the checkpoint {self.path} that process 0 does: "
+                "the folder of the runs must be one that all machines share (--runs, XLING_RUNS)"
+            )
+        return state
+
     def _load(self, path: Path) -> State:
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -159,12 +183,15 @@ def optimizer_state(optimizer: Any) -> State:
     return State(tensors, {"groups": found["param_groups"]})
 
 
-def set_optimizer_state(optimizer: Any, state: State) -> None:
-    """Put together what `optimizer_state` took apart."""
+def set_optimizer_state(
+    optimizer: Any, state: State, *, divide: Callable[[Tensor, Tensor], Tensor] = lambda _, value: value
+) -> None:
+    """Put together what `optimizer_state` took apart; `divide` shards a moment as its parameter (given first) is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in under("optimizer/", state.tensors).items():
         index, _, what = name.partition("/")
-        moments.setdefault(int(index), {})[what] = tensor
+        moments.setdefault(int(index), {})[what] = divide(parameters[int(index)], tensor)
     groups = [{**group, "betas": tuple(group["betas"])} for group in state.plain["groups"]]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -10,6 +10,7 @@ from typing import Any
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError
 from adapters_xling.model import Model
+from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import Recipe, TaskSpec
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Features, Prediction
@@ -46,10 +47,12 @@ class TaskData:
         """Name of the score that selects."""
         return metrics.main(self.task.metrics[0])
 
-    def dev_score(self, model: Model) -> float:
-        """Score the dev rows, in percent."""
+    def dev_score(self, model: Model, processes: Processes = ALONE) -> float:
+        """Score the dev rows, in percent; several processes share the rows and get the same score."""
         examples = [example for rows in self.dev.values() for example in rows]
-        predictions = inference.predict(model, self.task, examples, max_length=self.recipe.max_length)
+        predictions = inference.predict(
+            model, self.task, examples, max_length=self.recipe.max_length, processes=processes
+        )
         return mean_score(self.task, self.dev, predictions)
 
 

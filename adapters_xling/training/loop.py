@@ -6,27 +6,28 @@ machine with the same number of threads gives the same weights, whether or not i
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from adapters_xling import tasks
-from adapters_xling.errors import ConfigError, XlingError
-from adapters_xling.model import Model, build, resolve_device, save_entry
+from adapters_xling.errors import XlingError
+from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
-from adapters_xling.spec import Recipe, RunSpec, TaskRef, TaskSpec, key
+from adapters_xling.processes import Processes
+from adapters_xling.spec import RunSpec, TaskSpec, key
 from adapters_xling.tasks import kinds
+from adapters_xling.tasks.kinds.base import Batch
+from adapters_xling.training import sharding
 from adapters_xling.training.checkpoint import (
-    EVERY_S,
     Checkpoint,
     State,
     optimizer_state,
@@ -35,145 +36,14 @@ from adapters_xling.training.checkpoint import (
     set_rng_state,
     under,
 )
-from adapters_xling.training.data import TaskData, load_data
-from adapters_xling.training.progress import Progress, TaskProgress, selecting, training_card
+from adapters_xling.training.data import TaskData
+from adapters_xling.training.division import Division, num_labels
+from adapters_xling.training.preparing import optimiser
+from adapters_xling.training.progress import Progress, TaskProgress, selecting
 from adapters_xling.training.sampling import Batches, pick, shares, total_steps
-from adapters_xling.zoo import Entry, Facts, Zoo
 
 
-def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over what trains; no decay on biases and normalisation (every tensor with fewer than two dimensions)."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=recipe.learning_rate, eps=recipe.adam_epsilon
-    )
-
-
-def train(
-    run: RunSpec,
-    *,
-    zoo: Zoo,
-    data_dir: Path | None = None,
-    log_dir: Path | None = None,
-    trackers: Sequence[str] = ("tensorboard",),
-    device: str | None = None,
-    show_progress: bool = True,
-    extra_tasks: Path | None = None,
-    backbone: Path | None = None,
-    checkpoint_dir: Path | None = None,
-    checkpoint_s: float = EVERY_S,
-    checkpoint_steps: int = 0,
-) -> Entry:
-    """Train what a run describes and keep it as an entry; an entry that exists already is returned as it is.
-
-    With a folder for checkpoints a run that was killed goes on from its last one, and ends with the very weights and
-    losses it would have had (on a CPU with the same number of threads; on a GPU as far as its kernels repeat
-    themselves).
-
-    Args:
-        run: everything that determines the result.
-        zoo: where parents are found and the entry is written.
-        data_dir: folder of original data files (`XLING_DATA` when None).
-        log_dir: where trackers write; nothing is tracked when None.
-        trackers: names accelerate knows (`tensorboard`, `wandb`, …).
-        device: `cpu` or `cuda`; None lets accelerate choose.
-        show_progress: draw a progress bar with throughput and time left.
-        extra_tasks: private folder of task files.
-        backbone: folder of a local backbone, which a run names without its path.
-        checkpoint_dir: folder of checkpoints; none are kept when None.
-        checkpoint_s: seconds between two; 0 for none by time.
-        checkpoint_steps: steps between two; 0 for none by steps.
-
-    Raises:
-        ConfigError: for a run that cannot be trained (unlocked backbone, unsupported route, kind without training).
-        DataError: for rows that cannot be read.
-        ZooError: when a parent is absent or altered, or the entry cannot be written.
-    """
-    name = key(run)
-    checkpoint = Checkpoint(checkpoint_dir, run, every_s=checkpoint_s, every_steps=checkpoint_steps)
-    if name in zoo:
-        checkpoint.remove()
-        return zoo.get(name)
-    _check(run)
-    specs = [_task(ref, name, data_dir=data_dir, extra=extra_tasks) for ref in run.tasks]
-    place = resolve_device(device)
-    accelerator = Accelerator(
-        cpu=place.type == "cpu",
-        mixed_precision="no",  # the recipe decides, below: one process may train runs of different precision
-        log_with=list(trackers) if log_dir else None,
-        project_dir=str(log_dir) if log_dir else None,
-    )
-    started = time.perf_counter()
-    set_seed(run.seed)
-    model = build(run, zoo=zoo, tasks=specs, device=place, backbone=backbone)
-    parts = {
-        task.name: load_data(task, run.recipe_for(task.name), model.tokenizer, data_dir=data_dir) for task in specs
-    }
-    loop = _Loop(run, model, parts, accelerator, checkpoint, started)
-    loop.resume()
-    if log_dir:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        # What a killed process logged beyond its last checkpoint is hidden: those steps are taken again.
-        accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": loop.progress.step + 1}})
-    loop.run_to_end(show_progress=show_progress)
-    progress = loop.progress
-    model.load_trainable(progress.state)
-    if log_dir:
-        accelerator.end_training()
-    training = training_card(progress, parts, loop.rates, planned=loop.steps, seconds=loop.seconds(), device=place.type)
-    shown = next(iter(selecting(parts).values()))
-    with zoo.writing(run) as draft:
-        saved = save_entry(model, run, shown.task, draft.folder, next(iter(shown.dev.values())))
-        rows = {place: card for part in parts.values() for place, card in part.rows.items()}
-        licence = "; ".join(dict.fromkeys(task.licence for task in specs))
-        draft.finish(Facts(training=training, data=rows, licence=licence, **saved))
-    entry = zoo.get(name)
-    checkpoint.remove()
-    return entry
-
-
-def _check(run: RunSpec) -> None:
-    """Refuse a run that nothing can be made of.
-
-    Raises:
-        ConfigError: for a run whose tasks and mixture disagree, or whose backbone was never read.
-    """
-    names = [ref.name for ref in run.tasks]
-    if run.mixture is None and len(names) != 1:
-        raise ConfigError(
-            f"run {key(run)}: {len(names)} tasks but no mixture, which says how they share the steps. Make runs with "
-            "`xling train TASK TASK … --mix proportional` or `make_run`"
-        )
-    if run.mixture is not None and (names != sorted(run.mixture.parts) or len(names) < 2):
-        raise ConfigError(
-            f"run {key(run)}: its mixture is of {', '.join(sorted(run.mixture.parts))}, its tasks are "
-            f"{', '.join(names)}; both must be the same two tasks or more, sorted by name"
-        )
-    if run.backbone.digest is None:
-        raise ConfigError(
-            f"backbone {run.backbone.name!r} is not locked: its files were never read, so the run can be planned "
-            "but not trained. `xling train` and `xling run` download it; without a network, give a copy's folder"
-        )
-
-
-def _task(wanted: TaskRef, name: str, *, data_dir: Path | None, extra: Path | None) -> TaskSpec:
-    """The task a run means, as long as it and its rows are what the run was made from."""
-    task = tasks.with_labels(tasks.get(wanted.name, extra=extra), data_dir=data_dir)
-    found = tasks.ref(task, data_dir=data_dir)
-    if found != wanted:
-        raise ConfigError(
-            f"run {name}: task {task.name!r} or its rows are no longer what the run was made from (digest "
-            f"{found.digest[:16]}, the run says {wanted.digest[:16]}): the task file or a data file was changed. "
-            "Put it back, or plan the run again"
-        )
-    return task
-
-
-class _Loop:
+class Loop:
     """Step, evaluate, keep the best, and be able to stop and go on anywhere."""
 
     def __init__(
@@ -182,37 +52,49 @@ class _Loop:
         model: Model,
         parts: Mapping[str, TaskData],
         accelerator: Accelerator,
+        processes: Processes,
         checkpoint: Checkpoint,
         started: float,
     ) -> None:
         self.run, self.model, self.parts = run, model, parts
-        self.accelerator, self.checkpoint, self.started = accelerator, checkpoint, started
+        self.accelerator, self.processes = accelerator, processes
+        self.checkpoint, self.started = checkpoint, started
         sizes = {name: len(part.train) for name, part in parts.items()}
         self.rates, self.steps = shares(run, sizes), total_steps(run, sizes)
         self.batches = {n: Batches(len(p.train), p.recipe.batch_size, seed=run.seed) for n, p in parts.items()}
         self.progress = Progress({name: TaskProgress() for name in parts})
-        made = optimiser(model, run.recipe)
-        schedule = get_linear_schedule_with_warmup(made, round(run.recipe.warmup * self.steps), self.steps)
-        self.optimizer, self.schedule = accelerator.prepare(made, schedule)
+        self.divisions = {name: Division.of(processes, part.recipe.accumulate) for name, part in parts.items()}
+        self.optimizer = optimiser(model, run.recipe)
+        warmup = round(run.recipe.warmup * self.steps)
+        self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.steps)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.sharded = any(isinstance(parameter, DTensor) for parameter in self.trainable)
         self.before = 0.0
-        torch.manual_seed(run.seed)
+        self._seed(step=0)
 
     def seconds(self) -> float:
         """Time this run took so far, in this process and those before it."""
         return self.before + time.perf_counter() - self.started
 
+    def _seed(self, *, step: int) -> None:
+        """Let dropout draw other numbers in every process; the first one's are those of a run of one process."""
+        own, index = self.run.seed, self.processes.index
+        torch.manual_seed(own if not index else seed_for(own, f"process {index} from step {step}"))
+
     # --- stopping and going on ----------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """Everything that another process needs to go on."""
+        """Everything that other processes need to go on; every process must call this, the first one's is whole."""
         self.progress.seconds = self.seconds()
-        moments, rng = optimizer_state(self.optimizer), rng_state(self.model.device)
+        keep = self.processes.first
+        moments = optimizer_state(self.optimizer)
+        rng, *others = self.processes.everyone(rng_state(self.model.device))
         tensors = {
-            **{f"model/{name}": tensor for name, tensor in self.model.trainable_state().items()},
+            **{f"model/{n}": t for n, t in sharding.whole(self.model.trainable_parameters(), keep=keep).items()},
             **{f"best/{name}": tensor for name, tensor in self.progress.state.items()},
-            **moments.tensors,
+            **sharding.whole(moments.tensors, keep=keep),
             **rng.tensors,
+            **{f"rng/{i}/{n}": t for i, one in enumerate(others, 1) for n, t in under("rng/", one.tensors).items()},
         }
         plain = {
             "data": self._data(),
@@ -221,31 +103,40 @@ class _Loop:
             "schedule": self.schedule.state_dict(),
             "optimizer": moments.plain,
             "rng": rng.plain,
+            **({"other_rngs": [one.plain for one in others]} if others else {}),
         }
         return State(tensors, plain)
 
     def resume(self) -> None:
         """Go on from the run's checkpoint, when there is a sound one."""
-        state = self.checkpoint.read()
+        state = self.checkpoint.read_together(self.processes)
         if state is None:
             return
         plain, weights = state.plain, under("model/", state.tensors)
         if plain["data"] != self._data() or set(weights) != set(self.model.trainable_parameters()):
-            self.checkpoint.refuse("the rows or the weights it was made from are no longer the same")
+            if self.processes.first:
+                self.checkpoint.refuse("the rows or the weights it was made from are no longer the same")
             return
-        if plain["machine"] != self._machine():
+        if plain["machine"] != self._machine() and self.processes.first:
             warnings.warn(
                 f"{key(self.run)} goes on from a checkpoint made on {plain['machine']}, here is {self._machine()}: the "
                 "result is as good, but not bit for bit that of a run in one go"
             )
-        self.progress = Progress.from_plain(plain["progress"], under("best/", state.tensors))
+        best = under("best/", state.tensors) if self.processes.first else {}
+        self.progress = Progress.from_plain(plain["progress"], best)
         for name, part in self.progress.tasks.items():
             self.batches[name].drawn = part.drawn
         self.before = self.progress.seconds
-        self.model.load_trainable(weights)
-        set_optimizer_state(self.optimizer, State(state.tensors, plain["optimizer"]))
+        sharding.load(self.model.trainable_parameters(), weights)
+        set_optimizer_state(self.optimizer, State(state.tensors, plain["optimizer"]), divide=sharding.like)
         self.schedule.load_state_dict(plain["schedule"])
-        set_rng_state(State(state.tensors, plain["rng"]), self.model.device)
+        rngs = [State(state.tensors, plain["rng"])]
+        for i, other in enumerate(plain.get("other_rngs", []), 1):
+            rngs.append(State({f"rng/{n}": t for n, t in under(f"rng/{i}/", state.tensors).items()}, other))
+        if self.processes.index < len(rngs):
+            set_rng_state(rngs[self.processes.index], self.model.device)
+        else:
+            self._seed(step=self.progress.step)
 
     def _data(self) -> dict[str, Any]:
         """What a checkpoint and the rows at hand must agree in."""
@@ -254,8 +145,9 @@ class _Loop:
 
     def _machine(self) -> dict[str, Any]:
         """What bits depend on beside the run."""
-        device = self.model.device.type
-        return {"torch": torch.__version__, "device": device, "threads": torch.get_num_threads()}
+        facts = {"torch": torch.__version__, "device": self.model.device.type, "threads": torch.get_num_threads()}
+        several = self.processes.count > 1
+        return {**facts, **({"processes": self.processes.count, "sharded": self.sharded} if several else {})}
 
     def _keep_checkpoint(self) -> None:
         """Write one; what was logged up to here reaches the disk first, for the steps are not taken again."""
@@ -263,7 +155,9 @@ class _Loop:
             flush = getattr(tracker.tracker, "flush", None)
             if flush is not None:
                 flush()
-        self.checkpoint.write(self.state())
+        state = self.state()
+        if self.processes.first:
+            self.checkpoint.write(state)
 
     # --- stepping -----------------------------------------------------------------------------------------------
 
@@ -276,7 +170,7 @@ class _Loop:
             initial=progress.step,
             desc=f"{self.run.task} · {self.run.method.name}",
             unit="step",
-            disable=not show_progress,
+            disable=not (show_progress and self.processes.first),
         )
         begin, tokens = time.perf_counter(), progress.num_tokens
         for step in range(progress.step + 1, self.steps + 1):
@@ -296,48 +190,79 @@ class _Loop:
                 self._evaluate(select)
                 if recipe.patience and progress.without_gain >= recipe.patience:
                     break
-            if step < self.steps and self.checkpoint.due(step):
+            if step < self.steps and self.processes.first_says(self.checkpoint.due(step)):
                 self._keep_checkpoint()
         bar.close()
 
     def _step(self, part: TaskData, step: int) -> float:
         """One optimiser step on batches of one task; returns its loss."""
-        task, kind, recipe = part.task, kinds.get(part.task.kind), self.run.recipe
+        task, recipe, division = part.task, self.run.recipe, self.divisions[part.task.name]
         own, stream = self.progress.tasks[task.name], self.batches[task.name]
         self.model.train()
-        total = 0.0
-        for _ in range(part.recipe.accumulate):
+        total, num_tokens = 0.0, 0.0
+        for number in range(part.recipe.accumulate):
             draw = seed_for(self.run.seed, f"{task.name} batch {stream.drawn}")
             chosen = next(stream)
             own.drawn = stream.drawn
-            rows = kind.redraw([part.train[i] for i in chosen], self.model.tokenizer, task, seed=draw)
-            batch = kind.collate(rows, pad_id=self.model.pad_id)
-            self.progress.num_tokens += int(batch["attention_mask"].sum())
             self.progress.num_examples += len(chosen)
-            batch = {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                loss = kind.loss(self.model(batch, task).float(), batch) / part.recipe.accumulate
-            if not torch.isfinite(loss):
-                raise XlingError(
-                    f"{key(self.run)}: the loss became {loss.item()} at step {step} of {self.steps}; lower the "
-                    f"learning rate ({recipe.learning_rate:g}), raise the warm-up, or use precision fp32"
-                )
-            self.accelerator.backward(loss)
+            if not division.computes(number):
+                continue
+            batch, weight = self._batch(part, chosen, division, seed=draw)
+            num_tokens += int(batch["attention_mask"].sum()) if weight else 0
+            loss = self._loss(task, batch, weight) / part.recipe.accumulate
+            # sharded gradients come as means over the processes, where a sum is wanted
+            (loss * self.processes.count if self.sharded else loss).backward()
             total += loss.item()
+        total, num_tokens = self.processes.add_up((total, num_tokens))
+        self.progress.num_tokens += int(num_tokens)
+        if not math.isfinite(total):
+            raise XlingError(
+                f"{key(self.run)}: the loss became {total} at step {step} of {self.steps}; lower the "
+                f"learning rate ({recipe.learning_rate:g}), raise the warm-up, or use precision fp32"
+            )
+        if not self.sharded:
+            self.processes.add_up_gradients(self.trainable)
         if recipe.clip_norm:
-            self.accelerator.clip_grad_norm_(self.trainable, recipe.clip_norm)
+            nn.utils.clip_grad_norm_(self.trainable, recipe.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         own.steps += 1
         return total
 
+    def _batch(self, part: TaskData, chosen: Sequence[int], division: Division, *, seed: int) -> tuple[Batch, float]:
+        """This process's rows of a batch, and what their mean loss counts for in the batch's.
+
+        A process that gets no row computes one all the same, for nothing: sharded weights are put together by all.
+        """
+        kind, pad_id = kinds.get(part.task.kind), self.model.pad_id
+        rows = kind.redraw([part.train[i] for i in chosen], self.model.tokenizer, part.task, seed=seed)
+        if division.parts == 1:
+            return kind.collate(rows, pad_id=pad_id), 1.0
+        mine = division.own(rows)
+        batch = kind.collate(mine or rows[:1], pad_id=pad_id)
+        num_all = num_labels(kind.collate(rows, pad_id=pad_id))
+        return batch, num_labels(batch) / num_all if mine and num_all else 0.0
+
+    def _loss(self, task: TaskSpec, batch: Batch, weight: float) -> Tensor:
+        """Mean loss of a batch times its weight; at 0 no loss is asked for, which without labels has no value."""
+        kind, device = kinds.get(task.kind), self.model.device
+        batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.run.recipe.precision == "bf16"):
+            logits = self.model(batch, task).float()
+            if not weight:
+                return logits.sum() * 0.0
+            loss = kind.loss(logits, batch)
+        return loss if weight == 1.0 else loss * weight
+
     def _evaluate(self, select: Mapping[str, TaskData]) -> None:
         """Score the dev rows of every task and keep the weights when they are the best so far."""
-        with torch.random.fork_rng():  # evaluation must not shift the random numbers training draws
-            scores = {name: part.dev_score(self.model) for name, part in self.parts.items()}
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # evaluation must not shift the random numbers training draws
+            scores = {name: part.dev_score(self.model, self.processes) for name, part in self.parts.items()}
+        sharding.give_back(self.model)
         if self.progress.note(scores, select):
-            self.progress.state = self.model.trainable_state()
+            self.progress.state = sharding.whole(self.model.trainable_parameters(), keep=self.processes.first)
         logged = {f"dev/{name}": score for name, score in scores.items()}
         if len(scores) > 1:
             logged["dev/mean"] = self.progress.curve[-1][1]

@@ -106,6 +106,7 @@ def training_card(
     planned: int,
     seconds: float,
     device: str,
+    processes: int = 1,
 ) -> Training:
     """What the card says about how the training went."""
     by_task = {}
@@ -139,6 +140,7 @@ def training_card(
         dev_curve=tuple(progress.curve),
         losses=tuple(progress.losses),
         device=device,
+        processes=processes,
         tasks=by_task if len(by_task) > 1 else {},
     )
 

@@ -109,6 +109,7 @@ class Training(Frozen, frozen=True):
         dev_curve: (step, dev score in percent) in order.
         losses: (step, mean training loss) in order; null where the loss was not a finite number.
         device: type of the device it ran on (`cpu`, `cuda`); null where that was not noted.
+        processes: how many trained together, each on a device of its own.
         tasks: of a mixture, each task by name; empty for one task.
     """
 
@@ -126,6 +127,7 @@ class Training(Frozen, frozen=True):
     dev_curve: tuple[tuple[int, float], ...] = ()
     losses: tuple[tuple[int, float | None], ...] = ()
     device: str | None = None
+    processes: Number = 1
     tasks: dict[str, TaskTraining] = {}
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ def run(spec: RunSpec, root: Path, *, every: int = 1) -> Entry:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the run break off in the middle of a step."""
-    original = loop._Loop._step
+    original = loop.Loop._step
 
     def step_or_stop(self: Any, part: Any, number: int) -> float:
         if number == step:
@@ -62,7 +62,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise Stopped
         return original(self, part, number)
 
-    monkeypatch.setattr(loop._Loop, "_step", step_or_stop)
+    monkeypatch.setattr(loop.Loop, "_step", step_or_stop)
 
 
 def stopped(spec: RunSpec, root: Path, step: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
@@ -138,7 +138,7 @@ def test_other_rows_than_the_checkpoints_start_the_run_over(
 ) -> None:
     spec = run_of(backbone_folder, method="head")
     stopped(spec, tmp_path, 3, monkeypatch)
-    monkeypatch.setattr(loop._Loop, "_data", lambda self: {"sizes": {}, "steps": self.steps})
+    monkeypatch.setattr(loop.Loop, "_data", lambda self: {"sizes": {}, "steps": self.steps})
     with pytest.warns(UserWarning, match="no longer the same.*starts over"):
         run(spec, tmp_path)
 

@@ -265,7 +265,7 @@ def test_a_failed_run_blocks_its_children_and_nothing_else(capsys: pytest.Captur
     grid = grid_file(tmp_path, text)
     from adapters_xling.training import loop
 
-    original = loop._Loop.run_to_end
+    original = loop.Loop.run_to_end
 
     def fails_for_lora_on_nli(self: Any, **how: Any) -> None:
         if self.run.method.name == "lora" and self.run.task == "mini-nli":
@@ -273,7 +273,7 @@ def test_a_failed_run_blocks_its_children_and_nothing_else(capsys: pytest.Captur
         original(self, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Loop, "run_to_end", fails_for_lora_on_nli)
+        patch.setattr(loop.Loop, "run_to_end", fails_for_lora_on_nli)
         code, out, err = xling("run", grid, "--limit", "5", "--workers", "1", capsys=capsys)
     assert code == 2
     assert "planted failure" in err

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from adapters_xling.errors import XlingError
-from adapters_xling.grid.execute import Result, _finished
+from adapters_xling.errors import ConfigError, UnknownName, XlingError
+from adapters_xling.grid.execute import Job, Result, _finished
+from adapters_xling.grid.executors import Executor, Here, Local, open_executor
+from adapters_xling.grid.executors.local import _on_gpus, gpus
 from adapters_xling.grid.plan import Plan
 
 
@@ -39,18 +44,32 @@ def refuses(log: str, name: str) -> Result:
     raise XlingError("planned refusal")
 
 
+def sleeps(log: str, name: str) -> Result:
+    works(log, f"{name}:{os.getpid()}")
+    try:
+        time.sleep(60)
+    finally:
+        works(log, f"{name} cleaned up")
+    raise AssertionError
+
+
+def sees(log: str, name: str) -> Result:
+    return works(log, f"{name} on {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+
+
 def plan_of(parents: dict[str, tuple[str, ...]]) -> Any:
     runs: dict[str, Any] = {name: SimpleNamespace(parents=above) for name, above in parents.items()}
     return Plan(None, runs)  # type: ignore[arg-type]
 
 
 def run(
-    jobs: dict[str, Any], parents: dict[str, tuple[str, ...]], workers: int, log: Path
+    jobs: dict[str, Any], parents: dict[str, tuple[str, ...]], executor: Executor, log: Path
 ) -> tuple[list[str], dict[str, str], list[str]]:
     failed: dict[str, str] = {}
     events: list[str] = []
-    bound = {name: partial(job, str(log), name) for name, job in jobs.items()}
-    found = _finished(bound, plan_of(parents), workers, failed, lambda what, name, _: events.append(f"{what} {name}"))
+    bound = {name: Job(partial(job, str(log), name)) for name, job in jobs.items()}
+    on_event = lambda what, name, _: events.append(f"{what} {name}")  # noqa: E731
+    found = _finished(bound, plan_of(parents), executor, failed, on_event)
     return [name for name, _ in found], failed, events
 
 
@@ -58,7 +77,7 @@ def run(
 def test_parents_come_first_and_a_failure_blocks_only_its_descendants(workers: int, tmp_path: Path) -> None:
     parents = {"child": ("parent",), "parent": (), "orphan": ("broken",), "grandchild": ("orphan",), "broken": ()}
     jobs = {name: refuses if name == "broken" else works for name in parents}
-    done, failed, events = run(jobs, parents, workers, tmp_path / "log")
+    done, failed, events = run(jobs, parents, open_executor(workers=workers), tmp_path / "log")
     assert done.index("parent") < done.index("child")
     assert set(done) == {"parent", "child"}
     assert failed["broken"] == "planned refusal"
@@ -69,14 +88,89 @@ def test_parents_come_first_and_a_failure_blocks_only_its_descendants(workers: i
 
 def test_a_killed_worker_costs_one_retry_and_no_other_job(tmp_path: Path) -> None:
     jobs = {"a": works, "b": dies_once, "c": works, "d": works}
-    done, failed, _ = run(jobs, {}, 2, tmp_path / "log")
+    done, failed, events = run(jobs, {}, Local(2), tmp_path / "log")
     assert set(done) == {"a", "b", "c", "d"}
     assert not failed
+    assert events == ["again b"]
+    assert sorted((tmp_path / "log").read_text(encoding="utf-8").split()) == ["a", "b", "c", "d"]  # none twice
 
 
-def test_a_job_that_kills_its_worker_every_time_is_given_up_with_advice(tmp_path: Path) -> None:
-    done, failed, _ = run({"a": always_dies, "b": works, "c": works}, {}, 2, tmp_path / "log")
-    assert "a" in failed
-    assert "fewer --workers" in failed["a"]
-    assert set(done) | set(failed) == {"a", "b", "c"}
-    assert "c" in done
+def test_a_job_that_kills_its_worker_every_time_is_given_up_with_advice_and_alone(tmp_path: Path) -> None:
+    done, failed, events = run({"a": always_dies, "b": works, "c": dies_once}, {}, Local(2), tmp_path / "log")
+    assert set(done) == {"b", "c"}
+    assert list(failed) == ["a"]
+    assert failed["a"] == "its worker process was killed (out of memory?), 2 times; try fewer --workers"
+    assert sorted(events) == ["again a", "again c", "fail a"]
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import test_grid_execute as t
+if __name__ == "__main__":
+    t.run({{"a": t.sleeps, "b": t.sleeps}}, {{}}, t.Local(2), Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "parent-alone"])
+def test_an_interrupt_reaches_the_workers_once_and_they_clean_up(whole_group: bool, tmp_path: Path) -> None:
+    script, log = tmp_path / "script.py", tmp_path / "log"
+    script.write_text(INTERRUPTED.format(folder=str(Path(__file__).parent)), encoding="utf-8")
+    process = subprocess.Popen([sys.executable, str(script), str(log)], start_new_session=True, stderr=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text(encoding="utf-8").split()) == 2):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = [int(line.partition(":")[2]) for line in log.read_text(encoding="utf-8").split()]
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert b"KeyboardInterrupt" in said
+    text = log.read_text(encoding="utf-8")
+    assert "a cleaned up" in text
+    assert "b cleaned up" in text
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+def test_each_worker_sees_the_gpu_it_was_given(tmp_path: Path) -> None:
+    jobs = {f"job{i}": sees for i in range(3)}
+    executor = _on_gpus(2, 1.0, ["4", "7"])
+    run(jobs, {}, executor, tmp_path / "log")
+    seen = {line.rpartition(" ")[2] for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()}
+    assert seen == {"4", "7"}
+
+
+def test_gpus_are_counted_and_shared_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 3")
+    assert gpus() == ["2", "3"]
+    assert _on_gpus(0, 0.5, gpus())._gpus == ["2", "2", "3", "3"]
+    assert _on_gpus(0, 0.4, ["0"]).slots == 2
+    with pytest.raises(ConfigError, match=r"5 --workers .*: this machine shows 2 GPUs, so at most 4"):
+        open_executor(workers=5, gpus_per_run=0.5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError, match="shows 0 GPUs"):
+        open_executor(gpus_per_run=1.0)
+
+
+def test_what_an_executor_does_not_know_is_refused() -> None:
+    with pytest.raises(UnknownName, match=r"unknown executor 'rai'. Did you mean 'ray'"):
+        open_executor("rai")
+    with pytest.raises(ConfigError, match=r"--ray-address .* is of --executor ray"):
+        open_executor(address="here:6379")
+    with pytest.raises(ConfigError, match="give one"):
+        open_executor(gpus_per_run=1.0, device="cpu")
+
+
+def test_one_worker_is_this_process(tmp_path: Path) -> None:
+    assert isinstance(open_executor(default_workers=1), Here)
+    assert isinstance(open_executor(default_workers=2), Local)
+
+
+def test_without_ray_one_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'adapters_xling\[ray\]'"):
+        open_executor("ray")
