@@ -68,7 +68,7 @@ def rows_of(folder: Path) -> dict[int, list[list[int]]]:
     return {step: sorted(rows) for step, rows in sorted(found.items())}
 
 
-EXACT = ("full", "bottleneck-accumulating", "lora-odd", "head-qa", "head-choice", "mixture")
+EXACT = ("full", "bottleneck-accumulating", "lora-odd", "head-qa", "mixture")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,6 @@ CASES: dict[str, Callable[[Path], RunSpec]] = {
     "bottleneck-accumulating": lambda folder: run_of(folder, method="bottleneck", **EXACT | {"accumulate": 4}),
     "lora-odd": lambda folder: run_of(folder, method="lora", **EXACT | {"accumulate": 3, "max_train_examples": 31}),
     "head-qa": lambda folder: run_of(folder, task="mini-qa", method="head", **EXACT),
-    "head-choice": lambda folder: run_of(folder, task="mini-choice", method="head", **EXACT),
     "mixture": lambda folder: mixed_run(folder, *NAMES, method="full", mix=Mix(rates={"mini-mlm": 0.4}), **EXACT),
     "full-dropout": lambda folder: run_of(folder, method="full", **EXACT | {"dropout": 0.1, "accumulate": 2}),
     "too-many": lambda folder: run_of(folder, method="lora", **EXACT | {"batch_size": 1, "accumulate": 3}),
