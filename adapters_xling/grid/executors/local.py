@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ConfigError
 
 from .base import Executor, Resources, WorkerDied
+
+GRACE_S = 10.0
+"""Seconds a worker has to clean up when its parent was killed."""
 
 
 def local(
@@ -138,3 +144,15 @@ def _begin(gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_follow, name="end with the parent", daemon=True).start()
+
+
+def _follow() -> None:
+    """End when the parent has: who kills `xling run` does not want its workers to train on unseen."""
+    parent = parent_process()
+    if parent is None:
+        return
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)  # interrupts the job, which cleans up behind itself
+    time.sleep(GRACE_S)
+    os._exit(1)
