@@ -47,7 +47,7 @@ def layers(
     """
     settings = settings_from(options)
     if sum(map(bool, (on, backbone, grid))) > 1:
-        raise ConfigError("give one of --on, --backbone and --grid: an entry and a grid bring their backbone")
+        raise ConfigError("give one of --on, --backbone and --grid, not both: an entry and a grid bring their backbone")
     bars = Bars(show=not as_json)
 
     def absent(language: str, reason: str) -> None:

@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from adapters_xling.errors import unknown
 
 from .registry import Scores, Units, metric, share
@@ -142,6 +140,8 @@ def _combine_squad(sums: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _combine_squad2(sums: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
     exact, overlap, num = (np.asarray(sums[f"answerable{n}"]) for n in ("_exact", "_overlap", ""))
     others = _combine(sums["exact"] - exact, sums["overlap"] - overlap, sums["num"] - num)
     parts = {"has_answer": _combine(exact, overlap, num), "no_answer": others}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from adapters_xling.errors import DataError
 
 from .registry import Scores, Units, f1_scores, means, metric, share
@@ -57,6 +55,8 @@ def _right_and_positive(golds: Sequence[Any], predictions: Sequence[Any], langua
 
 
 def _accuracy_and_f1(sums: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
     accuracy = share(sums["right"], sums["num"])
     f1 = share(2 * np.asarray(sums["correct"]), np.asarray(sums["predicted"]) + np.asarray(sums["gold"]))
     return {"accuracy": accuracy, "f1": f1, "mean": (accuracy + f1) / 2}

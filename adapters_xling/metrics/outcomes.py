@@ -7,15 +7,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from adapters_xling.errors import DataError
 from adapters_xling.strict import Frozen
 
 from .registry import Metric, Scores, get
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class _Head(Frozen, frozen=True):
@@ -60,6 +62,8 @@ class Outcomes:
         Raises:
             DataError: when an id occurs twice, or a metric cannot score the rows.
         """
+        import numpy as np
+
         if len(set(ids)) != len(ids):
             twice = next(name for name in ids if list(ids).count(name) > 1)
             raise DataError(f"id {twice!r} occurs twice among {len(ids)} rows ({language}); each row needs its own")
@@ -88,6 +92,8 @@ class Outcomes:
         return found
 
     def _scores(self, name: str) -> Scores:
+        import numpy as np
+
         sums = {column: values.sum() for column, values in self.units[name].items()} | {"num": float(len(self.ids))}
         combined = get(name).combine(sums)
         return {score: float(value) for score, value in combined.items() if np.isfinite(value)}
@@ -117,6 +123,8 @@ def decode_outcomes(content: bytes, path: Path) -> tuple[Outcomes, str]:
     Raises:
         DataError: naming the file, when it is something else, or a line or number is missing.
     """
+    import numpy as np
+
     first, _, rest = content.partition(b"\n")
     try:
         head = msgspec.json.decode(first, type=_Head)

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from adapters_xling.errors import DataError, unknown
 
 Scores = dict[str, float]
@@ -155,6 +153,8 @@ def share(part: Any, whole: Any) -> Any:
     >>> float(share(1, 4))
     25.0
     """
+    import numpy as np
+
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return 100.0 * np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
@@ -168,6 +168,8 @@ def combined_f1(sums: Mapping[str, Any]) -> dict[str, Any]:
     """`f1_scores` of the columns `correct`, `predicted` and `gold`, as the combination of metrics that want gold: NaN
     where there is none.
     """
+    import numpy as np
+
     some = np.asarray(sums["gold"]) > 0
     precision = np.nan_to_num(share(sums["correct"], sums["predicted"]))
     f1 = share(2 * np.asarray(sums["correct"]), np.asarray(sums["predicted"]) + np.asarray(sums["gold"]))

@@ -16,6 +16,8 @@ from adapters_xling import languages
 from adapters_xling.spec import FileSource, TaskSpec
 
 NUM_ROWS = 60
+PLAIN_LINES = 1000
+"""Running text: enough that one line in fifty, which a task may keep to select on, is some lines."""
 TEXT = "the cat sat on the mat and the dog ran to the old house in the green park"
 WORDS = TEXT.split()
 
@@ -49,6 +51,8 @@ def _texts(task: TaskSpec, source: FileSource, language: str, paths: list[Path])
         return [_answers(path.stem) for path in paths]
     if source.reader == "mentions":
         return _mentions(language)
+    if source.reader == "plain":
+        return ["".join(f"{' '.join(words(i))} {i}\n" for i in range(PLAIN_LINES)) for _ in paths]
     if source.reader == "aligned":
         return ["".join(f"{NUM_ROWS - i} {side} line\n" for i in range(NUM_ROWS)) for side in ("one", "two")]
     if source.reader == "bitext":

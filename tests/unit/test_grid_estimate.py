@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zoo_samples import an_entry
 
-from adapters_xling import api, evaluation, grid, inference, methods
+from adapters_xling import api, evaluation, grid, inference, keeping, methods
 from adapters_xling.backbones import FAMILIES, Shape
 from adapters_xling.cli import grid as cli
 from adapters_xling.cli import main
@@ -236,7 +236,8 @@ def timed_scores(folder: Path, key: str, seconds: float, *, device: str = "cpu",
         seed=5,
     )
     path = folder / "scores" / key / "mini-ner" / f"test-{language}.json"
-    evaluation.keep(path, "x", [score], [], {}, {"seconds": seconds, "device": device, "threads": 1})
+    timing = {"seconds": seconds, "device": device, "threads": 1}
+    keeping.write(path, keeping.Kept("x", "y", [score], {}, timing), [], None)
 
 
 def job_of(found: Estimate, method: str) -> Job:

@@ -74,8 +74,9 @@ def test_the_longer_lists_learn_what_the_shorter_ones_learn(longer: str, shorter
 def test_the_nine_intermediate_tasks_and_the_spare_ones_are_there() -> None:
     intermediate = {task.name for task in tasks.all_specs() if task.role == "intermediate"}
     nine = {"anli-plus", "mnli", "qqp", "squad2", "squad1", "hellaswag", "ccg", "cosmosqa", "commonsenseqa"}
-    assert intermediate == nine | {"siqa", "paws", "snli", "anli"}
-    assert all(tasks.get(name).languages == ("en",) for name in intermediate)
+    spare, own_data = {"siqa", "paws", "snli", "anli"}, {f"{name}-translated" for name in ("mnli", "qqp", "hellaswag")}
+    assert intermediate == nine | spare | own_data | {"wiki-mlm"}
+    assert all(tasks.get(name).languages == ("en",) for name in nine | spare)
 
 
 # --- XTREME's own folders ----------------------------------------------------------------------------------------

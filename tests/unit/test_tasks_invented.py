@@ -57,5 +57,5 @@ def test_check_task_is_green_on_invented_rows(tmp_path: Path, name: str, number:
 def test_every_kind_of_file_source_was_tried() -> None:
     readers = {tasks.get(name).sources[number].reader for name, number, _ in cases()}  # type: ignore[union-attr]
     assert readers == {
-        "table", "linked", "conll", "squad", "ccgbank", "sentence_answers", "mentions", "aligned", "bitext"
+        "table", "linked", "conll", "squad", "ccgbank", "sentence_answers", "mentions", "aligned", "bitext", "plain"
     }  # fmt: skip

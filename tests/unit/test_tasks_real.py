@@ -72,6 +72,8 @@ def test_the_divided_sets_share_no_group_between_splits(real_data: Path, name: s
     splits = [
         s for s in ("train", "dev", "test") if s in tasks.splits_at_hand(tasks.get(name), "en", data_dir=real_data)
     ]
+    if not splits:
+        pytest.skip(f"no files of {name} are in {real_data}")
     groups = [{example.group for example in rows(real_data, name, split).examples} for split in splits]
     assert len(splits) >= 2 and all(groups)
     assert sum(map(len, groups)) == len(set().union(*groups))
