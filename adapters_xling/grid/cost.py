@@ -30,6 +30,8 @@ PROBE_S = 0.1
 """Computing time of the speed measurement; the median of its pieces counts, so that one lucky piece does not."""
 PROBE_ROWS = 1024
 """Rows of the matrix that is multiplied: about the tokens of a small batch."""
+PIECE_FLOPS = 5e8
+"""Multiplications and additions of one piece that is timed, unless a single product has more of them."""
 GPU_FLOPS = 10e12
 """Multiplications and additions per second that a GPU is taken to do: it cannot be asked without loading torch."""
 
@@ -198,13 +200,15 @@ def measured_flops(shape: Shape, seconds: float = PROBE_S) -> float:
     left = np.ones((PROBE_ROWS, shape.hidden), dtype=np.float32)
     right = np.ones((shape.hidden, shape.ffn), dtype=np.float32)
     out = left @ right
+    flops = 2 * PROBE_ROWS * shape.hidden * shape.ffn
+    repeats = max(1, round(PIECE_FLOPS / flops))
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:
         started = time.process_time()
-        for _ in range(4):
+        for _ in range(repeats):
             np.matmul(left, right, out=out)
         times.append(max(time.process_time() - started, 1e-9))
-    return 4 * 2 * PROBE_ROWS * shape.hidden * shape.ffn / statistics.median(times)
+    return repeats * flops / statistics.median(times)
 
 
 def shape_of(name: str, *, zoo: Zoo) -> Shape:

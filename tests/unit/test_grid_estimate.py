@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -440,7 +441,8 @@ def test_a_dry_run_takes_at_most_two_seconds_and_loads_no_torch(name: str, tmp_p
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules), 'a heavy library was imported'"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "XLING_DATA"} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "disk: about" in done.stdout
