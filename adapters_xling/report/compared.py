@@ -140,10 +140,12 @@ def _foot(own: Sequence[Comparison]) -> str:
     family = sum(one.p_holm is not None for one in own)
     gains, losses = (sum(one.verdict == verdict for one in own) for verdict in ("helps", "harms"))
     doubtful = sum(bool(one.not_converged) for one in own)
-    text = (
-        f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for "
-        f"{family} comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
-    )
+    text = "Nothing is marked as a gain or a loss: no comparison here can be corrected for how many there are."
+    if family:
+        text = (
+            f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for "
+            f"{family} comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
+        )
     if doubtful:
         text += (
             f" {UNCONVERGED} a run behind it, or one it started from, did not converge: no evidence about transfer, "
