@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +73,17 @@ def logged(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """What a tracker shows of a run, times apart."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    event = next(folder.rglob("events.out.tfevents.*"))
-    log = EventAccumulator(str(event.parent))
-    log.Reload()
+    # Files are read in the order of their names, which end in a count without leading zeros: of two that one process
+    # began in the same second, the tenth would come before the ninth.
+    def order(file: Path) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", file.name)]
+
+    files = sorted(folder.rglob("events.out.tfevents.*"), key=order)
+    assert len({file.parent for file in files}) == 1, files
+    with tempfile.TemporaryDirectory() as ordered:
+        for number, file in enumerate(files):
+            shutil.copyfile(file, Path(ordered, f"events.out.tfevents.{number:03}"))
+        log = EventAccumulator(ordered)
+        log.Reload()
     tags = [tag for tag in log.Tags()["scalars"] if tag != "tokens_per_s"]
     return {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in tags}
