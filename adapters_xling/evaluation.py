@@ -30,14 +30,6 @@ from adapters_xling.zoo import Card, Zoo
 
 SCORING = 1
 """Version of the score files."""
-SAME_PREDICTIONS: dict[str, tuple[str, ...]] = {
-    # Since then metrics other than mining's threshold left the digest; nothing that predicts was changed.
-    "e7b493c1db00fd60777b17b152d0ca1e89f926d1cb6c324ec07fd2f38e41dcd8": (
-        "cdbab275f76771412adc59071dcad2b2630ce63f3c62be8c7a565be45ef5937a",
-    ),
-}
-"""Digest of the code that predicts (`_code`) -> digests of earlier code whose predictions are the same, so that they
-stand. An entry holds for exactly that code: any change of it voids the entry, until somebody looks at the change."""
 DEFAULT_MAX_LENGTH = 512
 """Sub-word tokens of a sentence in retrieval, which no recipe trained (both public code bases use 512)."""
 
@@ -192,8 +184,7 @@ def evaluate(
         trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
         max_length = card.run.recipe_for(trained).max_length
     read_at = card.run.backbone.name if card else name
-    codes_known = (_code(), *SAME_PREDICTIONS.get(_code(), ()))
-    hows = [[*how_read(task, read_at, max_length, code=code), reading.suffix] for code in codes_known]
+    how = [*how_read(task, read_at, max_length), reading.suffix]
     scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
@@ -213,11 +204,11 @@ def evaluate(
         num_done += 1
         if on_left_out and rows.dropped:
             on_left_out(language, rows.dropped)
-        parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights]
-        identities = [digest([*parts, how, "unscored"] if unscored else [*parts, how]) for how in hows]
+        parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights, how]
+        identity = digest([*parts, "unscored"] if unscored else parts)
         path = score_file(folder, split, language, limit=limit, reading=reading.suffix)
-        work = inference.Work(folder=path.with_suffix(".work"), identity=identities[0], dtype=reading.vectors)
-        kept = keeping.read(path, identities)
+        work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=reading.vectors)
+        kept = keeping.read(path, identity)
         if kept is None or not keeping.is_current(path, kept, scoring):
             known = keeping.read_predictions(path, ids=_predicted_ids(rows.examples)) if kept else None
             if kept and known is not None:
@@ -263,7 +254,7 @@ def evaluate(
                 )
                 for metric, value in values.items()
             ]
-            kept = keeping.Kept(identities[0], scoring, found, facts, timing)
+            kept = keeping.Kept(identity, scoring, found, facts, timing)
             keeping.write(path, kept, predictions, outcomes)
             shutil.rmtree(work.folder, ignore_errors=True)
         scores += kept.scores
@@ -360,10 +351,10 @@ def majority(
     return scores
 
 
-def how_read(task: TaskSpec, backbone: str, max_length: int, *, code: str | None = None) -> list[Any]:
+def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
     """What turns outputs into predictions: the code that predicts, and where a backbone's sentences are read."""
     row = BACKBONES.get(backbone)
-    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], code or _code()]
+    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
 
 
 @functools.cache

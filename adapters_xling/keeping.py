@@ -8,7 +8,7 @@ stand are scored again. Reading any of it needs no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,18 @@ def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: O
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
 
 
-def read(path: Path, identities: Collection[str] | None = None) -> Kept | None:
+def read(path: Path, identity: str | None = None) -> Kept | None:
     """Read a score file; None when there is none, it is damaged, or its predictions were made from something else.
 
     Args:
         path: the score file.
-        identities: what the predictions may have been made from; None for anything.
+        identity: what the predictions must have been made from; None for anything.
     """
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(body, dict) or (identities is not None and body.get("identity") not in identities):
+    if not isinstance(body, dict) or (identity is not None and body.get("identity") != identity):
         return None
     scores = [decode(Score, row, str(path)) for row in body.get("scores", ())]
     facts, timing = body.get("rows", {}), body.get("timing", {})

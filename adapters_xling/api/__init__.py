@@ -1,0 +1,42 @@
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
+`open_zoo`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+
+Each takes names and paths as a person would type them and gives back data.
+"""
+
+from __future__ import annotations
+
+from .grids import estimate, plan, require_rows, run
+from .models import answering, default_recipe, evaluate, layers, predict, train
+from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
+from .submissions import build_submission, check_submission, score_submission, submission_labels
+
+__all__ = [
+    "Settings",
+    "answering",
+    "build_submission",
+    "check_submission",
+    "compare",
+    "cores",
+    "default_recipe",
+    "estimate",
+    "evaluate",
+    "has_gpu",
+    "layers",
+    "open_zoo",
+    "plan",
+    "predict",
+    "render_report",
+    "report_folder",
+    "report_text",
+    "require_rows",
+    "run",
+    "score_submission",
+    "submission_labels",
+    "summary",
+    "task",
+    "tasks",
+    "train",
+    "write_report",
+]

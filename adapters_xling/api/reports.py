@@ -1,0 +1,222 @@
+"""What a grid or two systems come to: reports and comparisons, without a model or torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters_xling import paths, published
+from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.spec import entries
+from adapters_xling.zoo import Zoo
+
+from .settings import Settings, cores, open_zoo, task
+
+if TYPE_CHECKING:
+    from adapters_xling.grid import Outcome, Plan
+    from adapters_xling.report import EntryFacts, Versus
+    from adapters_xling.statistics import Seeds
+    from adapters_xling.zoo import Provenance
+
+
+_OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")
+
+
+def report_folder(
+    name: str, *, narrowed: bool = False, limit: int | None = None, settings: Settings | None = None
+) -> Path:
+    """Folder of a grid's scores and report; a narrowed or limited run has its own, so that no full report is lost.
+
+    Raises:
+        ConfigError: for a grid named like a folder that holds something else.
+    """
+    stem = Path(name).stem
+    if stem in _OWN_FOLDERS:
+        raise ConfigError(f"a grid cannot be named {stem!r}: that folder of the runs holds something else; rename it")
+    suffix = ("-narrowed" if narrowed else "") + (f"-first{limit}" if limit else "")
+    return (settings or Settings()).runs_dir / f"{stem}{suffix}"
+
+
+def write_report(
+    planned: Plan, outcome: Outcome, folder: Path, *, limit: int | None = None, settings: Settings | None = None
+) -> dict[str, Path]:
+    """Write scores, what the scores do not say, comparisons and the report of a grid into `folder`."""
+    from adapters_xling import report
+    from adapters_xling.zoo import provenance
+
+    zoo = open_zoo(settings)
+    origin = provenance()
+    facts = {name: _facts(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
+    facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
+    info = report.RunInfo(
+        title=planned.grid.title,
+        commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
+        machine=f"{origin.gpu or origin.cpu}, {cores()} cores",
+        date=origin.created[:10],
+        seconds=round(outcome.seconds, 1),
+        notes=tuple(_notes(planned, limit)),
+        metrics=_main_metrics(planned, settings),
+        num_trained=len(outcome.trained),
+        published=published.load_published(planned.grid.published) if planned.grid.published else None,
+        all_languages={} if limit else _all_languages(planned, settings),
+    )
+    controls = set(planned.controls.values())  # compared with, and in no table of methods
+    scores = [score for score in outcome.scores if score.key not in controls]
+    limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
+    kept = report.Kept((settings or Settings()).runs_dir, limits)
+    report.write_scores(folder / "scores.jsonl", scores)
+    paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
+    results = report.collect(scores, info=info, facts=facts)
+    report.write_comparisons(folder, report.compare(results, kept, controls=planned.controls))
+    return render_report(folder)
+
+
+def render_report(folder: Path) -> dict[str, Path]:
+    """Render the report of a finished grid from its folder; needs no model and no torch.
+
+    Raises:
+        MissingData: when the folder holds no scores.
+    """
+    from adapters_xling import report
+
+    scores = report.read_scores(folder / "scores.jsonl")
+    info, facts = report.decode_info(folder / "info.json")
+    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    return report.write(scores, folder, info=info, facts=facts, sections=sections)
+
+
+def report_text(folder: Path, format: str) -> str:
+    """The report of a finished grid in one format (`html`, `markdown`, `latex`, `csv`, `text`), as text.
+
+    Raises:
+        MissingData: when the folder holds no scores.
+        UnknownName: for another format.
+    """
+    from adapters_xling import report
+
+    info, facts = report.decode_info(folder / "info.json")
+    scores = report.read_scores(folder / "scores.jsonl")
+    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    return report.render(format, scores, info=info, facts=facts, sections=sections)
+
+
+def summary(folder: Path) -> str:
+    """The table of a finished grid, as text for a terminal."""
+    return report_text(folder, "text").rstrip("\n")
+
+
+def compare(
+    ours: str,
+    theirs: str,
+    name: str,
+    *,
+    metric: str | None = None,
+    split: str | None = None,
+    languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    resamples: int | None = None,
+    seeds: Seeds = "student",
+    settings: Settings | None = None,
+) -> Versus:
+    """Compare two systems on a task, example by example, from what evaluation kept; needs no model and no torch.
+
+    Args:
+        ours: key of an entry, several with commas (one per seed), or labels: ``method=lora,intermediate=mini-nli``.
+        theirs: the other system.
+        name: the task.
+        metric: one of its scores; the one models are selected by where it is left out.
+        split: split that was scored; the task's own by default.
+        languages: subset of the task's languages, each of which must be there.
+        limit: compare scores of so many first rows.
+        resamples: draws of the bootstrap.
+        seeds: how training noise enters; see `statistics.Bootstrap`.
+        settings: folders.
+    """
+    from adapters_xling import metrics, report
+    from adapters_xling.statistics import RESAMPLES, Bootstrap
+
+    settings = settings or Settings()
+    spec = task(name, settings)
+    split = split or spec.eval_split
+    known = spec.languages_by_split.get(split, spec.languages)
+    for code in languages or ():
+        if code not in known:
+            raise unknown(f"language of {spec.name} ({split})", code, known)
+    return report.versus(
+        (ours, theirs),
+        report.Target(spec.name, metric or metrics.main(spec.metrics[0]), split),
+        kept=report.Kept(settings.runs_dir, {spec.name: limit}),
+        languages=languages or known,
+        bootstrap=Bootstrap(num_resamples=resamples or RESAMPLES, seeds=seeds),
+        only=languages is not None,
+    )
+
+
+def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
+    """What the card of an entry says; `mixtures` names mixtures by the key of their entry."""
+    from adapters_xling.report import EntryFacts
+
+    card = zoo.get(name, verify=False).card
+    trained = card.training
+    named = (mixtures[key] for key in (name, *card.parents) if key in mixtures)
+    device = trained.device if trained else None
+    return EntryFacts(
+        steps=trained.steps if trained else None,
+        device=_device_name(card.provenance, device) if device else "",
+        on_gpu=device != "cpu" if device else None,
+        num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
+        parents=card.parents,
+        stands_on=entries(card.run.route),
+        mixture=next(named, ""),
+        num_trainable=card.num_trainable,
+        num_bytes=card.num_bytes,
+        seconds=trained.seconds if trained else None,
+        converged=trained.converged if trained else None,
+        dev_score=trained.dev_score if trained else None,
+        chance=trained.chance if trained else None,
+        method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
+    )
+
+
+def _device_name(origin: Provenance, device: str) -> str:
+    """What an entry was trained on: a GPU by its name, a processor with the threads that were used of it."""
+    if device == "cuda" and origin.gpu:
+        return re.sub(r" x\d+$", "", origin.gpu)  # how many there were says nothing about how many were used
+    if device != "cpu":
+        return device
+    return f"{origin.cpu}, {origin.num_threads} thread{'s' * (origin.num_threads != 1)}"
+
+
+def _all_languages(planned: Plan, settings: Settings | None) -> dict[str, tuple[str, ...]]:
+    """Languages of each target of which every row is scored: what a published mean is over."""
+    extra = (settings or Settings()).tasks
+    found: dict[str, tuple[str, ...]] = {}
+    for target in dict.fromkeys(cell.target for cell in planned.cells):
+        if target.limit is None:
+            spec = task(target.task, Settings(tasks=extra))
+            found[target.task] = spec.languages_by_split.get(target.split or spec.eval_split, spec.languages)
+    return found
+
+
+def _notes(planned: Plan, limit: int | None) -> Iterator[str]:
+    """What must be said beside every table of a grid: its own warning, and which rows were left out."""
+    if planned.grid.warning:
+        yield planned.grid.warning
+    if planned.left_out:
+        yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."
+    if limit:
+        yield f"Only the first {limit} rows of each set were scored."
+        return
+    limited = {cell.target.task: cell.target.limit for cell in planned.cells if cell.target.limit}
+    for name, rows in limited.items():
+        yield f"{name}: only the first {rows} rows of each language were scored."
+
+
+def _main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
+    from adapters_xling import metrics
+
+    extra = (settings or Settings()).tasks
+    names = dict.fromkeys(cell.target.task for cell in planned.cells)
+    return {name: metrics.main(task(name, Settings(tasks=extra)).metrics[0]) for name in names}

@@ -1,0 +1,125 @@
+"""Where things are and on what they run, and what is there: zoo and tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters_xling import paths
+from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.spec import TaskSpec
+from adapters_xling.zoo import Zoo
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA device is there and not hidden, found without loading torch."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "all") != "" and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Where things are and on what they run; the same for every verb.
+
+    Attributes:
+        runs: trained entries (in `zoo/`), predictions, scores, logs and reports.
+        data: folder of original data files.
+        tasks: private folder of task files.
+        device: `cpu`, `cuda`, or None to choose.
+        workers: runs trained at a time; 0 means one per core, or with GPUs asked for as many as these allow.
+        executor: where a grid's runs are computed: `local` (this machine) or `ray` (a cluster).
+        gpus_per_run: part of a GPU that each run gets, above 0 up to 1; None leaves it to the executor.
+        ray_address: of a Ray cluster; a Ray of this machine is started when there is none.
+        checkpoint_every: time or steps between two checkpoints of a run (``10m``, ``90s``, ``500steps``), or ``never``.
+    """
+
+    runs: Path | None = None
+    data: Path | None = None
+    tasks: Path | None = None
+    device: str | None = None
+    workers: int = 0
+    executor: str = "local"
+    gpus_per_run: float | None = None
+    ray_address: str | None = None
+    checkpoint_every: str = "10m"
+
+    @property
+    def checkpoint_interval(self) -> tuple[float, int]:
+        """Seconds and steps between two checkpoints; 0 where that does not count.
+
+        Raises:
+            ConfigError: for text that says neither.
+        """
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps?)", self.checkpoint_every.strip())
+        if self.checkpoint_every == "never":
+            return 0.0, 0
+        if found is None or not float(found[1]) or (found[2].startswith("step") and "." in found[1]):
+            raise ConfigError(
+                f"checkpoints every {self.checkpoint_every!r}: give a time or a number of steps (90s, 10m, 1h, "
+                "500steps), or never"
+            )
+        if found[2].startswith("step"):
+            return 0.0, int(found[1])
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]], 0
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Folder of the checkpoints of runs that are not finished."""
+        return self.runs_dir / "checkpoints"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of everything that is produced."""
+        return self.runs or paths.runs_dir()
+
+    @property
+    def device_type(self) -> str:
+        """Type of device that will be used (`cpu`, `cuda`, `mps`), found without loading torch."""
+        return self.device.partition(":")[0] if self.device else ("cuda" if has_gpu() else "cpu")
+
+    @property
+    def num_workers(self) -> int:
+        """Runs trained at a time: as asked for, else one on a GPU, else one per core."""
+        return self.workers or (1 if self.device_type == "cuda" else cores())
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Folder of original data files.
+
+        Raises:
+            DataError: when a folder was named that does not exist.
+        """
+        found = self.data or paths.data_dir()
+        if found is not None and not found.is_dir():
+            raise DataError(f"data folder {found} does not exist: correct --data-dir or XLING_DATA")
+        return found
+
+
+def open_zoo(settings: Settings | None = None) -> Zoo:
+    """Open the zoo of trained entries below the runs folder, with the shipped entries behind it."""
+    return Zoo((settings or Settings()).runs_dir / "zoo")
+
+
+def tasks(settings: Settings | None = None) -> list[TaskSpec]:
+    """Every task there is, shipped and private."""
+    from adapters_xling import tasks as catalog
+
+    extra = (settings or Settings()).tasks
+    return [catalog.get(name, extra=extra) for name in catalog.names(extra=extra)]
+
+
+def task(name: str, settings: Settings | None = None) -> TaskSpec:
+    """One task by name.
+
+    Raises:
+        UnknownName: with the closest names.
+    """
+    from adapters_xling import tasks as catalog
+
+    return catalog.get(name, extra=(settings or Settings()).tasks)
