@@ -104,11 +104,10 @@ def test_a_job_that_kills_its_worker_every_time_is_given_up_with_advice_and_alon
 
 
 INTERRUPTED = """
-import signal, sys
+import sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 import test_grid_execute as t
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
 if __name__ == "__main__":
     t.run({{"a": t.sleeps, "b": t.sleeps}}, {{}}, t.Local(2), Path(sys.argv[1]))
 """
