@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xling import api, tasks
+from adapters_xling import api, paths, tasks
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.grid import Plan
@@ -161,7 +161,7 @@ def test_rows_change_a_run_s_key_and_a_planned_one_is_never_taken_for_it(tmp_pat
 
 
 def test_larger_batches_are_cut_into_pieces_of_the_same_effective_size(tmp_path: Path) -> None:
-    text = (Path(api.paths.task_configs_dir()) / "grids/paper-dev.yaml").read_text(encoding="utf-8")
+    text = (paths.task_configs_dir() / "grids/paper-dev.yaml").read_text(encoding="utf-8")
     own = tmp_path / "mine.yaml"
     own.write_text(text + "rows_at_once: {mnli: 8, hellaswag: 5}\n", encoding="utf-8")
     planned, plain = api.plan(str(own)), api.plan("paper-dev")
