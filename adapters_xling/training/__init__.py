@@ -7,6 +7,6 @@ lets a killed run go on where it was.
 
 from adapters_xling.training.progress import stayed_at_chance
 from adapters_xling.training.run import train
-from adapters_xling.training.sampling import Batches, pick, shares, total_steps
+from adapters_xling.training.sampling import Batches, pick
 
-__all__ = ["Batches", "pick", "shares", "stayed_at_chance", "total_steps", "train"]
+__all__ = ["Batches", "pick", "stayed_at_chance", "train"]

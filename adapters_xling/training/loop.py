@@ -24,6 +24,7 @@ from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
 from adapters_xling.processes import Processes
 from adapters_xling.spec import RunSpec, TaskSpec, key
+from adapters_xling.steps import shares, total_steps
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 from adapters_xling.training import sharding
@@ -40,7 +41,7 @@ from adapters_xling.training.data import TaskData
 from adapters_xling.training.division import Division, num_labels
 from adapters_xling.training.preparing import optimiser
 from adapters_xling.training.progress import Progress, TaskProgress, selecting
-from adapters_xling.training.sampling import Batches, pick, shares, total_steps
+from adapters_xling.training.sampling import Batches, pick
 
 
 class Loop:

@@ -1,4 +1,4 @@
-"""What comes next: the rows of a batch, the task of a step, the number of steps.
+"""What comes next: the rows of a batch, the task of a step (how many steps there are: `steps`).
 
 All of it follows from the run's seed and a count (batches drawn, steps taken), so a count is all a checkpoint has to
 keep of a sampler.
@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from adapters_xling.model.core import seed_for
-from adapters_xling.steps import shares as shares
-from adapters_xling.steps import total_steps as total_steps
 
 
 class Batches(Iterator[list[int]]):

@@ -15,7 +15,8 @@ from adapters_xling.grid import Mix
 from adapters_xling.grid.mixing import mixture_of
 from adapters_xling.methods import resolve
 from adapters_xling.spec import Fresh, Mixture, Part, Proportional, RunSpec, Temperature, Uniform
-from adapters_xling.training import pick, shares, total_steps
+from adapters_xling.steps import shares, total_steps
+from adapters_xling.training import pick
 
 BACKBONE = spec.BackboneId(name="xlmr-nano", repo="xlmr-nano", revision=None, digest="0" * 64)
 PART = Part(batch_size=4, accumulate=2, max_length=64, dev_examples=8, max_train_examples=0)
