@@ -173,7 +173,8 @@ class Recipe(Frozen, frozen=True):
     Units: `warmup` is a fraction of all steps; `max_length` counts sub-word tokens; `max_steps` of 0 means that
     `epochs` decides; `patience` counts evaluations without gain (0: never stop early); `dev_examples` is how many
     of the first dev rows select the best step (0: all). `carry` says what travels from a parent beside the method's own
-    weights: nothing, the pooler, or the pooler and (same head only) the head.
+    weights: nothing, the pooler, or the pooler and (same head only) the head. `pooling` is what a classifying head
+    reads: the first token, the mean of all, or both segments' means with their difference and product.
     """
 
     learning_rate: Positive
@@ -192,7 +193,7 @@ class Recipe(Frozen, frozen=True):
     patience: Annotated[int, msgspec.Meta(ge=0)]
     dev_examples: Annotated[int, msgspec.Meta(ge=0)]
     max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
-    pooling: Literal["first", "mean"]
+    pooling: Literal["first", "mean", "pair"]
     carry: Literal["none", "pooler", "head"]
 
     def steps(self, num_features: int) -> int:
