@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import score_file
-from adapters_xling.spec import Precision, Score, Stack, TaskSpec, Warm, digest
+from adapters_xling.spec import Score, Stack, TaskSpec, Warm, digest
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
@@ -36,20 +36,17 @@ DEFAULT_MAX_LENGTH = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Where retrieval reads sentences, and how the model computes, over what task, method, backbone and recipe say.
+    """Where retrieval reads sentences, over what task, method and backbone say.
 
     Attributes:
         layer: hidden state, 0 the embeddings; None leaves it to them.
         pooling: "mean", "mean-text" (no special tokens) or "first"; None leaves it to them.
         vectors: "float32", or "float16" to keep vectors in half the space; cosines then differ by about 1e-4.
-        precision: of matrix products, "fp32" or "bf16"; None means the recipe's of what is evaluated, single precision
-            for a bare backbone.
     """
 
     layer: int | None = None
     pooling: str | None = None
     vectors: str = "float32"
-    precision: Precision | None = None
 
     @property
     def suffix(self) -> str:
@@ -176,7 +173,7 @@ def evaluate(
         raise ConfigError(
             f"backbone {name!r} has no heads, so it can be scored on retrieval only, not on {task.name!r}"
         )
-    if replace(reading, precision=None) != READ_AS_SET and not kinds.get(task.kind).vectors:
+    if reading != READ_AS_SET and not kinds.get(task.kind).vectors:
         raise ConfigError(f"layer, pooling and vectors are settings of retrieval; task {task.name!r} reads all tokens")
     folder = runs_dir / "scores" / Path(name).name / task.name
     labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
@@ -188,9 +185,6 @@ def evaluate(
         max_length = card.run.recipe_for(trained).max_length
     read_at = card.run.backbone.name if card else name
     how = [*how_read(task, read_at, max_length), reading.suffix]
-    precision = reading.precision or (card.run.recipe.precision if card and card.run.recipe else "fp32")
-    if precision != "fp32":
-        how.append(precision)
     scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
@@ -226,7 +220,6 @@ def evaluate(
                     opening = time.perf_counter()
                     model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
                     model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
-                    model.precision = precision
                     max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
                     started += time.perf_counter() - opening
                 predict = functools.partial(

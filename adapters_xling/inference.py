@@ -103,8 +103,7 @@ def run_features(
     for batch_indices in processes.share(token_batches([f.num_tokens for f in features], tokens_per_batch)):
         batch = kind.collate([features[i] for i in batch_indices], pad_id=model.pad_id)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        with model.autocast():
-            logits = model(batch, task)
+        logits = model(batch, task)
         for i, output in zip(batch_indices, kind.outputs(logits.float(), batch), strict=True):
             results[i] = output
         if on_batch:
@@ -162,9 +161,8 @@ def write_vectors(
         for indices in token_batches([one.num_tokens for one in part], tokens_per_batch):
             batch = kind.collate([part[i] for i in indices], pad_id=model.pad_id)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            with model.autocast():
-                for block, vectors in zip(blocks, read(batch), strict=True):
-                    block[indices] = vectors.float().cpu().numpy()
+            for block, vectors in zip(blocks, read(batch), strict=True):
+                block[indices] = vectors.float().cpu().numpy()
             done += len(indices)
             if on_step:
                 on_step("encode", done, len(features))

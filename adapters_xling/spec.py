@@ -167,10 +167,6 @@ class TaskSpec(Frozen, frozen=True):
 # --- how things are trained -------------------------------------------------------------------------------------
 
 
-Precision = Literal["fp32", "bf16"]
-Pooling = Literal["first", "mean", "pair"]
-
-
 class Recipe(Frozen, frozen=True):
     """Optimisation settings, fully resolved before a run is hashed. Defaults: `task_configs/recipes.yaml`.
 
@@ -192,12 +188,12 @@ class Recipe(Frozen, frozen=True):
     adam_epsilon: Positive
     clip_norm: NonNegative
     dropout: Fraction
-    precision: Precision
+    precision: Literal["fp32", "bf16"]
     eval_every_steps: Count
     patience: Annotated[int, msgspec.Meta(ge=0)]
     dev_examples: Annotated[int, msgspec.Meta(ge=0)]
     max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
-    pooling: Pooling
+    pooling: Literal["first", "mean", "pair"]
     carry: Literal["none", "pooler", "head"]
 
     def steps(self, num_features: int) -> int:

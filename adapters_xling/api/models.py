@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling.errors import ConfigError, DataError, ZooError
-from adapters_xling.spec import Fresh, Init, Precision, Route, Score, Slot, Stack, Use, Warm
+from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, Use, Warm
 from adapters_xling.zoo import Entry
 
 from .settings import Settings, open_zoo, task
@@ -119,7 +119,6 @@ def evaluate(
     layer: int | None = None,
     pooling: str | None = None,
     vectors: str = "float32",
-    precision: Precision | None = None,
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     backbone: str | None = None,
@@ -127,10 +126,9 @@ def evaluate(
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
     `backbone` names the folder of an entry's local backbone, where it cannot be found by its name.
-    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. `precision` of matrix products is the
-    recipe's where none is given, and single for a bare backbone. With `unscored` only the predictions are kept, for
-    test sets whose answers are withheld, and no score comes back. `on_left_out` hears of rows that were not scored, by
-    reason.
+    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
+    kept, for test sets whose answers are withheld, and no score comes back. `on_left_out` hears of rows that were not
+    scored, by reason.
     """
     from adapters_xling.evaluation import Reading
     from adapters_xling.evaluation import evaluate as evaluate_entry
@@ -154,7 +152,7 @@ def evaluate(
         on_left_out=on_left_out,
         unscored=unscored,
         on_step=on_step,
-        reading=Reading(layer=layer, pooling=pooling, vectors=vectors, precision=precision),
+        reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
         backbone=_folder(backbone),
     )
 

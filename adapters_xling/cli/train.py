@@ -103,9 +103,6 @@ def train(
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), help="Of matrix products; by default as the entry was trained."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
 @folders

@@ -19,9 +19,7 @@ from adapters_xling import tasks
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
 from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, floor_name, languages_of, target_tasks
-from adapters_xling.grid.runs import recipes
-from adapters_xling.recipes import resolve_recipe
-from adapters_xling.spec import Precision, RunSpec, Score, TaskSpec
+from adapters_xling.spec import RunSpec, Score
 from adapters_xling.zoo import Zoo
 
 ATTEMPTS = 2
@@ -194,7 +192,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     """Train one run when it is missing, then score its cells. Runs in a worker process."""
     import torch
 
-    from adapters_xling.evaluation import Reading, evaluate
+    from adapters_xling.evaluation import evaluate
     from adapters_xling.training import train
 
     torch.set_num_threads(common.threads)
@@ -236,19 +234,12 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 device=common.device,
                 extra_tasks=common.extra_tasks,
                 backbone=common.backbone,
-                reading=Reading(precision=None if run else _precision(grid, task)),
             )
         except Exception as err:
             errors[f"{name} on {task.name}"] = (
                 str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
             )
     return Result(missing, scores, errors, time.perf_counter() - started)
-
-
-def _precision(grid: GridSpec, task: TaskSpec) -> Precision:
-    """Precision at which a bare backbone is read: that of the grid's entries it stands beside."""
-    resolved = resolve_recipe(recipes(), grid.recipe, method="head", kind=task.kind, overrides=grid.overrides)
-    return resolved.precision
 
 
 def _floor(common: Common, grid: GridSpec, target: Target) -> Result:

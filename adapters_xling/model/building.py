@@ -81,10 +81,7 @@ def build(
         )
     loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone)
     method.check(loaded.family)
-    recipe = run.recipe
-    model = Model(
-        loaded, method, pooling=recipe.pooling, precision=recipe.precision, dropout=recipe.dropout, seed=run.seed
-    )
+    model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
     longest = max(run.recipe_for(ref.name).max_length for ref in run.tasks)
     if longest > model.max_positions:
         raise ConfigError(
@@ -138,7 +135,7 @@ def open_entry(
     resident = _Resident(loaded, method, zoo)
     trained = resident.expand(Use(entry=name))
     wanted = trained if route is None else resident.expand(_name_slot(route, name))
-    model = Model(loaded, method, pooling=run.recipe.pooling, precision=run.recipe.precision)
+    model = Model(loaded, method, pooling=run.recipe.pooling)
     model.add_heads(entry.card.heads, _head_tensors(entry))
     method.activate(model.encoder, wanted)
     return model.requires_grad_(False).eval().to(device)

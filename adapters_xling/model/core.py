@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot
-from adapters_xling.spec import BackboneId, Pooling, Precision, TaskSpec
+from adapters_xling.spec import BackboneId, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -24,6 +24,9 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
+
+Pooling = Literal["first", "mean", "pair"]
+"""What a classifying head reads of a row: `Recipe.pooling`."""
 
 
 class Pooler(nn.Module):
@@ -56,8 +59,6 @@ class Model(nn.Module):
         trainable: what the run may change in the encoder.
         pooling: how the token vectors of a row become one: the first token's, their mean, or features that compare the
             two segments (`pair_features`).
-        precision: of matrix products, in training and wherever predictions are made (`autocast`): the recipe's. Probes
-            are always answered in single precision.
         dropout: the recipe's; of every head, and of what the run trains of the backbone itself (`set_dropout`). A slot
             has the dropout its method's settings say, and what is frozen has none, being in eval mode.
         backbone_fingerprint: of the tensors as loaded, before any slot.
@@ -69,7 +70,6 @@ class Model(nn.Module):
         method: Method,
         *,
         pooling: Pooling = "first",
-        precision: Precision = "fp32",
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -83,14 +83,10 @@ class Model(nn.Module):
         self.backbone: BackboneId = loaded.id
         self.backbone_fingerprint = loaded.fingerprint
         self.trainable = Trainable(parameters=frozenset(), modules=())
-        self.pooling, self.precision, self.dropout, self.seed = pooling, precision, dropout, seed
+        self.pooling, self.dropout, self.seed = pooling, dropout, seed
         self.read_layer = method.read_layer(self.num_layers)
         self._sentences_at: tuple[int | None, str | None] = (None, None)
         self.train(False)
-
-    def autocast(self) -> torch.autocast:
-        """A context in which matrix products run at the model's precision; weights stay as they are."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     # --- facts --------------------------------------------------------------------------------------------------
 

@@ -249,7 +249,7 @@ class Loop:
         """Mean loss of a batch times its weight; at 0 no loss is asked for, which without labels has no value."""
         kind, device = kinds.get(task.kind), self.model.device
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with self.model.autocast():
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.run.recipe.precision == "bf16"):
             logits = self.model(batch, task).float()
             if not weight:
                 return logits.sum() * 0.0

@@ -139,17 +139,6 @@ def test_settings_of_retrieval_have_files_of_their_own_and_mean_nothing_elsewher
         )
 
 
-def test_matrix_products_in_half_precision_are_asked_for_and_kept_apart(tmp_path: Path) -> None:
-    """Scores at another precision are computed anew, under the same file name: only one of them can stand there."""
-    plain = score(tmp_path)
-    half = score(tmp_path, reading=Reading(precision="bf16"))
-    assert [s.value for s in half] == pytest.approx([s.value for s in plain], abs=10)
-    kept = tmp_path / "scores" / "xlmr-nano" / MINI / "test-de-first40.json"
-    first = kept.read_text()
-    assert score(tmp_path, reading=Reading(precision="bf16")) == half and kept.read_text() == first
-    assert score(tmp_path) == plain and kept.read_text() != first
-
-
 def test_the_command_shows_the_sweep_and_never_chooses_on_test(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
