@@ -56,7 +56,7 @@ def tokenize_contexts(tokenizer: Any, contexts: Sequence[str]) -> dict[str, Toke
         for i, context in enumerate(part):
             starts, ends = [], []
             offsets = encoded["offset_mapping"][i]
-            borders = [*(begin for begin, _ in offsets[1:]), len(context)]
+            borders = [*(begin for begin, _ in offsets[1:]), len(context)][: len(offsets)]
             for piece, (begin, stop), border in zip(encoded.tokens(i), offsets, borders, strict=True):
                 start, end = begin, stop
                 while begin < end < border and category(context[end])[0] == "M":
