@@ -27,6 +27,8 @@ from .backbone import LoadedBackbone
 
 Pooling = Literal["first", "mean", "pair"]
 """What a classifying head reads of a row: `Recipe.pooling`."""
+ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Tensors of a batch that the encoder reads; the last is there only where the backbone marks second segments."""
 
 
 class Pooler(nn.Module):
@@ -128,7 +130,7 @@ class Model(nn.Module):
         """Run the encoder; the only place where this happens.
 
         Args:
-            batch: `input_ids` and `attention_mask`, both (N,T).
+            batch: `input_ids` and `attention_mask`, both (N,T), and `token_type_ids` where there are any.
             start_layer: hidden state to start from, when `hidden` holds it (0 is the embeddings' output).
             hidden: (N,T,D) as an earlier call returned for ``layer=start_layer`` of the same batch and route.
             layer: hidden state to return; None for the one the heads read.
@@ -146,12 +148,13 @@ class Model(nn.Module):
                 f"cannot encode from hidden state {start_layer} ({'given' if hidden is not None else 'not given'}) to "
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
         if hidden is None and stop == self.num_layers:
             return self.encoder(**inputs).last_hidden_state
         with self.method.context(self.encoder, **inputs):
             if hidden is None:
-                hidden = self.encoder.get_submodule(self.family.embeddings)(input_ids=inputs["input_ids"])
+                embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+                hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
             assert hidden is not None
             mask = self._attention_mask(inputs["attention_mask"], hidden)
             for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
@@ -174,7 +177,7 @@ class Model(nn.Module):
     def head_output(self, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
         """What the task's head makes of the encoder rows, before the kind shapes it: (N,C), (N,T,C) or vectors (N,D).
 
-        Needs nothing but `input_ids` and `attention_mask`. Raises as `forward` does.
+        Needs nothing but what `encode` does. Raises as `forward` does.
         """
         kind = kinds.get(task.kind)
         if not kind.trains:
@@ -278,7 +281,8 @@ class Model(nn.Module):
         head = kind.make_head(task, hidden_size=self.hidden_size, dropout=self.dropout)
         if head is None:
             return
-        kind.fit_head(head, num_tokens=len(self.tokens().vectors))
+        epsilon = float(self.encoder.config.layer_norm_eps)
+        kind.fit_head(head, num_tokens=len(self.tokens().vectors), norm_epsilon=epsilon)
         self.heads[_safe(name)] = initialised(head, self.seed, name).to(self.device)
         self.head_cards[name] = HeadCard(kind=task.kind, labels=task.labels, task=task.name)
         if kind.pooled and self.pooler is None:
