@@ -193,7 +193,9 @@ def _score_layers(
     features = cache.features(kind, examples, model.tokenizer, task, max_length=how.max_length)
 
     def read(batch: Batch) -> Iterator[torch.Tensor]:
-        return (model.sentence_vectors(hidden, batch["attention_mask"], how.pooling) for hidden in model.all_layers(batch))
+        return (
+            model.sentence_vectors(hidden, batch["attention_mask"], how.pooling) for hidden in model.all_layers(batch)
+        )
 
     with ExitStack() as stack:
         folder = stack.enter_context(working(work.folder))

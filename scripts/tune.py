@@ -119,7 +119,13 @@ def tried(planned: Plan, outcome: grid.Outcome) -> list[dict[str, Any]]:
     for name, run in planned.runs.items():
         recipe = {field: getattr(run.recipe, field) for field in Recipe.__struct_fields__}
         settings = {field: value for field, value in run.method.settings.items() if value is not None}
-        row = {"key": name, "task": run.task, "backbone": run.backbone.name, "method": run.method.name, "seed": run.seed}
+        row = {
+            "key": name,
+            "task": run.task,
+            "backbone": run.backbone.name,
+            "method": run.method.name,
+            "seed": run.seed,
+        }
         row |= {"settings": settings, "recipe": recipe}
         if name in zoo:
             card = zoo.get(name, verify=False).card
@@ -159,8 +165,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         alike = ["learning_rate", "batch_size", "max_steps", "pooling", "max_length", "precision"]
         same = ", ".join(f"{f} {_said(f, own[0]['recipe'][f])}" for f in alike if f not in unlike)
         lines += ["", f"## {task}, {backbone}, {method}", ""]
-        lines += [f"{len(own)} tried; {metric} on dev rows, chance {_score(own[0].get('chance'))}. The same in all: {same}.", ""]
-        lines += [f"| dev | {' | '.join([*unlike, 'seed', 'seconds', 'entry'])} |", f"| ---: |{' --- |' * (len(unlike) + 3)}"]
+        lines += [
+            f"{len(own)} tried; {metric} on dev rows, chance {_score(own[0].get('chance'))}. The same in all: {same}.",
+            "",
+        ]
+        lines += [
+            f"| dev | {' | '.join([*unlike, 'seed', 'seconds', 'entry'])} |",
+            f"| ---: |{' --- |' * (len(unlike) + 3)}",
+        ]
         for row in own:
             values = [_said(f, {**row["settings"], **row["recipe"]}.get(f)) for f in unlike]
             score = _score(row.get("dev")) if "dev" in row else f"failed: {row['failed'].splitlines()[0]}"

@@ -61,6 +61,7 @@ def write_report(
         num_trained=len(outcome.trained),
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
         all_languages={} if limit else _all_languages(planned, settings),
+        random={planned.grid.random: planned.grid.backbone} if planned.grid.random else {},
     )
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]

@@ -393,7 +393,9 @@ def _twin(grid: GridSpec, identity: BackboneId) -> BackboneId | None:
     if twin.digest is not None and twin.digest == identity.digest:
         raise ConfigError(f"random: {grid.random!r} is the grid's own backbone; name one whose weights were only drawn")
     if Path(grid.backbone).is_dir() or Path(grid.random).is_dir():
-        raise ConfigError("floors: random wants both backbones by name: put their folders into the one XLING_BACKBONES names")
+        raise ConfigError(
+            "floors: random wants both backbones by name: put their folders into the one XLING_BACKBONES names"
+        )
     return twin
 
 

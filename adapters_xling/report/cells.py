@@ -15,6 +15,7 @@ FLOORS: dict[str, str] = {
     "majority": "most frequent training label",
     "head": "frozen backbone, only the head is trained",
     "vectors": "token vectors alone, no layers",
+    "random": "randomly initialised encoder, all of it trained",
 }
 """Methods that say what a score is worth, in the order they are listed."""
 
@@ -23,6 +24,8 @@ LEXICAL_MARGIN = 5.0
 """A task whose best method is within this many points of the lexical floor is labelled lexical."""
 
 NO_INTERMEDIATE = "none"
+RANDOM = "random"
+"""Floor that the scores of a backbone belong to whose weights were only drawn, whatever method trained it."""
 BASE = "base"
 """Method of scores of a bare backbone."""
 UNTRAINED = (BASE, "majority")

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
-from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, UNTRAINED, Cell, System, Target
+from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, RANDOM, UNTRAINED, Cell, System, Target
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.spec import Score, canonical_json
@@ -37,14 +37,7 @@ def collect(
     for score in scores:
         place = (
             Target(score.task, score.metric, score.split),
-            System(
-                score.backbone,
-                score.method,
-                canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
-                (facts[score.key].mixture if score.key in facts else "") or score.intermediate,
-                score.init,
-                score.route,
-            ),
+            _system(score, info, facts),
             score.language,
         )
         other = found.setdefault(place, {}).setdefault(score.seed, score)
@@ -84,6 +77,20 @@ def collect(
         },
         zero_shot=zero_shot,
         chance=_chance(found, facts, headline),
+    )
+
+
+def _system(score: Score, info: RunInfo, facts: Mapping[str, EntryFacts]) -> System:
+    """The row that a score belongs to; a backbone with random weights is a floor of the one it is the twin of."""
+    if score.backbone in info.random:
+        return System(info.random[score.backbone], RANDOM, "{}", NO_INTERMEDIATE, "fresh", "slot")
+    return System(
+        score.backbone,
+        score.method,
+        canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
+        (facts[score.key].mixture if score.key in facts else "") or score.intermediate,
+        score.init,
+        score.route,
     )
 
 
