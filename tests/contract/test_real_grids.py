@@ -1,4 +1,4 @@
-"""The grids of real encoders, planned over tiny folders of those names; floors, layers, precision and order of batches."""
+"""The grids of real encoders, planned over tiny folders of those names; floors, layers, precision, order of batches."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "runs"),
     [
-        # A method: 7 sources alone (kit-nli and kit-squad1 are intermediate entries too), 5 other entries, 7 after each of 7;
-        # the floors: heads on and random twins of the sources.
+        # A method: 7 sources alone (kit-nli and kit-squad1 are intermediate entries too), 5 other entries, 7 after each
+        # of 7; the floors: a head on each source, and the random twin trained on each.
         ("mini-encoder", 3 * (SOURCES + AFTER - 2 + SOURCES * AFTER) + 2 * SOURCES),
         ("mini-headline", 3 * 3 * 4 + 2 * 4),
         ("mini-stack", 2 * (4 + 2 * 4 * 2)),
@@ -87,7 +87,7 @@ def test_a_target_s_layer_names_its_scores_as_evaluation_does() -> None:
         assert Target(task="tatoeba", layer=layer).reading == Reading(layer=layer).suffix
 
 
-# --- what two settings of a recipe leave alone, and what they change ----------------------------------------------------
+# --- what two settings of a recipe leave alone, and what they change -----------------------------------------------
 
 
 def test_the_new_settings_of_a_recipe_change_no_older_key(backbone_folder: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_run_with_sorted_windows_goes_on_bit_for_bit(backbone_folder: Path, tm
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-# --- bfloat16 scoring -----------------------------------------------------------------------------------------------------
+# --- bfloat16 scoring ---------------------------------------------------------------------------------------------
 
 
 def test_scores_in_bf16_are_near_those_in_fp32_and_never_taken_for_them(backbone_folder: Path, tmp_path: Path) -> None:

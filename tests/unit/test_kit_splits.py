@@ -1,4 +1,4 @@
-"""The grids of real encoders keep honest splits: what is scored was neither learnt from nor selected on, by the rows."""
+"""The grids of real encoders keep honest splits: nothing scored was learnt from or selected on."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ GRIDS = (
 )
 LANGUAGES_LOOKED_AT = 2
 SHARED = {"kit-panx": 0.022}
-"""Share of another language's rows that may equal an English one letter by letter: in PAN-X a row is often a name alone. 145
-of 34,200 do, most in Hungarian (21 of 1,000); no row of the English test does."""
+"""Share of another language's rows that may equal an English one letter by letter: in PAN-X a row is often a name
+alone. 145 of 34,200 do, most in Hungarian (21 of 1,000); no row of the English test does."""
 
 
 def targets(name: str) -> list[Target]:
@@ -47,7 +47,7 @@ TRAINED = list(
 
 
 def texts(example: Any) -> set[str]:
-    """Everything of an example that another split must not hold: premise, paragraph, sentence, prompt, both sentences."""
+    """What of an example no other split may hold: premise, paragraph, sentence, prompt."""
     if hasattr(example, "words"):
         return {" ".join(example.words)}
     if hasattr(example, "context"):
