@@ -174,8 +174,8 @@ class Recipe(Frozen, frozen=True):
     `epochs` decides; `patience` counts evaluations without gain (0: never stop early); `dev_examples` is how many
     of the first dev rows select the best step (0: all), and `dev_precision` what they are read in. `sort_window` is
     how many batches' rows are put in order of length before they are cut into batches, which then hold less padding (0:
-    none). `carry` says what travels from a parent beside the method's own weights: nothing, the pooler, or the pooler and
-    (same head only) the head. `pooling` is what a classifying head reads: the first token, the mean of all, or both
+    none). `carry` says what travels from a parent beside the method's own weights: nothing, the pooler, or the pooler
+    and (same head only) the head. `pooling` is what a classifying head reads: the first token, the mean of all, or both
     segments' means with their difference and product.
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
-from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .reports import compare, keep_layers, render_report, report_folder, report_text, summary, write_report
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
@@ -23,6 +23,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "has_gpu",
+    "keep_layers",
     "layers",
     "open_zoo",
     "plan",

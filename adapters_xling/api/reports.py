@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
     from adapters_xling.report import EntryFacts, Versus
     from adapters_xling.statistics import Seeds
+    from adapters_xling.sweep import LayerSweep
     from adapters_xling.zoo import Provenance
 
 
@@ -86,7 +87,37 @@ def render_report(folder: Path) -> dict[str, Path]:
     scores = report.read_scores(folder / "scores.jsonl")
     info, facts = report.decode_info(folder / "info.json")
     sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
-    return report.write(scores, folder, info=info, facts=facts, sections=sections)
+    marks = report.marks_of(folder)
+    return report.write(scores, folder, info=info, facts=facts, sections=sections, marks=marks)
+
+
+def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -> Path | None:
+    """Keep layer sweeps of a grid's entries, and of its bare backbone, in the grid's folder for its report.
+
+    Args:
+        planned: the grid.
+        sweeps: key, or name of the backbone, -> its sweep, all of one task.
+        folder: of the grid's report.
+
+    Returns:
+        The file; None where nothing of the grid's own was swept.
+    """
+    from adapters_xling import methods, report
+
+    found = []
+    for name, sweep in sweeps.items():
+        run = planned.runs.get(name)
+        if run is None and name != planned.grid.backbone:
+            continue  # the twin with random weights is a floor of the scores, not an encoder to compare layers of
+        label = methods.resolve(run.method).label if run else report.BASE
+        after = (planned.mixtures.get(name) or run.task) if run else "none"
+        seed = run.seed if run else 0
+        found.append(report.Swept(name, label, after, seed, sweep.configured, sweep.values))
+    if not found:
+        return None
+    one = next(iter(sweeps.values()))
+    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found))
+    return report.write_layers(folder, kept)
 
 
 def report_text(folder: Path, format: str) -> str:
@@ -101,7 +132,8 @@ def report_text(folder: Path, format: str) -> str:
     info, facts = report.decode_info(folder / "info.json")
     scores = report.read_scores(folder / "scores.jsonl")
     sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
-    return report.render(format, scores, info=info, facts=facts, sections=sections)
+    marks = report.marks_of(folder)
+    return report.render(format, scores, info=info, facts=facts, sections=sections, marks=marks)
 
 
 def summary(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
 from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, RANDOM, UNTRAINED, Cell, System, Target
-from adapters_xling.report.results import Results
+from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.spec import Score, canonical_json
 
@@ -16,7 +16,11 @@ _Place = tuple[Target, System, str]
 
 
 def collect(
-    scores: Iterable[Score], *, info: RunInfo | None = None, facts: Mapping[str, EntryFacts] | None = None
+    scores: Iterable[Score],
+    *,
+    info: RunInfo | None = None,
+    facts: Mapping[str, EntryFacts] | None = None,
+    marks: Marks | None = None,
 ) -> Results:
     """Aggregate scores over seeds and order everything for display.
 
@@ -27,6 +31,7 @@ def collect(
         scores: any scores; a line given twice counts once.
         info: headline metrics, order of tasks, languages expected.
         facts: by entry key; entries without scores may be in it (failed runs).
+        marks: of differences that comparisons found (`compared.marks_of`).
 
     Raises:
         DataError: when two entries give the same cell and seed, or there is nothing to report.
@@ -77,6 +82,7 @@ def collect(
         },
         zero_shot=zero_shot,
         chance=_chance(found, facts, headline),
+        marks=marks or {},
     )
 
 

@@ -49,7 +49,7 @@ def delta_map(results: Results, target: Target, id_: str) -> Sheet | None:
         _map_row(
             results,
             system,
-            delta_item(results.delta(target, system), system),
+            delta_item(results.delta(target, system), system, mark=results.mark(target, system)),
             [_diverging(row.get(code), code, scale) for code in codes],
         )
         for system, row in rows

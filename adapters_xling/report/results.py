@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters_xling.report.cells import LEXICAL_FLOOR, Average, Cell, System, Target, average, average_tasks
 from adapters_xling.report.scores import EntryFacts
+
+Marks = Mapping[tuple[Target, System], str]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Results:
         languages: target -> every language any row was scored in, or should have been.
         zero_shot: target -> languages a complete zero-shot average needs.
         chance: headline target -> highest chance level its entries state.
+        marks: target and row -> mark of its Δ (`HELPS`, `HARMS`), from the comparisons alone.
     """
 
     targets: tuple[Target, ...]
@@ -52,6 +55,7 @@ class Results:
     languages: Mapping[Target, tuple[str, ...]]
     zero_shot: Mapping[Target, tuple[str, ...]]
     chance: Mapping[Target, float]
+    marks: Marks = field(default_factory=dict)
 
     @property
     def contenders(self) -> tuple[System, ...]:
@@ -126,6 +130,10 @@ class Results:
     def delta(self, target: Target, system: System) -> Average:
         """Zero-shot mean of `delta_row`."""
         return self._zero_shot_average(target, self.delta_row(target, system))
+
+    def mark(self, target: Target, system: System) -> str:
+        """Mark of a row's Δ on a target."""
+        return self.marks.get((target, system), "")
 
     def overall_delta(self, system: System) -> Average:
         """Mean of the headline targets' deltas."""

@@ -45,7 +45,8 @@ def summary_sheet(results: Results) -> Sheet:
                 items.append(mean_item(mean, best=None if system.is_floor else top))
                 if results.sources(target):
                     items.append(mean_item(results.source_mean(target, system)))
-                items.append(delta_item(results.delta(target, system), system, one_seed=one_seed))
+                delta, mark = results.delta(target, system), results.mark(target, system)
+                items.append(delta_item(delta, system, mark=mark, one_seed=one_seed))
             cost = results.cost(system)
             items += [
                 Item(quantity(cost.num_trainable), cost.num_trainable),
@@ -98,7 +99,7 @@ def seeds_sheet(results: Results) -> Sheet:
                         Item(target_name(results, target)),
                         *(Item(number(value), value) for value in map(mean.by_seed.get, seeds)),
                         Item(number(mean.sd), mean.sd),
-                        delta_item(results.delta(target, system), system),
+                        delta_item(results.delta(target, system), system, mark=results.mark(target, system)),
                     )
                 )
     return Sheet("seeds", "Zero-shot means by seed", "", tuple(columns), (tuple(rows),), folded=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from adapters_xling.report.beside import published_section
-from adapters_xling.report.cells import FLOORS, Average, System, Target
+from adapters_xling.report.cells import FLOORS, HARMS, HELPS, Average, System, Target
 from adapters_xling.report.collect import collect
 from adapters_xling.report.costs import cost_section
 from adapters_xling.report.effects import effect_section
@@ -30,7 +30,7 @@ from adapters_xling.report.formats import (
     target_name,
 )
 from adapters_xling.report.prose import HOW_TO_READ, doubts, facts_line, lexical_lines
-from adapters_xling.report.results import Results
+from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Section, escape_markdown, markdown_lines
 from adapters_xling.spec import Score, canonical_json
@@ -42,10 +42,15 @@ _Facts = Mapping[str, EntryFacts]
 
 
 def markdown(
-    scores: Iterable[Score], *, info: RunInfo, facts: _Facts | None = None, sections: Sequence[Section] = ()
+    scores: Iterable[Score],
+    *,
+    info: RunInfo,
+    facts: _Facts | None = None,
+    sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> str:
     """Render scores as one Markdown document of pipe tables; `sections` come after the intermediate task's effect."""
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     parts = [
         f"# {escape_markdown(info.title)}",
         " · ".join(f"{k}: {escape_markdown(v)}" for k, v in facts_line(results, info)),
@@ -100,17 +105,21 @@ def _summary(results: Results) -> str:
         for target in results.headline:
             row.append(average_text(results.zero_shot_mean(target, system)))
             row += [average_text(results.source_mean(target, system))] if results.sources(target) else []
-            row.append(_delta(results.delta(target, system), system))
+            row.append(_delta(results.delta(target, system), system, results.mark(target, system)))
         cost = results.cost(system)
         row += [quantity(cost.num_trainable), quantity(cost.num_bytes, unit="B"), duration(cost.seconds)]
         rows.append(row)
     return _pipes(head, rows, labels=2)
 
 
-def _delta(part: Average, system: System) -> str:
+def _delta(part: Average, system: System, mark: str = "") -> str:
     if not system.is_compared:
         return ""
-    return delta_text(part).replace("*", "\\*")
+    return delta_text(part, mark=mark).replace("*", "\\*")
+
+
+def _compared(results: Results, target: Target, system: System) -> tuple[Average, System, str]:
+    return results.delta(target, system), system, results.mark(target, system)
 
 
 def _languages(results: Results, target: Target) -> str:
@@ -131,7 +140,7 @@ def _deltas(results: Results, target: Target) -> str:
         row = results.delta_row(target, system)
         if row:
             cells = [signed(row[c].mean) + dagger(row[c]) if c in row else MISSING for c in codes]
-            rows.append([*_names(results, system), _delta(results.delta(target, system), system), *cells])
+            rows.append([*_names(results, system), _delta(*_compared(results, target, system)), *cells])
     return _pipes(["method", "intermediate", "zero-shot", *codes], rows, labels=2) if rows else ""
 
 
@@ -192,7 +201,12 @@ def csv(scores: Iterable[Score], *, facts: _Facts | None = None) -> str:
 
 
 def text_table(
-    scores: Iterable[Score], *, info: RunInfo | None = None, facts: _Facts | None = None, width: int = 100
+    scores: Iterable[Score],
+    *,
+    info: RunInfo | None = None,
+    facts: _Facts | None = None,
+    width: int = 100,
+    marks: Marks | None = None,
 ) -> str:
     """Render the summary for a terminal; tasks that do not fit beside each other go below.
 
@@ -201,9 +215,10 @@ def text_table(
         info: headline metrics and order of tasks; its notes are printed below.
         facts: by entry key.
         width: columns to fit in; a single task is never broken, however narrow.
+        marks: of differences that comparisons found.
     """
     info = info or RunInfo(title="")
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     labels = [
         method_name(results, s) + (f" ← {intermediate_name(results, s)}" if s.has_intermediate else "")
         for s in results.systems
@@ -228,7 +243,9 @@ def _group(means: Sequence[Average], results: Results, target: Target | None) ->
     if any(delta.mean is not None for delta in deltas):
         due = zip(deltas, results.systems, strict=True)
         texts = [signed(delta.mean) if system.is_compared else "" for delta, system in due]
-        columns.append(_column("Δ", texts, [("*" if d.beyond_seed_noise else "") + dagger(d) for d in deltas]))
+        found = [results.mark(target, system) if target else "" for system in results.systems]
+        tails = [mark + dagger(delta) for mark, delta in zip(found, deltas, strict=True)]
+        columns.append(_column("Δ", texts, tails))
     return columns
 
 
@@ -259,5 +276,4 @@ def _blocks(labels: Sequence[str], groups: Sequence[tuple[str, list[list[str]]]]
 def _legend(results: Results) -> str:
     num = len(results.seeds)
     text = f"{num} seed{'s' * (num != 1)}. {MISSING} not scored, (6/7) incomplete average, † not converged"
-    starred = any(results.delta(t, s).beyond_seed_noise for t in results.headline for s in results.systems)
-    return text + (", * beyond seed noise (paired t, 5%)." if starred else ".")
+    return text + (f", {HELPS} gain, {HARMS} loss (paired bootstrap, Holm, 5%)." if results.marks else ".")
