@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import entries
+from adapters_xling.spec import canonical_json, entries
 from adapters_xling.zoo import Zoo
 
 from .settings import Settings, cores, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
-    from adapters_xling.report import EntryFacts, Versus
+    from adapters_xling.report import EntryFacts, Kept, Results, Versus
     from adapters_xling.statistics import Seeds
     from adapters_xling.sweep import LayerSweep
     from adapters_xling.zoo import Provenance
@@ -89,6 +89,70 @@ def render_report(folder: Path) -> dict[str, Path]:
     sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
     marks = report.marks_of(folder)
     return report.write(scores, folder, info=info, facts=facts, sections=sections, marks=marks)
+
+
+def compare_grids(name: str, other: str, *, settings: Settings | None = None) -> Path:
+    """Compare the rows of two finished grids that differ in their backbone alone, and keep that for the first's report.
+
+    Needs no model: it stands on what was kept of each example.
+
+    Args:
+        name: a grid, whose report gets a section.
+        other: another grid, on another backbone, with targets in common.
+        settings: folders.
+
+    Returns:
+        The file with the comparisons.
+
+    Raises:
+        MissingData: when one of them has no scores.
+        DataError: when they have no row or target in common.
+    """
+    from adapters_xling import report
+
+    folders = [report_folder(one, settings=settings) for one in (name, other)]
+    sides = [_finished(one, folder, settings) for one, folder in zip((name, other), folders, strict=True)]
+    against = folders[1].name
+    report.write_comparisons(folders[0], report.between(*sides), against=against)
+    return folders[0] / report.BETWEEN.format(against)
+
+
+def _finished(name: str, folder: Path, settings: Settings | None) -> tuple[Results, Kept]:
+    """Cells of a finished grid, and where what was kept of its examples is."""
+    from adapters_xling import grid, report
+
+    info, facts = report.decode_info(folder / "info.json")
+    results = report.collect(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+    targets = [one for one in grid.load_grid(name).targets if not isinstance(one, str)]
+    return results, report.Kept(
+        (settings or Settings()).runs_dir,
+        {one.task: one.limit for one in targets},
+        {one.task: one.reading for one in targets if one.reading},
+    )
+
+
+def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None = None) -> int:
+    """Write every score of several finished grids into one file: a `Score` a line, sorted, each once.
+
+    Args:
+        names: grids.
+        file: where they go.
+        settings: folders.
+
+    Returns:
+        Scores written.
+
+    Raises:
+        MissingData: when a grid has no scores.
+    """
+    from adapters_xling import report
+
+    found = [
+        score for name in names for score in report.read_scores(report_folder(name, settings=settings) / "scores.jsonl")
+    ]
+    every = sorted({canonical_json(score): score for score in found}.items())
+    report.write_scores(file, [score for _, score in every])
+    return len(every)
 
 
 def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -> Path | None:

@@ -7,10 +7,11 @@ scores do not say (sizes, times, convergence) comes from the caller as `EntryFac
 
 from __future__ import annotations
 
+from adapters_xling.report.between import between
 from adapters_xling.report.cells import BASE, FLOORS, Average, Cell, System, Target
 from adapters_xling.report.collect import collect
 from adapters_xling.report.compare import Kept, compare
-from adapters_xling.report.compared import marks_of, sections_of, write_comparisons
+from adapters_xling.report.compared import BETWEEN, marks_of, sections_of, write_comparisons
 from adapters_xling.report.comparisons import Comparison, Comparisons, Interval
 from adapters_xling.report.info import decode_info, encode_info
 from adapters_xling.report.latex import latex
@@ -25,6 +26,7 @@ from adapters_xling.report.writing import FILES, FORMATS, render, write
 
 __all__ = [
     "BASE",
+    "BETWEEN",
     "FILES",
     "FLOORS",
     "FORMATS",
@@ -46,6 +48,7 @@ __all__ = [
     "System",
     "Target",
     "Versus",
+    "between",
     "collect",
     "compare",
     "csv",

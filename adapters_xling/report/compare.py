@@ -195,7 +195,7 @@ def compare(
                     **target._asdict(),
                     **system._asdict(),
                     against=against,
-                    not_converged=tuple(_unconverged(keys, results.facts)),
+                    not_converged=tuple(unconverged(keys, results.facts)),
                     **outcome,
                 )
             )
@@ -265,7 +265,15 @@ def _pairs(results: Results) -> list[tuple[System, str, System]]:
 def _scored(
     bootstrap: Bootstrap, kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
 ) -> Scored | None:
-    """All sides on one language; a side that lacks outcomes is noted with the reason, and left out."""
+    """All sides on one language, drawn; see `outcomes_of`."""
+    found = outcomes_of(kept, target, language, sides, lacking)
+    return draw(bootstrap, language, target.metric, found) if found else None
+
+
+def outcomes_of(
+    kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
+) -> dict[Any, dict[int, Outcomes]]:
+    """What became of each example of all sides; a side that lacks it is noted with the reason, and left out."""
     found: dict[Any, dict[int, Outcomes]] = {}
     for side, by_language in sides.items():
         try:
@@ -275,10 +283,10 @@ def _scored(
             continue
         if read:
             found[side] = read
-    return draw(bootstrap, language, target.metric, found) if found else None
+    return found
 
 
-def _unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
+def unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
     """Those of some entries, and of the entries they start from or stand on, that did not converge."""
     every = {name for key in keys for name in (key, *(facts[key].parents if key in facts else ()))}
     return sorted(name for name in every if name in facts and facts[name].converged is False)

@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from adapters_xling.paths import atomic_write
 from adapters_xling.report.cells import HARMS, HELPS, System, Target
 from adapters_xling.report.comparisons import EQUAL_STEPS, FRESH, FULL, WARM, Comparison, Comparisons, Interval
@@ -18,6 +20,8 @@ from adapters_xling.report.shares import share_section
 from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, Sheet
 
 COMPARISONS_FILE = "comparisons.json"
+BETWEEN = "against-{}.json"
+"""Comparisons with the same rows of another grid, by its name."""
 TITLE = "Does the intermediate task help?"
 OTHERWISE = "Which differences are real?"
 """Heading where no row of a report has an intermediate task."""
@@ -64,16 +68,39 @@ def comparison_section(comparisons: Comparisons, results: Results) -> Section | 
         return None
     scale = whole_scale(one.mean.value for one in every if one.mean)
     sheets = []
-    for against in dict.fromkeys((*_TITLES, *(one.against for one in every))):
-        title, lead = _TITLES.get(against) or (
-            f"Against the same on {against}",
-            "The same method, steps, seeds and rows on the other encoder.",
-        )
+    for against, (name, lead) in _TITLES.items():
         own = [one for one in every if one.against == against]
         if any(one.mean for one in own):
-            sheets.append(_sheet(own, results, scale, f"compared-{against}", title, lead))
+            sheets.append(_sheet(own, results, scale, f"compared-{against}", name, lead))
     title = TITLE if any(one.against == FRESH for one in every) else OTHERWISE
     return Section("compared", title, tuple(sheets), lead=_lead(comparisons), note=_lacking(every))
+
+
+def _between_section(comparisons: Comparisons, results: Results, name: str) -> Section | None:
+    """The same rows on two encoders, zero-shot and on the language trained on; None when there is nothing."""
+    own = [one for one in comparisons.comparisons if one.mean]
+    if not own:
+        return None
+    backbone = own[0].against
+    scale = whole_scale(one.mean.value for one in own if one.mean)
+    sheets = [_sheet(own, results, scale, f"{name}-zero-shot", "Zero-shot", "")]
+    in_source = [one for one in own if _in_source(one, results)]
+    if in_source and not results.source_only:
+        shown = [
+            msgspec.structs.replace(one, mean=_in_source(one, results), p_holm=None, p_bh=None, source_only=True)
+            for one in in_source
+        ]
+        sheets.append(_sheet(shown, results, scale, f"{name}-source", "On the language trained on", ""))
+    lead = f"{own[0].backbone} minus {backbone}: the same method, settings, seeds and rows. {_lead(comparisons)}"
+    return Section(
+        name, f"Against the same on {backbone}", tuple(sheets), lead=lead, note=_lacking(comparisons.comparisons)
+    )
+
+
+def _in_source(one: Comparison, results: Results) -> Interval | None:
+    """The difference on the language trained on, where that is one."""
+    codes = results.sources(Target(one.task, one.metric, one.split))
+    return one.languages.get(codes[0]) if len(codes) == 1 else None
 
 
 def _sheet(own: Sequence[Comparison], results: Results, scale: float, name: str, title: str, lead: str) -> Sheet:
@@ -206,18 +233,21 @@ def sections_of(folder: Path, results: Results) -> tuple[Section, ...]:
         DataError: for a file of comparisons or sweeps that holds something else.
     """
     comparisons = Comparisons.read(folder / COMPARISONS_FILE)
+    between = [one for path in sorted(folder.glob(BETWEEN.format("*"))) if (one := Comparisons.read(path))]
     found = [
         share_section(comparisons.shares, results) if comparisons else None,
         comparison_section(comparisons, results) if comparisons else None,
+        *(_between_section(one, results, f"between-{number}") for number, one in enumerate(between)),
         layers_section(read_layers(folder)),
     ]
     return tuple(section for section in found if section)
 
 
-def write_comparisons(folder: Path, comparisons: Comparisons) -> None:
-    """Write a grid's comparisons into its folder, as JSON and as CSV."""
-    atomic_write(folder / COMPARISONS_FILE, comparisons.encode())
-    atomic_write(folder / "comparisons.csv", comparisons_csv(comparisons))
+def write_comparisons(folder: Path, comparisons: Comparisons, *, against: str = "") -> None:
+    """Write a grid's comparisons into its folder, as JSON and as CSV; those with another grid under that one's name."""
+    file = folder / (BETWEEN.format(against) if against else COMPARISONS_FILE)
+    atomic_write(file, comparisons.encode())
+    atomic_write(file.with_suffix(".csv"), comparisons_csv(comparisons))
 
 
 def comparisons_csv(comparisons: Comparisons) -> str:

@@ -56,7 +56,8 @@ def markdown(
         " · ".join(f"{k}: {escape_markdown(v)}" for k, v in facts_line(results, info)),
     ]
     parts += [f"> **Note:** {escape_markdown(note)}" for note in info.notes]
-    parts += ["## Zero-shot means", _summary(results)]
+    heading = "Scores on the language trained on" if results.source_only else "Zero-shot means"
+    parts += [f"## {heading}", _summary(results)]
     for target in results.targets:
         parts += [
             f"## {escape_markdown(target_name(results, target))}",
@@ -92,7 +93,7 @@ def _names(results: Results, system: System) -> list[str]:
 def _summary(results: Results) -> str:
     head = ["method", "intermediate", "all tasks", "Δ"]
     for target in results.headline:
-        sources = results.sources(target)
+        sources = () if results.source_only else results.sources(target)
         head += [escape_markdown(target_name(results, target)), *([source_name(sources)] if sources else []), "Δ"]
     head += ["trainable", "size", "training"]
     rows = []
@@ -104,7 +105,8 @@ def _summary(results: Results) -> str:
         ]
         for target in results.headline:
             row.append(average_text(results.zero_shot_mean(target, system)))
-            row += [average_text(results.source_mean(target, system))] if results.sources(target) else []
+            beside = results.sources(target) and not results.source_only
+            row += [average_text(results.source_mean(target, system))] if beside else []
             row.append(_delta(results.delta(target, system), system, results.mark(target, system)))
         cost = results.cost(system)
         row += [quantity(cost.num_trainable), quantity(cost.num_bytes, unit="B"), duration(cost.seconds)]
@@ -130,7 +132,7 @@ def _languages(results: Results, target: Target) -> str:
         if row:
             cells = [number(row[c].mean) + dagger(row[c]) if c in row else MISSING for c in codes]
             rows.append([*_names(results, system), average_text(results.zero_shot_mean(target, system)), *cells])
-    return _pipes(["method", "intermediate", "zero-shot", *codes], rows, labels=2)
+    return _pipes(["method", "intermediate", results.mean_name, *codes], rows, labels=2)
 
 
 def _deltas(results: Results, target: Target) -> str:
@@ -141,7 +143,7 @@ def _deltas(results: Results, target: Target) -> str:
         if row:
             cells = [signed(row[c].mean) + dagger(row[c]) if c in row else MISSING for c in codes]
             rows.append([*_names(results, system), _delta(*_compared(results, target, system)), *cells])
-    return _pipes(["method", "intermediate", "zero-shot", *codes], rows, labels=2) if rows else ""
+    return _pipes(["method", "intermediate", results.mean_name, *codes], rows, labels=2) if rows else ""
 
 
 def _floors(results: Results) -> str:
@@ -234,8 +236,8 @@ def text_table(
 
 def _group(means: Sequence[Average], results: Results, target: Target | None) -> list[list[str]]:
     """Columns of one task, headings first: zero-shot mean, source, Δ; a column without a number is left out."""
-    columns = [_column("zero-shot", [number(a.mean) for a in means], [dagger(a) + hole(a) for a in means])]
-    if target and results.sources(target):
+    columns = [_column(results.mean_name, [number(a.mean) for a in means], [dagger(a) + hole(a) for a in means])]
+    if target and results.sources(target) and not results.source_only:
         sources = [results.source_mean(target, s) for s in results.systems]
         name = source_name(results.sources(target))
         columns.append(_column(name, [number(a.mean) for a in sources], [dagger(a) for a in sources]))
