@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
-from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .reports import (
+    compare,
+    compare_grids,
+    join_scores,
+    keep_layers,
+    render_report,
+    report_folder,
+    report_text,
+    summary,
+    write_report,
+)
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
@@ -18,11 +28,14 @@ __all__ = [
     "build_submission",
     "check_submission",
     "compare",
+    "compare_grids",
     "cores",
     "default_recipe",
     "estimate",
     "evaluate",
     "has_gpu",
+    "join_scores",
+    "keep_layers",
     "layers",
     "open_zoo",
     "plan",
