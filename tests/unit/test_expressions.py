@@ -158,7 +158,7 @@ routes = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(routes)
 def test_every_route_is_read_back_from_how_it_is_written(route: Route) -> None:
     assert parse_route(describe(route)) == route
@@ -284,7 +284,7 @@ pieces = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.lists(pieces, max_size=14).map("".join), st.text(max_size=40)))
 def test_whatever_is_written_is_read_or_refused_with_a_position(text: str) -> None:
     for parse in (parse_route, parse_init, parse_merge):
@@ -297,7 +297,7 @@ def test_whatever_is_written_is_read_or_refused_with_a_position(text: str) -> No
             assert describe(found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(routes, st.data())
 def test_a_valid_line_with_one_character_changed_is_read_or_refused(route: Route, data: st.DataObject) -> None:
     text = describe(route)
