@@ -126,7 +126,9 @@ def parse_merge(text: str, *, resolve: Resolve = str) -> Merge:
     """
     found = parse_init(text, resolve=resolve)
     if isinstance(found, (Fresh, Warm)):
-        raise ExpressionError(text, 0, f"this names no merge; give one of {', '.join(MERGES)}, e.g. average(a:0.7, b:0.3)")
+        raise ExpressionError(
+            text, 0, f"this names no merge; give one of {', '.join(MERGES)}, e.g. average(a:0.7, b:0.3)"
+        )
     return found
 
 
@@ -282,7 +284,9 @@ class _Meaning:
         if node.arguments is None:
             return Fresh() if node.name == "fresh" else Warm(entry=self.key(node))
         if node.name not in MERGES:
-            raise self.wrong(node.start, f"{node.name} is a route, not weights to start from; valid: {', '.join(MERGES)}")
+            raise self.wrong(
+                node.start, f"{node.name} is a route, not weights to start from; valid: {', '.join(MERGES)}"
+            )
         return self.merge(node)
 
     def merge(self, node: _Node) -> Merge:
@@ -294,7 +298,7 @@ class _Meaning:
             else:
                 keys.append(self.key(argument.node))
             if keys[-1] in keys[:-1]:
-                raise self.wrong(argument.start, f"{keys[-1]} is named twice; give it once, with the sum of its weights")
+                raise self.wrong(argument.start, f"{keys[-1]} is named twice; give it once, with one weight")
         with self._named(node):
             names, options = tuple(keys), {name: value for name, (value, _) in node.options.items()}
             if node.name == "arithmetic":
@@ -360,14 +364,14 @@ class _Meaning:
     def _no_signs(self, node: _Node) -> None:
         for argument in node.arguments or ():
             if argument.sign:
-                raise self.wrong(argument.start, f"{node.name} knows no signs; arithmetic does: arithmetic(+a:1, -b:0.5)")
+                raise self.wrong(argument.start, f"{node.name} knows no signs; see arithmetic(+a:1, -b:0.5)")
 
     def _weights(self, node: _Node, default: float) -> tuple[float, ...]:
         arguments = node.arguments or ()
         given = [argument.weight is not None for argument in arguments]
         if any(given) and not all(given):
             lacking = arguments[given.index(False)]
-            raise self.wrong(lacking.node.end, f"{lacking.node.name} has no weight; give all of {node.name} one, or none")
+            raise self.wrong(lacking.node.end, f"{lacking.node.name} has no weight; give one to all or none")
         for argument in arguments:
             if argument.weight is not None and not argument.weight:
                 raise self.wrong(argument.node.end, "a weight of 0: leave the entry out")

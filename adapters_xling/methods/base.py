@@ -113,8 +113,18 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def activate(self, encoder: nn.Module, route: Route) -> None:
-        """Route the forward pass over slots; `Base()` gives the bare backbone, bit for bit."""
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
+        """Route the forward pass over slots; `Base()` gives the bare backbone, bit for bit. Takes no longer the more
+        slots are resident.
+
+        Args:
+            encoder: the live encoder.
+            route: for every row of a batch.
+            rows: instead of it, a route for each part of a batch; they follow each other and cover it.
+
+        Raises:
+            ConfigError: for a slot that is not there, or a route that cannot be computed as it says.
+        """
 
     @abstractmethod
     def save(

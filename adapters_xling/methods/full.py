@@ -65,7 +65,7 @@ class Full(Method):
         """Merge tensor by tensor, as float32: the mean of the weights, or task vectors against the backbone's."""
         from safetensors.torch import save_file
 
-        start = {name: tensor for name, tensor in encoder.state_dict().items()}
+        start = dict(encoder.state_dict())
         states = [read_tensors(one / WEIGHTS) for one in folders]
         for state, one in zip(states, folders, strict=True):
             if set(state) != set(start):
@@ -102,14 +102,15 @@ class Full(Method):
         freeze_all_but(encoder, names)
         return Trainable(parameters=names, modules=(encoder,))
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Check that the route is the encoder itself; there is nothing to switch.
 
         Raises:
             ConfigError: for a route that would need other weights than the encoder's.
         """
-        if reason := malformed(route) or self.supports_route(route):
-            raise ConfigError(reason)
+        for one in (route, *(each for _, each in rows or ())):
+            if reason := malformed(one) or self.supports_route(one):
+                raise ConfigError(reason)
 
     def save(
         self, encoder: Any, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None

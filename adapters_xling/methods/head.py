@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -61,10 +62,11 @@ class Head(Method):
         freeze_all_but(encoder, ())
         return Trainable(parameters=frozenset(), modules=())
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Do nothing: every route is the bare backbone."""
-        if reason := malformed(route) or self.supports_route(route):
-            raise ConfigError(reason)
+        for one in (route, *(each for _, each in rows or ())):
+            if reason := malformed(one) or self.supports_route(one):
+                raise ConfigError(reason)
 
     def save(
         self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None

@@ -120,7 +120,9 @@ class Lora(Method):
 
     def supports_merge(self, merge: Merge) -> str | None:
         """Every merge of updates; not of DoRA's, which are no updates."""
-        return "with dora an entry rescales the backbone's weights, so there is no update to merge" if self.dora else None
+        return (
+            "with dora an entry rescales the backbone's weights, so there is no update to merge" if self.dora else None
+        )
 
     def merged(self, merge: Merge, methods: Sequence[Method]) -> Method:
         """Rank and alpha are the ranks together, so that the scaling is 1 and nothing is lost; dropout is the first's.
@@ -137,8 +139,8 @@ class Lora(Method):
                 raise ConfigError(f"{describe(merge)}: {self.supports_merge(merge) or 'one entry has dora'}")
             if text := differences({"targets": first.targets, "layers": first.layers}, _maps(other)):
                 raise ConfigError(
-                    f"{describe(merge)}: its entries adapt other maps ({text}); merge entries with the same targets and "
-                    "layers, or run them side by side: average(…) as a route"
+                    f"{describe(merge)}: its entries adapt other maps ({text}); merge entries with the same targets "
+                    "and layers, or run them side by side: average(…) as a route"
                 )
             rank += other.r
         return dataclasses.replace(first, r=rank, alpha=float(rank), rslora=False)
@@ -183,9 +185,7 @@ class Lora(Method):
             modules = tuple(m for m in encoder.modules() if slot in getattr(m, "lora_A", ()))
         return Trainable(parameters=names, modules=modules)
 
-    def activate(
-        self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None
-    ) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Sum the slots of the route; without slots every module answers as the backbone's own.
 
         Raises:
@@ -204,7 +204,8 @@ class Lora(Method):
                 if len(active) > 1 and slot in configs and configs[slot].use_dora:
                     what = composed(one) or "Stack"
                     raise ConfigError(
-                        f"a {what} cannot hold an entry with dora: its update rescales the weight, so parts do not add up"
+                        f"a {what} cannot hold an entry with dora: its update rescales the weight, so parts do not "
+                        "add up"
                     )
         routing_of(encoder).set(route, rows)
 
@@ -395,11 +396,11 @@ def _maps(method: Lora) -> dict[str, Any]:
 
 def _fusions(encoder: nn.Module) -> dict[str, int]:
     """Number of parts of every resident fusion, by slot."""
-    return getattr(encoder, "_xling_fusions", {})  # type: ignore[return-value]
+    return getattr(encoder, "_xling_fusions", {})
 
 
 def _note_fusion(encoder: nn.Module, slot: str, num_parts: int) -> None:
-    encoder._xling_fusions = {**_fusions(encoder), slot: num_parts}  # type: ignore[assignment]
+    encoder._xling_fusions = {**_fusions(encoder), slot: num_parts}
 
 
 def _fusion_state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Merging LoRA entries, file to file.
 
-A sum of updates c1·s1·B1·A1 + c2·s2·B2·A2 is one update whose rank is the ranks together: the A matrices stand below each
-other, the B matrices, times coefficient and scaling, side by side. Nothing is lost. TIES and DARE change single values of
-B·A, which has no such form any more: the result is the nearest matrix of that rank, and the card says how near.
+A sum of updates c1·s1·B1·A1 + c2·s2·B2·A2 is one update whose rank is the ranks together: the A matrices stand below
+each other, the B matrices, times coefficient and scaling, side by side. Nothing is lost. TIES and DARE change single
+values of B·A, which has no such form any more: the result is the nearest matrix of that rank, and the card says how
+near.
 
 Shapes: I in, O out, R rank.
 """
@@ -50,7 +51,9 @@ def merge(merge: Merge, folders: Sequence[Path], folder: Path) -> str:
     result: dict[str, Tensor] = {}
     lost, whole = 0.0, 0.0
     for name in names:
-        pairs = [(state[name + _A].float(), state[name + _B].float() * s) for state, s in zip(states, scales, strict=True)]
+        pairs = [
+            (state[name + _A].float(), state[name + _B].float() * s) for state, s in zip(states, scales, strict=True)
+        ]
         if exact:
             down, up = _behind_each_other(pairs, merge.weights)
         else:

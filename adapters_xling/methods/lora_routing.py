@@ -1,8 +1,8 @@
 """Which LoRA slots act, and how much, in one place per encoder: switching is setting one attribute.
 
 peft keeps the active slots in every module it wraps, so that its switch walks them all and gets slower with every
-resident slot. Here the wrapped modules look at a `Routing` they share. Every route over LoRAs is a weighted sum of their
-updates: flattened once, when it is activated.
+resident slot. Here the wrapped modules look at a `Routing` they share. Every route over LoRAs is a weighted sum of
+their updates: flattened once, when it is activated.
 
 Shapes: N rows, T tokens, D in, O out.
 """
@@ -97,7 +97,7 @@ def routing_of(encoder: nn.Module) -> Routing:
     """The routing that an encoder's wrapped modules share; made on first use."""
     if not hasattr(encoder, "_xling_routing"):
         encoder._xling_routing = Routing()
-    return encoder._xling_routing  # type: ignore[return-value]
+    return encoder._xling_routing
 
 
 def install(encoder: nn.Module) -> None:
@@ -122,7 +122,7 @@ def _routed_class() -> Any:
     """peft's wrapped linear map with another forward pass; its parameters and their names stay."""
     from peft.tuners.lora import Linear
 
-    class RoutedLinear(Linear):  # type: ignore[misc]
+    class RoutedLinear(Linear):
         """A linear map and a weighted sum of low-rank updates, as the encoder's routing says."""
 
         _xling_routing: Routing

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from adapters_xling.backbones import FAMILIES, Family
-from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.composition import leaves, parts_of, transform
+from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import Alone, Average, Base, Fresh, Fuse, Init, Merge, Merged, Route, Slot, Stack, Use, Warm
 
 if TYPE_CHECKING:
@@ -99,6 +99,15 @@ def composed(route: Route) -> str | None:
     'Stack'
     """
     return type(route).__name__ if parts_of(route) else None
+
+
+def beside(route: Route) -> str | None:
+    """The first composition in a route that sets parts side by side, as errors name it.
+
+    >>> beside(Average(parts=(Use(entry="a"), Use(entry="b")), weights=(0.5, 0.5)))
+    'Average'
+    """
+    return next((type(part).__name__ for part in _inside(route) if isinstance(part, (Average, Fuse))), None)
 
 
 def merges(init: Init, route: Route) -> tuple[Merge, ...]:

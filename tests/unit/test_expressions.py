@@ -103,7 +103,9 @@ def test_the_entry_at_hand_and_the_language_at_hand() -> None:
     at_hand = Use(entry="mine")
     found = parse_route("stack(mlm-{language}, alone(slot))", resolve=resolve, slot=at_hand, language="sw")
     assert found == Stack(parts=(Use(entry="key-of-mlm-sw"), Alone(entry="mine")))
-    assert parse_route("average(slot, b)", resolve=resolve, slot=at_hand) == Average(parts=(at_hand, B), weights=(0.5, 0.5))
+    assert parse_route("average(slot, b)", resolve=resolve, slot=at_hand) == Average(
+        parts=(at_hand, B), weights=(0.5, 0.5)
+    )
     merged = parse_route("merge(average(slot, b))", resolve=resolve, slot=at_hand)
     assert merged == Merged(merge=WeightAverage(entries=("mine", "key-of-b"), weights=(0.5, 0.5)))
     assert list(names_in("stack(mlm-{language}, average(a:0.5, slot:0.5))")) == ["mlm-{language}", "a"]
@@ -259,7 +261,12 @@ def test_what_is_wrong_is_refused_at_its_spot(text: str, position: int, why: str
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("stack(a, b)", "is a route"), ("fuse(a, b)", "is a route"), ("slot", "is not an entry"), ("ties(a", "never closed")],
+    [
+        ("stack(a, b)", "is a route"),
+        ("fuse(a, b)", "is a route"),
+        ("slot", "is not an entry"),
+        ("ties(a", "never closed"),
+    ],
 )
 def test_what_is_no_way_to_start_is_refused(text: str, why: str) -> None:
     with pytest.raises(ExpressionError, match=why):
