@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ from adapters_xling.zoo import Entry, Zoo
 
 from . import merges
 from .backbone import LoadedBackbone, load_backbone, require_same
-from .core import Model, seed_for
+from .core import Model, Turns, seed_for
 from .lm_head import start_from_backbone
 from .saving import ENCODER, HEADS, check_probe
 
@@ -129,7 +128,13 @@ def build(
 
 
 def open_entry(
-    name: str, *, zoo: Zoo, device: Any = "cpu", route: Route | None = None, backbone: str | Path | None = None
+    name: str,
+    *,
+    zoo: Zoo,
+    device: Any = "cpu",
+    route: Route | None = None,
+    backbone: str | Path | None = None,
+    beside: Model | None = None,
 ) -> Model:
     """Open an entry for use: its encoder side, what it stands on, and its heads, all checked.
 
@@ -139,10 +144,11 @@ def open_entry(
         device: where the model goes.
         route: how to run it instead of as it was trained; `Use` names entries of the same method.
         backbone: folder of its backbone, when it cannot be found by itself; its files must be the same to the byte.
+        beside: an opened entry whose encoder it shares, so that both are resident; each runs over its own route.
 
     Raises:
         UnknownName: for an entry or backbone nobody knows.
-        ConfigError: for a route its method cannot run.
+        ConfigError: for entries that cannot share an encoder, or a route its method cannot run.
         ZooError: when entry, parents or backbone are not what the card says, or the probe fails.
     """
     entry = zoo.get(name)
@@ -155,13 +161,33 @@ def open_entry(
             f"{describe(route)}: a fusion has to be trained before it can be used. `xling train TASK --on "
             f"'{describe(route)}'`, then open the entry that gives"
         )
-    loaded = load_for(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
-    resident = Resident(loaded, method, zoo)
+    if beside is not None:
+        resident = _resident_of(beside, method, name)
+        loaded = resident.loaded
+    else:
+        loaded = load_for(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
+        loaded.encoder.to(device)
+        resident = Resident(loaded, method, zoo)
     wanted = resident.expand(Use(entry=name) if route is None else _name_slot(route, name))
     model = Model(loaded, method, pooling=run.recipe.pooling)
     model.add_heads(entry.card.heads, _head_tensors(entry))
-    method.activate(model.encoder, wanted)
+    model.route, model.turns = wanted, resident
+    resident.whose = None  # proofs have used the encoder
+    resident.take(model)
     return model.requires_grad_(False).eval().to(device)
+
+
+def _resident_of(beside: Model, method: Method, name: str) -> Resident:
+    """What is resident in the encoder of an opened entry.
+
+    Raises:
+        ConfigError: for a model that holds one entry only.
+    """
+    if not isinstance(beside.turns, Resident) or not method.shares_encoder:
+        raise ConfigError(
+            f"entry {name} cannot share an encoder: method {method.name!r} holds one entry at a time. Open it by itself"
+        )
+    return beside.turns
 
 
 def bare(
@@ -176,14 +202,13 @@ def bare(
     return Model(load_backbone(name, zoo=zoo, backbone=backbone), resolve("head")).to(device)
 
 
-@dataclass
-class Resident:
+class Resident(Turns):
     """Entries that live in one encoder, and the slots they are in."""
 
-    loaded: LoadedBackbone
-    method: Method
-    zoo: Zoo
-    slots: dict[str, str] = field(default_factory=dict)
+    def __init__(self, loaded: LoadedBackbone, method: Method, zoo: Zoo) -> None:
+        super().__init__()
+        self.loaded, self.method, self.zoo = loaded, method, zoo
+        self.slots: dict[str, str] = {}
 
     def expand(self, route: Route) -> Route:
         """Turn a route over entries into one over slots, loading what it names and all that stands below."""

@@ -92,9 +92,7 @@ def with_updates(*parts: tuple[Path, float]) -> Any:
 
 
 @pytest.mark.parametrize("other", ["lora", "lora-all"])
-def test_a_stack_of_loras_is_their_sum_is_one_of_the_ranks_together_is_merged_weights(
-    other: str, tmp_path: Path
-) -> None:
+def test_a_stack_of_loras_is_their_sum_is_one_of_all_ranks_is_merged_weights(other: str, tmp_path: Path) -> None:
     method, encoder, (a, b) = two_slots("lora", tmp_path, other)
     method.activate(encoder, Stack(parts=(A, B)))
     stacked = exact(encoder)
@@ -418,7 +416,7 @@ REFUSED: list[tuple[str, Any, Route, str]] = [
 
 
 @pytest.mark.parametrize(("case", "init", "route", "why"), REFUSED, ids=range(len(REFUSED)))
-def test_a_method_says_beforehand_which_composition_it_cannot_do(case: str, init: Any, route: Route, why: str) -> None:
+def test_a_method_says_beforehand_what_it_cannot_compose(case: str, init: Any, route: Route, why: str) -> None:
     reason = method_of(case).supports(init, route)
     assert reason and why in reason
 
