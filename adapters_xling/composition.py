@@ -261,6 +261,21 @@ def describe(composed: Route | Init) -> str:
     return _tag(composed)
 
 
+def outline(route: Route) -> str:
+    """The form of a route without the entries in it: what tables tell routes apart by.
+
+    >>> outline(Stack(parts=(Use(entry="a"), Slot()))), outline(Slot())
+    ('stack', 'slot')
+    >>> outline(Stack(parts=(Average(parts=(Use(entry="a"), Use(entry="b")), weights=(0.7, 0.3)), Slot())))
+    'stack(average 0.7 0.3)'
+    """
+    inner = [outline(part) for part in parts_of(route) if not isinstance(part, (Use, Slot, Base))]
+    weights = "".join(f" {number(weight)}" for weight in route.weights) if isinstance(route, Average) else ""
+    if isinstance(route, Merged):
+        return f"merge {_tag(route.merge)}"
+    return f"{_tag(route)}{weights}" + (f"({', '.join(inner)})" if inner else "")
+
+
 def number(value: float) -> str:
     """A number as it is read back exactly, without a needless fraction.
 

@@ -37,6 +37,7 @@ from .composition import WeightAverage as WeightAverage
 from .composition import describe as describe
 from .composition import entries as entries
 from .composition import named as named
+from .composition import outline as outline
 from .mixture import Mixture as Mixture
 from .mixture import Part as Part
 from .mixture import Proportional as Proportional

@@ -6,6 +6,7 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
+from .compositions import merge
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate",
     "has_gpu",
     "layers",
+    "merge",
     "open_zoo",
     "plan",
     "predict",

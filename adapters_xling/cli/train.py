@@ -37,8 +37,11 @@ from adapters_xling.spec import canonical
 @click.option("--backbone", default="xlmr-nano", show_default=True, help="Frozen pretrained encoder.")
 @click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
-@click.option("--warm", metavar="ENTRY", help="Start the slot from this entry.")
+@click.option("--warm", metavar="EXPR", help="Start the slot from this entry, or a merge: 'average(a:0.7, b:0.3)'.")
 @click.option("--stack", metavar="ENTRY", help="Stand on this entry; it stays frozen.")
+@click.option(
+    "--on", metavar="EXPR", help="Stand on a composition: 'average(a, b)', 'stack(a, b)'; 'fuse(a, b)' trains."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -61,6 +64,7 @@ def train(
         overrides=assignments(options["overrides"], "--with"),
         warm=options["warm"],
         stack=options["stack"],
+        on=options["on"],
         seed=seed,
         mix=options["mix"],
         rates=assignments(options["rates"], "--rate"),
@@ -102,6 +106,7 @@ def train(
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
+@click.option("--on", multiple=True, metavar="[CODES=]EXPR", help="What its heads stand on; 'slot' is ENTRY itself.")
 @click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
@@ -118,7 +123,8 @@ def evaluate(
 ) -> None:
     """Score ENTRY on TASK, language by language. Finished languages are kept and not computed again.
 
-    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training.
+    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training. --on puts
+    its heads on something else, e.g. 'average(slot:0.7, OTHER:0.3)', 'stack(mlm-{language}, alone(slot))', 'sw=OTHER'.
     """
     settings = settings_from(options)
     bars = Bars(show=not as_json)
@@ -170,6 +176,9 @@ def evaluate(
 @click.command()
 @click.argument("entry")
 @click.argument("texts", nargs=-1)
+@click.option(
+    "--on", metavar="EXPR", help="What its head stands on, e.g. 'average(slot, OTHER)'; 'slot' is ENTRY itself."
+)
 @click.option("--task", help="Task whose head answers, when the entry has several.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="CSV, TSV or JSONL file of rows.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSONL file of predictions (standard output else).")
@@ -185,6 +194,7 @@ def predict(
     output: Path | None,
     columns: tuple[str, ...],
     backbone: str | None,
+    on: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -210,7 +220,7 @@ def predict(
             click.secho(f"left out: {file}, row {number}: {reason}", fg="yellow", err=True)
         if rows.dropped:
             click.secho(f"{sum(rows.dropped.values())} rows left out: {rows.dropped}", fg="yellow", err=True)
-    found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone)
+    found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone, on=on)
     lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
     if output is not None:
         from adapters_xling.paths import atomic_write

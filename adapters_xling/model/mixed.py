@@ -45,15 +45,11 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     """
     first = segments[0].model
     if any(one.model.encoder is not first.encoder or one.model.turns is None for one in segments):
-        raise ConfigError(
-            "a mixed batch needs entries in one encoder: open each beside the first (open_entry, beside=)"
-        )
+        raise ConfigError("a mixed batch needs entries in one encoder: open each beside the first (open_entry)")
     layers = {one.model.layer_for(one.task) for one in segments}
     if len(layers) > 1:
-        raise ConfigError(
-            f"a mixed batch is read at one hidden state; these tasks read {', '.join(map(str, sorted(layers, key=str)))}. "
-            "Run those of one layer together"
-        )
+        found = ", ".join("the last" if layer is None else str(layer) for layer in sorted(layers, key=str))
+        raise ConfigError(f"a mixed batch is read at one hidden state; these tasks read {found}. Run them apart")
     width = max(one.batch["input_ids"].shape[1] for one in segments)
     ids = torch.cat([_widened(one.batch["input_ids"], width, first.pad_id) for one in segments])
     mask = torch.cat([_widened(one.batch["attention_mask"], width, 0) for one in segments])

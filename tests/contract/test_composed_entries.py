@@ -1,4 +1,4 @@
-"""Compositions of entries through a real zoo: started from, stood on, fused, kept, opened, side by side in one batch."""
+"""Compositions of entries through a real zoo: started from, stood on, fused, kept, opened, together in one batch."""
 
 from __future__ import annotations
 

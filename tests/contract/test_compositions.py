@@ -355,7 +355,7 @@ def test_the_library_reads_a_fusion_as_its_own(tmp_path: Path) -> None:
     assert torch.allclose(output(plain), expected, atol=1e-5)
 
 
-# --- rows of one batch through different routes -------------------------------------------------------------------------
+# --- rows of one batch through different routes -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", ["pfeiffer", "pfeiffer-inv", "houlsby", "compacter", "lora", "lora-all"])
@@ -416,7 +416,7 @@ REFUSED: list[tuple[str, Any, Route, str]] = [
 
 
 @pytest.mark.parametrize(("case", "init", "route", "why"), REFUSED, ids=range(len(REFUSED)))
-def test_a_method_says_beforehand_what_it_cannot_compose(case: str, init: Any, route: Route, why: str) -> None:
+def test_a_method_says_what_it_cannot_compose(case: str, init: Any, route: Route, why: str) -> None:
     reason = method_of(case).supports(init, route)
     assert reason and why in reason
 

@@ -1,0 +1,112 @@
+"""Compositions on the command line, over the entries that ship: merged, evaluated, trained on, predicted with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_cli import SHORT, xling
+
+NER, CHOICE = "mini-ner-lora-fresh-xlmr-nano-s7", "mini-choice-lora-fresh-xlmr-nano-s7"
+NLI, POS = "mini-nli-bottleneck-fresh-xlmr-nano-s7", "mini-pos-bottleneck-fresh-xlmr-nano-s7"
+SENTENCE = "Tom bought a hat on Tuesday ."
+
+
+def scores(runs: Path, *args: str, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, float]]:
+    code, out, err = xling("evaluate", *args, "--limit", "30", "--json", "--runs", str(runs), capsys=capsys)
+    assert code == 0, err
+    rows = json.loads(out)
+    main = rows[0]["metric"]
+    return {row["language"]: (row["route"], row["value"]) for row in rows if row["metric"] == main}
+
+
+def test_a_merge_is_kept_and_is_the_average_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = xling("zoo", "merge", f"average({NER}:0.3, {CHOICE}:0.7)", "--runs", str(tmp_path), capsys=capsys)
+    assert code == 0, err
+    key = out.split()[0]
+    assert "exact: rank" in out and f"heads and pooler of {NER}" in out
+    kept = scores(tmp_path, key, "mini-ner", "--languages", "en,sw", capsys=capsys)
+    beside = f"average(slot:0.3, {CHOICE}:0.7)"
+    routed = scores(tmp_path, NER, "mini-ner", "--languages", "en,sw", "--on", beside, capsys=capsys)
+    assert routed["en"][0] == "average 0.3 0.7" and kept["en"][0] == "slot"
+    assert {code: value for code, (_, value) in kept.items()} == {code: value for code, (_, value) in routed.items()}
+    own = scores(tmp_path, NER, "mini-ner", "--languages", "en,sw", capsys=capsys)
+    assert own["en"][1] > kept["en"][1]  # 0.3 of what was trained is not what was trained
+    again = xling("zoo", "merge", f"average({NER}:0.3, {CHOICE}:0.7)", "--runs", str(tmp_path), capsys=capsys)
+    assert again[0] == 0 and again[1].split()[0] == key
+    code, out, _ = xling("zoo", "verify", key, "--runs", str(tmp_path), capsys=capsys)
+    assert code == 0 and out.startswith("ok")
+
+
+def test_each_language_may_stand_on_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = scores(tmp_path, NER, "mini-ner", "--languages", "en,de,sw", capsys=capsys)
+    on = ("--on", "base", "--on", "de=slot", "--on", f"sw=average(slot, {CHOICE})")
+    mixed = scores(tmp_path, NER, "mini-ner", "--languages", "en,de,sw", *on, capsys=capsys)
+    assert {code: route for code, (route, _) in mixed.items()} == {
+        "en": "base",
+        "de": "use",
+        "sw": "average 0.5 0.5",
+    }
+    assert mixed["de"][1] == own["de"][1]
+    assert mixed["en"][1] < own["en"][1]
+    kept = sorted(path.name for path in (tmp_path / "scores").iterdir())
+    assert len(kept) == 4 and sum("-on-" in name for name in kept) == 3
+
+
+def test_a_run_stands_on_an_average_and_a_fusion_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    on = f"average({NLI}:0.7, {POS}:0.3)"
+    short = ("mini-ner", "--method", "bottleneck", "--set", "reduction_factor=2", *SHORT, "--runs", str(tmp_path))
+    for text, form in ((on, "stack"), (f"fuse({NLI}, {POS})", "fuse")):
+        code, out, err = xling("train", *short, "--on", text, capsys=capsys)
+        assert code == 0, err
+        key = out.split()[0]
+        code, out, _ = xling("zoo", "show", key, "--json", "--runs", str(tmp_path), capsys=capsys)
+        card = json.loads(out)
+        assert card["run"]["route"]["type"] == form
+        assert [parent.rpartition("-")[0] for parent in card["parents"]] == [NLI, POS]
+        code, out, err = xling("predict", key, SENTENCE, "--json", "--runs", str(tmp_path), capsys=capsys)
+        assert code == 0 and len(json.loads(out)["prediction"]) == len(SENTENCE.split()), err
+
+
+def test_a_run_starts_from_a_merge_with_its_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = xling(
+        "train", "mini-pos", "--method", "lora", "--warm", f"arithmetic(+{NER}, -{CHOICE}:0.5)", *SHORT,
+        "--runs", str(tmp_path), capsys=capsys,
+    )  # fmt: skip
+    assert code == 0, err
+    assert out.startswith("mini-pos-lora-arithmetic-")
+    code, out, _ = xling("zoo", "show", out.split()[0], "--json", "--runs", str(tmp_path), capsys=capsys)
+    assert json.loads(out)["run"]["method"]["settings"]["r"] == 16
+
+
+@pytest.mark.parametrize(
+    ("args", "words", "caret_under"),
+    [
+        (["evaluate", NER, "mini-ner", "--on", f"average(slot, {CHOICE[:-4]}x)"], "unknown entry", CHOICE[0]),
+        (["evaluate", NER, "mini-ner", "--on", "sw=stakc(slot)"], "Did you mean 'stack'", "s"),
+        (["evaluate", NER, "mini-ner", "--on", f"fuse(slot, {CHOICE})"], "has to be trained before", None),
+        (["evaluate", NER, "mini-ner", "--on", "slot", "--on", "base"], "two compositions are given", None),
+        (["predict", NER, SENTENCE, "--on", "average(slot:0.5, slot:0.6)"], "make 1.1", "a"),
+        (["train", "mini-pos", "--on", f"average({NLI}, base)"], "Base cannot be part", None),
+        (["train", "mini-pos", "--on", f"stack({NLI}"], "never closed", "("),
+        (["train", "mini-pos", "--on", NLI, "--warm", NLI], "one of --warm, --stack and --on", None),
+        (["train", "mini-pos", "--warm", f"ties({NLI}, {POS})"], "which no bottleneck entry keeps", None),
+        (
+            ["train", "mini-pos", "--method", "lora", "--warm", f"average({NLI}, {POS})"],
+            "give --method bottleneck",
+            None,
+        ),
+        (["train", "mini-pos", "--method", "full", "--on", f"average({NLI}, {POS})"], "cannot Stack", None),
+        (["zoo", "merge", f"stack({NLI}, {POS})"], "is a route", "s"),
+        (["zoo", "merge", f"average({NLI}, {NER})"], "of methods bottleneck and lora", None),
+    ],
+)
+def test_what_cannot_be_composed_is_one_message_with_its_spot(
+    args: list[str], words: str, caret_under: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = xling(*args, "--runs", str(tmp_path), capsys=capsys)
+    assert code == 2 and words in err, err
+    if caret_under is not None:
+        line, caret = err.rstrip("\n").splitlines()[-2:]
+        assert caret.strip() == "^" and line[caret.index("^")] == caret_under
