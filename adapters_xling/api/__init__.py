@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .compositions import merge
 from .grids import estimate, plan, require_rows, run
-from .models import answering, default_recipe, evaluate, layers, predict, train
+from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
@@ -29,6 +29,7 @@ __all__ = [
     "open_zoo",
     "plan",
     "predict",
+    "predict_requests",
     "render_report",
     "report_folder",
     "report_text",

@@ -258,8 +258,61 @@ def predict(
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 
-def ready_examples(spec: TaskSpec, examples: Sequence[Any]) -> list[Example]:
-    """Examples of a task, from examples or the texts of each.
+def predict_requests(
+    requests: Sequence[tuple[str, Sequence[str]]],
+    *,
+    settings: Settings | None = None,
+    backbone: str | None = None,
+) -> list[Prediction]:
+    """Answer texts that go to different entries; those that can share an encoder are answered in common batches.
+
+    Args:
+        requests: (entry, texts of one example) in any order.
+        settings: folders and device.
+        backbone: folder of the entries' local backbone, where it cannot be found by its name.
+
+    Returns:
+        A prediction per request, in their order; its id is the request's number.
+
+    Raises:
+        DataError: for texts the kind of an entry cannot use.
+        ConfigError: for an entry with several heads, or entries that cannot be mixed.
+    """
+    from adapters_xling import inference, methods
+    from adapters_xling import tasks as catalog
+    from adapters_xling.model import open_entry, resolve_device
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    numbers: dict[str, list[int]] = {}
+    for number, (name, _) in enumerate(requests):
+        numbers.setdefault(zoo.resolve(name), []).append(number)
+    groups: dict[tuple[str, ...], list[inference.Job]] = {}
+    for key, mine in numbers.items():
+        entry = zoo.get(key)
+        run = entry.card.run
+        spec = catalog.with_labels(task(answering(entry), settings), data_dir=settings.data_dir)
+        examples = ready_examples(spec, [requests[number][1] for number in mine], numbers=mine)
+        shares = methods.resolve(run.method).shares_encoder
+        group = groups.setdefault((run.method.name, run.backbone.name, "" if shares else key), [])
+        model = open_entry(
+            key,
+            zoo=zoo,
+            device=resolve_device(settings.device),
+            backbone=_folder(backbone),
+            beside=group[0].model if group else None,
+        )
+        length = run.recipe_for(spec.name).max_length
+        group.append(inference.Job(model=model, task=spec, examples=examples, max_length=length))
+    found: dict[str, Prediction] = {}
+    for group in groups.values():
+        for predictions in inference.predict_together(group):
+            found.update({prediction.id: prediction for prediction in predictions})
+    return [found[str(number)] for number in range(len(requests))]
+
+
+def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence[int] = ()) -> list[Example]:
+    """Examples of a task, from examples or the texts of each; ids are `numbers`, by default counted from 0.
 
     Raises:
         DataError: for texts the kind cannot use.
@@ -269,7 +322,7 @@ def ready_examples(spec: TaskSpec, examples: Sequence[Any]) -> list[Example]:
     kind = kinds.get(spec.kind)
     ready: list[Example] = [
         kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
-        for i, item in enumerate(examples)
+        for i, item in zip(numbers or range(len(examples)), examples, strict=True)
     ]
     for item in ready:
         problem = kind.check_example(item, spec, need_gold=False)

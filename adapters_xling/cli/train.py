@@ -174,8 +174,9 @@ def evaluate(
 
 
 @click.command()
-@click.argument("entry")
+@click.argument("entry", required=False)
 @click.argument("texts", nargs=-1)
+@click.option("--requests", type=click.Path(path_type=Path), help='JSONL of {"entry": …, "texts": […]}: many entries.')
 @click.option(
     "--on", metavar="EXPR", help="What its head stands on, e.g. 'average(slot, OTHER)'; 'slot' is ENTRY itself."
 )
@@ -187,7 +188,7 @@ def evaluate(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @folders
 def predict(
-    entry: str,
+    entry: str | None,
     texts: tuple[str, ...],
     task: str | None,
     source: Path | None,
@@ -195,15 +196,25 @@ def predict(
     columns: tuple[str, ...],
     backbone: str | None,
     on: str | None,
+    requests: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Predict with ENTRY.
 
     TEXTS are one example: one or two sentences; a prompt and its choices; a sentence to tag; a question and its
-    context. With --input, every row of a file is predicted, probabilities included.
+    context. With --input, every row of a file is predicted, probabilities included. With --requests, every line of a
+    file names its entry; entries of one method answer in common batches.
     """
     settings = settings_from(options)
+    if requests is not None:
+        if entry or source or task or columns or on:
+            raise DataError("--requests FILE names entries and texts line by line; give nothing else but --output")
+        wanted = read_requests(requests)
+        _write(api.predict_requests(wanted, settings=settings, backbone=backbone), output)
+        return
+    if entry is None:
+        raise DataError("name the ENTRY that predicts, or give --requests FILE")
     if bool(texts) == bool(source):
         raise DataError("give either the texts of one example, or --input FILE")
     if source is None:
@@ -221,17 +232,50 @@ def predict(
         if rows.dropped:
             click.secho(f"{sum(rows.dropped.values())} rows left out: {rows.dropped}", fg="yellow", err=True)
     found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone, on=on)
-    lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
-    if output is not None:
-        from adapters_xling.paths import atomic_write
-
-        atomic_write(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        click.echo(f"{len(lines)} predictions written to {output}")
-    elif source is not None or as_json:
-        for line in lines:
-            click.echo(json.dumps(line, ensure_ascii=False))
+    if output is not None or source is not None or as_json:
+        _write(found, output)
     else:
         _show(list(texts), found[0])
+
+
+def read_requests(path: Path) -> list[tuple[str, list[str]]]:
+    """Read which entry is asked about which texts.
+
+    Raises:
+        DataError: naming the line that is no request.
+    """
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise DataError(f"{path}: cannot be read: {err}") from err
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            body = json.loads(line)
+        except ValueError as err:
+            raise DataError(f"{path}, line {number}: not JSON: {err}") from err
+        fits = isinstance(body, dict) and set(body) == {"entry", "texts"} and isinstance(body["entry"], str)
+        if not fits or not isinstance(body["texts"], list) or not all(isinstance(text, str) for text in body["texts"]):
+            raise DataError(f'{path}, line {number}: expected {{"entry": "name", "texts": ["…"]}} and nothing else')
+        found.append((body["entry"], body["texts"]))
+    if not found:
+        raise DataError(f"{path}: holds no request")
+    return found
+
+
+def _write(found: list[Any], output: Path | None) -> None:
+    """Predictions as lines of JSON, into a file or on standard output."""
+    lines = [json.dumps({"id": p.id, "prediction": p.value, **dict(p.detail)}, ensure_ascii=False) for p in found]
+    if output is None:
+        for line in lines:
+            click.echo(line)
+        return
+    from adapters_xling.paths import atomic_write
+
+    atomic_write(output, "".join(line + "\n" for line in lines))
+    click.echo(f"{len(lines)} predictions written to {output}")
 
 
 def _show(texts: list[str], prediction: Any) -> None:

@@ -295,7 +295,7 @@ class Bottleneck(Method):
         first = slots(_first(route))
         for slot in active:
             if resident is None or slot not in resident.adapters:
-                if bottleneck_fusion.state(encoder, slot):
+                if bottleneck_fusion.is_fusion(encoder, slot):
                     continue
                 raise ConfigError(
                     f"route names slot {slot!r}, which this encoder does not hold; resident: "
@@ -316,7 +316,7 @@ class Bottleneck(Method):
         from adapters.configuration.model_adapters_config import build_full_config
         from safetensors.torch import save_file
 
-        if bottleneck_fusion.state(encoder, slot):
+        if bottleneck_fusion.is_fusion(encoder, slot):
             model_name = backbone.repo if backbone else None
             bottleneck_fusion.save(encoder, slot, folder, name=name, model_name=model_name)
             return

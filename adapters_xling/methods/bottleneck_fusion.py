@@ -41,6 +41,7 @@ def attach(encoder: nn.Module, slot: str, route: Fuse, *, dropout: float, warm: 
     for layer in _layers(encoder).values():
         if names & set(layer.adapters):
             _add(encoder, layer, slot, dropout=dropout)
+    _note(encoder, slot)
     if warm is not None:
         load_into(encoder, slot, warm)
 
@@ -62,6 +63,7 @@ def load(encoder: nn.Module, slot: str, folder: Path) -> None:
         raise ZooError(f"{folder / WEIGHTS}: {strange[0]!r} is no place of a fusion in this backbone")
     for name in held:
         _add(encoder, layers[name], slot, dropout=0.0)
+    _note(encoder, slot)
     load_into(encoder, slot, folder)
 
 
@@ -102,13 +104,22 @@ def state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
     }
 
 
+def is_fusion(encoder: nn.Module, slot: str) -> bool:
+    """Whether a slot is a fusion; asked in every step and at every switch, so nothing is searched."""
+    return slot in getattr(encoder, "_xling_fusions", ())
+
+
+def _note(encoder: Any, slot: str) -> None:
+    encoder._xling_fusions = {*getattr(encoder, "_xling_fusions", ()), slot}
+
+
 def penalty(encoder: nn.Module, slot: str) -> Tensor | None:
     """Squared distance of the value maps from the identity, weighted; None for a slot that is no fusion."""
     import torch
 
-    values = [value for name, value in state(encoder, slot).items() if name.endswith(".value.weight")]
-    if not values:
+    if not is_fusion(encoder, slot):
         return None
+    values = [value for name, value in state(encoder, slot).items() if name.endswith(".value.weight")]
     return PENALTY * sum((value - torch.eye(len(value), device=value.device)).square().sum() for value in values)
 
 

@@ -80,6 +80,54 @@ def test_a_run_starts_from_a_merge_with_its_rank(tmp_path: Path, capsys: pytest.
     assert json.loads(out)["run"]["method"]["settings"]["r"] == 16
 
 
+def test_requests_to_many_entries_are_answered_as_each_answers_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [
+        (NER, [SENTENCE]),
+        (NLI, ["Tom bought a hat .", "Tom bought nothing ."]),
+        (CHOICE, ["Tom bought a hat .", "Tom bought a hat .", "Anna bought a hat ."]),
+        (POS, ["Tom ananunua kofia Jumanne ."]),
+        (NER, ["Anna saw Ben in Paris on Monday after the long walk ."]),
+    ]
+    file = tmp_path / "requests.jsonl"
+    file.write_text("".join(json.dumps({"entry": entry, "texts": texts}) + "\n" for entry, texts in asked))
+    code, out, err = xling("predict", "--requests", str(file), "--runs", str(tmp_path), capsys=capsys)
+    assert code == 0, err
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["id"] for answer in answers] == ["0", "1", "2", "3", "4"]
+    for answer, (entry, texts) in zip(answers, asked, strict=True):
+        code, out, err = xling("predict", entry, *texts, "--json", "--runs", str(tmp_path), capsys=capsys)
+        assert code == 0, err
+        alone = json.loads(out)
+        assert answer["prediction"] == alone["prediction"]
+        shares, own = answer["probabilities"], alone["probabilities"]
+        pairs = (
+            zip(shares.values(), own.values(), strict=True) if isinstance(own, dict) else zip(shares, own, strict=True)
+        )
+        assert all(abs(a - b) < 1e-5 for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "no request"),
+        ("{", "line 1: not JSON"),
+        ('{"entry": "x"}', "line 1: expected"),
+        ('{"entry": "x", "texts": "y"}', "line 1: expected"),
+        ('{"entry": "nobody", "texts": ["y"]}', "unknown entry 'nobody'"),
+        (json.dumps({"entry": NLI, "texts": ["a", "b", "c"]}), "3 texts given"),
+    ],
+)
+def test_a_request_that_is_none_is_refused(
+    line: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "requests.jsonl"
+    file.write_text(line)
+    code, _, err = xling("predict", "--requests", str(file), "--runs", str(tmp_path), capsys=capsys)
+    assert code == 2 and words in err, err
+
+
 @pytest.mark.parametrize(
     ("args", "words", "caret_under"),
     [
