@@ -261,18 +261,24 @@ def describe(composed: Route | Init) -> str:
     return _tag(composed)
 
 
-def outline(route: Route) -> str:
-    """The form of a route without the entries in it: what tables tell routes apart by.
+def outline(route: Route | Init) -> str:
+    """The form of a route or an init without the entries in it: what tables tell them apart by.
 
     >>> outline(Stack(parts=(Use(entry="a"), Slot()))), outline(Slot())
     ('stack', 'slot')
     >>> outline(Stack(parts=(Average(parts=(Use(entry="a"), Use(entry="b")), weights=(0.7, 0.3)), Slot())))
     'stack(average 0.7 0.3)'
     """
-    inner = [outline(part) for part in parts_of(route) if not isinstance(part, (Use, Slot, Base))]
-    weights = "".join(f" {number(weight)}" for weight in route.weights) if isinstance(route, Average) else ""
     if isinstance(route, Merged):
-        return f"merge {_tag(route.merge)}"
+        return f"merge {outline(route.merge)}"
+    if isinstance(route, (Average, WeightAverage, Arithmetic, Ties, Dare)):
+        equal = len(set(route.weights)) == 1 and not isinstance(route, Arithmetic)
+        weights = "" if equal else "".join(f" {number(weight)}" for weight in route.weights)
+    else:
+        weights = ""
+    inner: list[str] = []
+    if isinstance(route, (Stack, Average, Fuse)):
+        inner = [outline(part) for part in route.parts if not isinstance(part, (Use, Slot, Base))]
     return f"{_tag(route)}{weights}" + (f"({', '.join(inner)})" if inner else "")
 
 

@@ -21,10 +21,9 @@ import torch
 from adapters_xling import inference, keeping, methods, metrics, tasks
 from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
-from adapters_xling.methods.slots import beside
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import score_file
-from adapters_xling.spec import Fresh, Route, Score, TaskSpec, Warm, canonical, describe, digest, entries, outline
+from adapters_xling.spec import Route, Score, TaskSpec, canonical, describe, digest, entries, named, outline
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
@@ -84,7 +83,7 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     """What a Score says about where it comes from: method, init, route, intermediate task and seed.
 
     The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
-    and a mixture's own tasks whatever it is evaluated on; else the task of the entry it started from or stands on.
+    and a mixture's own tasks whatever it is evaluated on; else the tasks of the entries it started from or stands on.
     """
     if card is None:
         return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
@@ -94,13 +93,13 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     if not own or run.mixture:
         source = run.task
     else:
-        together = run.parents if not isinstance(run.init, (Fresh, Warm)) or beside(run.route) else run.parents[:1]
+        together = named(run.init) or entries(run.route)
         # a parent that is not here still has its name
         found = (zoo.get(one, verify=False).card.run.task if one in zoo else one for one in together)
         source = "+".join(dict.fromkeys(found)) or "none"
     return {
         "method": methods.resolve(run.method).label,
-        "init": str(run.init.__struct_config__.tag),
+        "init": outline(run.init),
         "route": outline(run.route),
         "intermediate": source,
         "seed": run.seed,

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from .composition import leaves
 from .errors import ConfigError, XlingError
 from .spec import (
     Alone,
@@ -104,6 +105,24 @@ def parse_route(text: str, *, resolve: Resolve = str, slot: Route = Slot(), lang
     Stack(parts=(Use(entry='anli_plus'), Slot()))
     """
     return _Meaning(text, resolve, slot, language).route(_read(text))
+
+
+def parse_ground(text: str, *, resolve: Resolve = str) -> Route:
+    """Read the route of a run that stands on a composition: its own slot goes on top, unless the expression places it.
+
+    Raises:
+        ExpressionError: naming the position of what is wrong.
+
+    >>> parse_ground("stack(a, b)") == parse_route("stack(a, b, slot)")
+    True
+    """
+    route = parse_route(text, resolve=resolve)
+    if any(isinstance(leaf, Slot) for leaf in leaves(route)):
+        return route
+    if isinstance(route, Base):
+        return Slot()
+    below = route.parts if isinstance(route, Stack) else (route,)
+    return Stack(parts=(*below, Slot()))
 
 
 def parse_init(text: str, *, resolve: Resolve = str) -> Init:

@@ -8,29 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling import expressions
-from adapters_xling.composition import leaves
 from adapters_xling.errors import ConfigError
-from adapters_xling.spec import Base, Fresh, Init, Route, Slot, Stack, Use, Warm
+from adapters_xling.spec import Fresh, Init, Route, Use, Warm
 from adapters_xling.zoo import Entry, Zoo
 
 from .settings import Settings, open_zoo
 
 _CODES = re.compile(r"\s*([a-z]{2,3}(?:\s*,\s*[a-z]{2,3})*)\s*=(.*)", re.DOTALL)
-
-
-def below_slot(text: str, *, zoo: Zoo) -> Route:
-    """Route of a run that stands on a composition: its own slot goes on top, unless the expression places it.
-
-    Raises:
-        ExpressionError: naming the position of what is wrong.
-    """
-    route = expressions.parse_route(text, resolve=zoo.resolve)
-    if any(isinstance(leaf, Slot) for leaf in leaves(route)):
-        return route
-    if isinstance(route, Base):
-        return Slot()
-    below = route.parts if isinstance(route, Stack) else (route,)
-    return Stack(parts=(*below, Slot()))
 
 
 def settings_for(init: Init, method: str, given: Mapping[str, Any] | None, *, zoo: Zoo) -> Mapping[str, Any] | None:

@@ -77,7 +77,7 @@ def train(
     if sum(bool(given) for given in (warm, stack, on)) > 1:
         raise ConfigError("give one of --warm, --stack and --on: a slot starts from something or stands on it")
     init: Init = expressions.parse_init(warm, resolve=zoo.resolve) if warm else Fresh()
-    route: Route = compositions.below_slot(on, zoo=zoo) if on else Slot()
+    route: Route = expressions.parse_ground(on, resolve=zoo.resolve) if on else Slot()
     if stack:
         route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot()))
     built = methods.resolve(method, compositions.settings_for(init, method, method_settings, zoo=zoo))
