@@ -6,7 +6,7 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
-from .compositions import merge
+from .compositions import choose, merge
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
@@ -18,6 +18,7 @@ __all__ = [
     "answering",
     "build_submission",
     "check_submission",
+    "choose",
     "compare",
     "cores",
     "default_recipe",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError
 from adapters_xling.spec import Fresh, Init, Route, Use, Warm
 from adapters_xling.zoo import Entry, Zoo
 
-from .settings import Settings, open_zoo
+from .settings import Settings, open_zoo, task
+
+if TYPE_CHECKING:
+    from adapters_xling.choosing import Choice
 
 _CODES = re.compile(r"\s*([a-z]{2,3}(?:\s*,\s*[a-z]{2,3})*)\s*=(.*)", re.DOTALL)
 
@@ -61,6 +64,49 @@ def routes_by_language(on: Sequence[str], *, entry: str, zoo: Zoo) -> Callable[[
         return expressions.parse_route(text, resolve=zoo.resolve, slot=Use(entry=entry), language=language)
 
     return route
+
+
+def choose(
+    entry: str,
+    name: str,
+    candidates: Sequence[str],
+    *,
+    languages: Sequence[str] | None = None,
+    split: str = "dev",
+    limit: int | None = None,
+    settings: Settings | None = None,
+    backbone: str | None = None,
+) -> list[Choice]:
+    """Choose for each language what an entry's heads stand on; see `choosing.choose`.
+
+    Args:
+        entry: key, or an unambiguous beginning of one.
+        name: task to score.
+        candidates: expressions in which ``slot`` is the entry and ``{language}`` the language at hand; the first is
+            what would be taken without choosing.
+        languages: subset of the task's languages.
+        split: rows to choose and check on.
+        limit: only the first rows of each language.
+        settings: folders and device.
+        backbone: folder of the entry's local backbone, where it cannot be found by its name.
+    """
+    from adapters_xling import choosing
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    key = zoo.resolve(entry)
+    return choosing.choose(
+        key,
+        task(name, settings),
+        [routes_by_language([one], entry=key, zoo=zoo) for one in candidates],
+        zoo=zoo,
+        languages=languages,
+        split=split,
+        limit=limit,
+        data_dir=settings.data_dir,
+        device=settings.device,
+        backbone=Path(backbone) if backbone else None,
+    )
 
 
 def merge(expression: str, *, settings: Settings | None = None, backbone: str | None = None) -> Entry:

@@ -80,6 +80,62 @@ def test_a_run_starts_from_a_merge_with_its_rank(tmp_path: Path, capsys: pytest.
     assert json.loads(out)["run"]["method"]["settings"]["r"] == 16
 
 
+def test_language_adapters_are_trained_on_raw_text_and_swapped_at_test_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MAD-X: an invertible language adapter under a task adapter, another one for another language."""
+    runs = ("--runs", str(tmp_path))
+    invertible = ("--method", "bottleneck", "--set", "reduction_factor=2", "--set", "inv_adapter=nice", *SHORT, *runs)
+    for code in ("en", "sw"):
+        assert xling("train", f"mini-mlm.{code}", *invertible, capsys=capsys)[0] == 0
+    task = ("mini-ner", "--method", "bottleneck", "--set", "reduction_factor=2", *SHORT, *runs)
+    code, out, err = xling("train", *task, "--on", "mini-mlm-en-bottleneck", capsys=capsys)
+    assert code == 0, err
+    key = out.split()[0]
+    swap = ("--on", "stack(mini-mlm-{language}-bottleneck, alone(slot))")
+    own = scores(tmp_path, key, "mini-ner", "--languages", "en,sw", capsys=capsys)
+    swapped = scores(tmp_path, key, "mini-ner", "--languages", "en,sw", *swap, capsys=capsys)
+    assert own["en"][0] == "stack" and swapped["sw"][0] == "stack(alone)"
+    assert own["en"][1] == swapped["en"][1]
+    code, _, err = xling("evaluate", key, "mini-ner", "--languages", "en,de", *swap, *runs, capsys=capsys)
+    assert code == 2 and "unknown entry 'mini-mlm-de-bottleneck'" in err and err.rstrip().endswith("^")
+
+
+def test_a_choice_is_made_on_one_half_and_checked_on_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ("--runs", str(tmp_path), "--languages", "en,sw", "--limit", "60")
+    code, out, err = xling(
+        "choose", NER, "mini-ner", "base", "slot", f"average(slot, {CHOICE})", *runs, "--json", capsys=capsys
+    )
+    assert code == 0, err
+    choices = json.loads(out)
+    assert [choice["language"] for choice in choices] == ["en", "sw"]
+    for choice in choices:
+        assert choice["chosen"] == max(range(3), key=lambda i: (choice["scores"][i], -i)) > 0
+        assert choice["checked"] > choice["default"] + 20  # of the bare backbone
+        assert choice["num_chosen_on"] + choice["num_checked_on"] == 60
+    code, out, _ = xling("choose", NER, "mini-ner", "base", "slot", *runs, capsys=capsys)
+    line = out.splitlines()[-1]
+    assert line == f"xling evaluate {NER} mini-ner --on 'en,sw=slot'"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["base"], "two candidates or more"),
+        (["slot", "base", "--split", "test"], "choose on another split"),
+        (["slot", "base", "--limit", "10"], "a choice needs 20 or more"),
+        (["slot", "nobody"], "unknown entry 'nobody'"),
+    ],
+)
+def test_a_choice_that_says_nothing_is_refused(
+    args: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = xling("choose", NER, "mini-ner", *args, "--runs", str(tmp_path), capsys=capsys)
+    assert code == 2 and words in err, err
+
+
 def test_requests_to_many_entries_are_answered_as_each_answers_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
