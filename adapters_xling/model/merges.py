@@ -91,7 +91,7 @@ def merged_heads(merge: Merge, found: Sequence[Entry]) -> tuple[dict[str, HeadCa
     """Heads and pooler of a merge: cards, tensors by their names in `heads.safetensors`, and where they are from."""
     first = found[0].card.heads
     states = [read_tensors(entry.folder / HEADS) if entry.card.heads else {} for entry in found]
-    alike = all(_forms(entry.card.heads) == _forms(first) for entry in found)
+    alike = all(_forms(entry) == _forms(found[0]) for entry in found)
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
     if isinstance(merge, WeightAverage) and first and alike and all(shape == shapes[0] for shape in shapes):
         tensors = {
@@ -102,5 +102,7 @@ def merged_heads(merge: Merge, found: Sequence[Entry]) -> tuple[dict[str, HeadCa
     return first, states[0], f"heads and pooler of {found[0].key}"
 
 
-def _forms(cards: dict[str, HeadCard]) -> dict[str, Any]:
-    return {name: (card.kind, card.labels) for name, card in cards.items()}
+def _forms(entry: Entry) -> dict[str, Any]:
+    """What the heads of an entry are and how they read the encoder."""
+    pooling = entry.card.run.recipe.pooling
+    return {name: (card.kind, card.labels, pooling) for name, card in entry.card.heads.items()}

@@ -16,7 +16,7 @@ from adapters_xling.spec import Base, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 
-from .core import Model
+from .core import ENCODER_INPUTS, Model
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
         found = ", ".join("the last" if layer is None else str(layer) for layer in sorted(layers, key=str))
         raise ConfigError(f"a mixed batch is read at one hidden state; these tasks read {found}. Run them apart")
     width = max(one.batch["input_ids"].shape[1] for one in segments)
-    ids = torch.cat([_widened(one.batch["input_ids"], width, first.pad_id) for one in segments])
-    mask = torch.cat([_widened(one.batch["attention_mask"], width, 0) for one in segments])
+    named = [name for name in ENCODER_INPUTS if any(name in one.batch for one in segments)]
+    inputs = {name: torch.cat([_widened(one.batch, name, width, first.pad_id) for one in segments]) for name in named}
     rows: list[tuple[slice, Route]] = []
     start = 0
     for one in segments:
@@ -63,7 +63,7 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     assert first.turns is not None
     first.turns.whose = None  # whoever is next switches back
     first.method.activate(first.encoder, Base(), rows)
-    hidden_NTD = first.encode_now({"input_ids": ids, "attention_mask": mask}, layer=layers.pop())
+    hidden_NTD = first.encode_now(inputs, layer=layers.pop())
     outputs = []
     for one, (part, _) in zip(segments, rows, strict=True):
         own = hidden_NTD[part, : one.batch["input_ids"].shape[1]]
@@ -73,5 +73,9 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     return outputs
 
 
-def _widened(rows_NT: Tensor, width: int, value: int) -> Tensor:
-    return torch.nn.functional.pad(rows_NT, (0, width - rows_NT.shape[1]), value=value)
+def _widened(batch: Batch, name: str, width: int, pad_id: int) -> Tensor:
+    """One input of the encoder, as wide as the widest segment; what a segment does not have is 0 (one text alone)."""
+    ids_NT = batch["input_ids"]
+    rows_NT = batch[name] if name in batch else torch.zeros_like(ids_NT)
+    value = pad_id if name == "input_ids" else 0
+    return torch.nn.functional.pad(rows_NT, (0, width - ids_NT.shape[1]), value=value)
