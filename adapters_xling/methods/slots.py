@@ -82,7 +82,7 @@ def malformed(route: Route) -> str | None:
         if isinstance(part, Fuse) and len(part.parts) < 2:
             return "a Fuse needs at least two parts; write the part alone"
         if parts_of(part) and any(isinstance(inner, Base) for inner in part.parts):  # type: ignore[union-attr]
-            return f"Base cannot be part of a {type(part).__name__}: it means that nothing is added to the backbone"
+            return f"Base cannot be part of {_a(part)}: it means that nothing is added to the backbone"
         if isinstance(part, Average) and any(isinstance(leaf, Slot) for leaf in leaves(part)):
             return "an Average cannot hold the run's own slot: put the slot on top, stack(average(…), slot)"
         if isinstance(part, Fuse) and any(isinstance(leaf, Slot) for inner in part.parts for leaf in leaves(inner)):
@@ -119,6 +119,11 @@ def merges(init: Init, route: Route) -> tuple[Merge, ...]:
 def holds(route: Route, kind: type) -> bool:
     """Whether a route or anything inside it is of a kind."""
     return any(isinstance(part, kind) for part in _inside(route))
+
+
+def _a(route: Route) -> str:
+    name = type(route).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def _inside(route: Route) -> Iterable[Route]:

@@ -411,7 +411,7 @@ REFUSED: list[tuple[str, Any, Route, str]] = [
     ("lora", Fresh(), Average(parts=(Use(entry="a"), Slot()), weights=(0.5, 0.5)), "put the slot on top"),
     ("lora", Fresh(), Fuse(parts=(Use(entry="a"), Slot())), "cannot be one of its parts"),
     ("lora", Fresh(), Stack(parts=(Fuse(parts=(A, B)), Slot())), "own slot once only"),
-    ("lora", Fresh(), Average(parts=(A, Base()), weights=(0.5, 0.5)), "Base cannot be part of a Average"),
+    ("lora", Fresh(), Average(parts=(A, Base()), weights=(0.5, 0.5)), "Base cannot be part of an Average"),
 ]
 
 
