@@ -9,7 +9,17 @@ from __future__ import annotations
 from .compositions import choose, merge
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
-from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .reports import (
+    compare,
+    compare_grids,
+    join_scores,
+    keep_layers,
+    render_report,
+    report_folder,
+    report_text,
+    summary,
+    write_report,
+)
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
@@ -20,11 +30,14 @@ __all__ = [
     "check_submission",
     "choose",
     "compare",
+    "compare_grids",
     "cores",
     "default_recipe",
     "estimate",
     "evaluate",
     "has_gpu",
+    "join_scores",
+    "keep_layers",
     "layers",
     "merge",
     "open_zoo",
