@@ -42,9 +42,7 @@ LANGUAGE = "{language}"
 MERGES = ("average", "arithmetic", "ties", "dare")
 FUNCTIONS = ("stack", "average", "fuse", "alone", "merge", "arithmetic", "ties", "dare")
 _OPTIONS = {"ties": ("density",), "dare": ("density", "seed")}
-_TOKEN = re.compile(
-    r"(?P<name>(?:[A-Za-z0-9_.]|\{language\})(?:[A-Za-z0-9_.-]|\{language\})*)|(?P<mark>[(),:=+-])|(?P<blank>\s+)"
-)
+_NAME = re.compile(r"(?:[A-Za-z0-9_.]|\{language\})(?:[A-Za-z0-9_.-]|\{language\})*")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 Resolve = Callable[[str], str]
@@ -198,28 +196,28 @@ class _Reader:
         start = self.at
         if depth > MAX_DEPTH:
             raise self.wrong(f"an expression is at most {MAX_DEPTH} levels deep")
-        found = _TOKEN.match(self.text, start)
-        if found is None or found["name"] is None:
+        found = _NAME.match(self.text, start)
+        if found is None:
             what = "the expression ends here" if start == len(self.text) else f"{self.text[start]!r} begins no name"
             raise self.wrong(f"{what}; expected the name of an entry, slot, base, or one of {', '.join(FUNCTIONS)}")
         self.at = found.end()
         if self.next() != "(":
-            return _Node(found["name"], start, found.end())
-        if found["name"] not in FUNCTIONS:
-            close = difflib.get_close_matches(found["name"], FUNCTIONS, n=1)
+            return _Node(found[0], start, found.end())
+        if found[0] not in FUNCTIONS:
+            close = difflib.get_close_matches(found[0], FUNCTIONS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise self.wrong(f"unknown composition {found['name']!r}.{hint} Known: {', '.join(FUNCTIONS)}", start)
+            raise self.wrong(f"unknown composition {found[0]!r}.{hint} Known: {', '.join(FUNCTIONS)}", start)
         opened = self.at
         self.at += 1
         arguments, options = list[_Argument](), dict[str, tuple[float, int]]()
         if self.next() == ")":
-            raise self.wrong(f"{found['name']} of nothing: name the entries it is made of")
+            raise self.wrong(f"{found[0]} of nothing: name the entries it is made of")
         while True:
-            self._argument(found["name"], depth, arguments, options)
+            self._argument(found[0], depth, arguments, options)
             mark = self.next()
             if mark == ")":
                 self.at += 1
-                return _Node(found["name"], start, found.end(), tuple(arguments), options)
+                return _Node(found[0], start, found.end(), tuple(arguments), options)
             if mark != ",":
                 if self.at == len(self.text):
                     raise self.wrong("this bracket is never closed", opened)
@@ -262,8 +260,7 @@ class _Reader:
             raise self.wrong(f"expected {what}, a number")
         self.at, start = found.end(), self.at
         value = float(found[0])
-        rest = _TOKEN.match(self.text, self.at)
-        if (rest and rest["name"]) or value in (float("inf"), float("-inf")):
+        if _NAME.match(self.text, self.at) or value in (float("inf"), float("-inf")):
             raise self.wrong(f"expected {what}, a number", start)
         return value
 

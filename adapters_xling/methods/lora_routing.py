@@ -133,7 +133,7 @@ def _routed_class() -> Any:
             routing = self._xling_routing
             if routing.rows is None:
                 return self._add(x, result, routing.terms)
-            return torch_cat([self._add(x[part], result[part], sums) for part, sums in routing.rows])
+            return _joined([self._add(x[part], result[part], sums) for part, sums in routing.rows])
 
         def _add(self, x: Tensor, result: Tensor, sums: Terms) -> Tensor:
             dtype = result.dtype
@@ -157,7 +157,7 @@ def _routed_class() -> Any:
     return RoutedLinear
 
 
-def torch_cat(parts: list[Tensor]) -> Tensor:
+def _joined(parts: list[Tensor]) -> Tensor:
     """Rows behind each other."""
     import torch
 
