@@ -23,7 +23,7 @@ from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import score_file
-from adapters_xling.spec import Score, Stack, TaskSpec, Warm, digest
+from adapters_xling.spec import Route, Score, TaskSpec, canonical, describe, digest, entries, named, outline
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
@@ -83,7 +83,7 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     """What a Score says about where it comes from: method, init, route, intermediate task and seed.
 
     The intermediate task is the entry's own task when it is evaluated on something it was not trained for (retrieval),
-    and a mixture's own tasks whatever it is evaluated on; else the task of the entry it started from or stands on.
+    and a mixture's own tasks whatever it is evaluated on; else the tasks of the entries it started from or stands on.
     """
     if card is None:
         return {"method": "base", "init": "fresh", "route": "base", "intermediate": "none", "seed": 0}
@@ -92,16 +92,15 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     own = bool(trained & {task.name, tasks.train_task(task, extra=extra_tasks).name}) or task.head_name in card.heads
     if not own or run.mixture:
         source = run.task
-    elif not run.parents:
-        source = "none"
-    elif run.parents[0] in zoo:
-        source = zoo.get(run.parents[0], verify=False).card.run.task
     else:
-        source = run.parents[0]  # a parent that is not here still has its name
+        together = named(run.init) or entries(run.route)
+        # a parent that is not here still has its name
+        found = (zoo.get(one, verify=False).card.run.task if one in zoo else one for one in together)
+        source = "+".join(dict.fromkeys(found)) or "none"
     return {
         "method": methods.resolve(run.method).label,
-        "init": "warm" if isinstance(run.init, Warm) else "fresh",
-        "route": "stack" if isinstance(run.route, Stack) else "slot",
+        "init": outline(run.init),
+        "route": outline(run.route),
         "intermediate": source,
         "seed": run.seed,
     }
@@ -127,6 +126,7 @@ def evaluate(
     on_step: Callable[[str, str, int, int], Any] | None = None,
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
+    routes: Callable[[str], Route | None] = lambda language: None,
     precision: str = inference.FULL,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
@@ -155,6 +155,7 @@ def evaluate(
         unscored: only keep the predictions, for rows whose answers are withheld (a benchmark's test sets); no scores
             come back.
         on_left_out: called with language and reason -> rows where rows cannot be scored and were left out.
+        routes: what the entry's heads stand on in a language, instead of what they were trained on.
         precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
 
     Raises:
@@ -177,7 +178,9 @@ def evaluate(
         )
     if reading != READ_AS_SET and not kinds.get(task.kind).vectors:
         raise ConfigError(f"layer, pooling and vectors are settings of retrieval; task {task.name!r} reads all tokens")
-    folder = runs_dir / "scores" / Path(name).name / task.name
+    ways = {language: routes(language) for language in codes}  # every name is looked up before anything is opened
+    if card is None and any(ways.values()):
+        raise ConfigError(f"backbone {name!r} is no entry, so there is nothing to put on a route; evaluate an entry")
     labels = labels_of(card, task, zoo=zoo, extra_tasks=extra_tasks)
     weights = weights_of(name, card, backbone)
     max_length = 0
@@ -189,7 +192,7 @@ def evaluate(
     how = [*how_read(task, read_at, max_length), reading.suffix, *in_precision(precision)]
     scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
-    model: Model | None = None
+    opened = Opened(name, card, zoo=zoo, device=device, backbone=backbone)
     scores: list[Score] = []
     num_done = 0
     for language in codes:
@@ -206,7 +209,11 @@ def evaluate(
         num_done += 1
         if on_left_out and rows.dropped:
             on_left_out(language, rows.dropped)
+        way = ways[language]
         parts = [task, split, language, limit, rows.identity, dev and dev.identity, weights, how]
+        if way is not None:
+            parts += [canonical(way), [weights_of(one, zoo.get(one).card, None) for one in entries(way)]]
+        folder = runs_dir / "scores" / scored_as(name, way) / task.name
         identity = digest([*parts, "unscored"] if unscored else parts)
         path = score_file(folder, split, language, limit=limit, reading=reading.suffix)
         work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=reading.vectors)
@@ -217,13 +224,12 @@ def evaluate(
                 predictions, facts, timing = known, kept.facts, kept.timing
                 said = {field: getattr(score, field) for score in kept.scores[:1] for field in labels} or labels
             else:
-                said = labels
-                if model is None:
-                    opening = time.perf_counter()
-                    model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
-                    model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
-                    max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
-                    started += time.perf_counter() - opening
+                said = labels if way is None else {**labels, "route": outline(way)}
+                opening = time.perf_counter()
+                model = opened.model(way)
+                model.read_sentences_at(layer=reading.layer, pooling=reading.pooling)
+                max_length = max_length or min(DEFAULT_MAX_LENGTH, model.max_positions)
+                started += time.perf_counter() - opening
                 predict = functools.partial(
                     inference.predict,
                     model,
@@ -245,7 +251,7 @@ def evaluate(
                 )
             found = [
                 Score(
-                    key=name,
+                    key=scored_as(name, way),
                     task=task.name,
                     language=language,
                     metric=metric,
@@ -272,6 +278,43 @@ def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:
     if card is None:
         return backbone_id(str(backbone or name)).digest
     return {file: one.sha256 for file, one in card.files.items()}
+
+
+def scored_as(name: str, route: Route | None) -> str:
+    """What scores are kept under: the entry, with a digest of the route it does not have by itself."""
+    own = Path(name).name
+    return own if route is None else f"{own}-on-{digest(route)[:16]}"
+
+
+class Opened:
+    """Models of one entry over the routes that are asked for, in one encoder where its method allows."""
+
+    def __init__(self, name: str, card: Card | None, *, zoo: Zoo, device: str | None, backbone: Path | None) -> None:
+        self._name, self._card, self._zoo = name, card, zoo
+        self._device, self._backbone = device, backbone
+        self._models: dict[str, Model] = {}
+
+    def model(self, route: Route | None) -> Model:
+        """The model over a route; None is as it was trained."""
+        called = describe(route) if route is not None else ""
+        if called not in self._models:
+            if self._card is None or route is None:
+                made = open_model(self._name, self._card, zoo=self._zoo, device=self._device, backbone=self._backbone)
+            else:
+                first = next(iter(self._models.values()), None)
+                shared = first if first is not None and first.method.shares_encoder else None
+                if shared is None:
+                    self._models.clear()
+                made = open_entry(
+                    self._name,
+                    zoo=self._zoo,
+                    device=resolve_device(self._device),
+                    backbone=self._backbone,
+                    route=route,
+                    beside=shared,
+                )
+            self._models[called] = made
+        return self._models[called]
 
 
 def open_model(name: str, card: Card | None, *, zoo: Zoo, device: str | None, backbone: Path | None) -> Model:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from adapters_xling import metrics
-from adapters_xling.errors import DataError
+from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.model import Model
+from adapters_xling.model.mixed import Segment, forward_mixed
 from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import cache, kinds
@@ -250,6 +251,59 @@ def predict(
         how = {"tokens_per_batch": tokens_per_batch, "on_step": on_step, "precision": precision}
         write_vectors(model, task, features, [file], read, **how)
         return kind.decode_vectors(file, examples, task, device=model.device, on_step=on_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Examples that one of several resident entries is asked about; fields as `predict` has them."""
+
+    model: Model
+    task: TaskSpec
+    examples: Sequence[Example]
+    max_length: int
+
+
+@torch.no_grad()
+def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> list[list[Prediction]]:
+    """Predict for several entries in one encoder: every batch takes rows of all of them, each to its own head.
+
+    Args:
+        jobs: models opened beside each other, put in eval mode and left there.
+        tokens_per_batch: padded tokens of a batch.
+
+    Returns:
+        Predictions of each job in the order of its examples, equal to `predict`'s up to rounding.
+
+    Raises:
+        ConfigError: for what cannot be mixed, see `model.mixed`; also for kinds that compare the rows of a split.
+    """
+    encoded: list[list[Features]] = []
+    for job in jobs:
+        kind = kinds.get(job.task.kind)
+        if kind.vectors:
+            raise ConfigError(f"task {job.task.name!r} compares all rows of a split, so its rows cannot be mixed")
+        job.model.eval()
+        encoded.append(list(kind.encode(list(job.examples), job.model.tokenizer, job.task, max_length=job.max_length)))
+    places = [(j, i) for j, features in enumerate(encoded) for i in range(len(features))]
+    outputs: dict[tuple[int, int], np.ndarray] = {}
+    for chosen in token_batches([encoded[j][i].num_tokens for j, i in places], tokens_per_batch):
+        batch_places: dict[int, list[int]] = {}
+        for j, i in (places[one] for one in chosen):
+            batch_places.setdefault(j, []).append(i)
+        segments = []
+        for j, rows in batch_places.items():
+            model, task = jobs[j].model, jobs[j].task
+            batch = kinds.get(task.kind).collate([encoded[j][i] for i in rows], pad_id=model.pad_id)
+            segments.append(Segment(model, task, {name: tensor.to(model.device) for name, tensor in batch.items()}))
+        for (j, rows), segment, logits in zip(batch_places.items(), segments, forward_mixed(segments), strict=True):
+            found = kinds.get(segment.task.kind).outputs(logits.float(), segment.batch)
+            outputs.update({(j, i): output for i, output in zip(rows, found, strict=True)})
+    return [
+        kinds.get(job.task.kind).decode(
+            [outputs[j, i] for i in range(len(encoded[j]))], encoded[j], list(job.examples), job.task
+        )
+        for j, job in enumerate(jobs)
+    ]
 
 
 def golds_of(task: TaskSpec, examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Any]:

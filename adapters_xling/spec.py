@@ -17,6 +17,27 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .composition import Alone as Alone
+from .composition import Arithmetic as Arithmetic
+from .composition import Average as Average
+from .composition import Base as Base
+from .composition import Dare as Dare
+from .composition import Fresh as Fresh
+from .composition import Fuse as Fuse
+from .composition import Init as Init
+from .composition import Merge as Merge
+from .composition import Merged as Merged
+from .composition import Route as Route
+from .composition import Slot as Slot
+from .composition import Stack as Stack
+from .composition import Ties as Ties
+from .composition import Use as Use
+from .composition import Warm as Warm
+from .composition import WeightAverage as WeightAverage
+from .composition import describe as describe
+from .composition import entries as entries
+from .composition import named as named
+from .composition import outline as outline
 from .mixture import Mixture as Mixture
 from .mixture import Part as Part
 from .mixture import Proportional as Proportional
@@ -214,42 +235,6 @@ class MethodSpec(Frozen, frozen=True):
     settings: dict[str, Any] = {}
 
 
-class Fresh(Frozen, frozen=True, tag="fresh"):
-    """Start the trainable slot from the method's own initialisation."""
-
-
-class Warm(Frozen, frozen=True, tag="warm"):
-    """Start the trainable slot from an entry of the zoo."""
-
-    entry: str
-
-
-Init = Fresh | Warm
-
-
-class Slot(Frozen, frozen=True, tag="slot"):
-    """The run's own trainable slot."""
-
-
-class Base(Frozen, frozen=True, tag="base"):
-    """The bare backbone: nothing is added to the forward pass."""
-
-
-class Use(Frozen, frozen=True, tag="use"):
-    """An entry as it was trained, together with whatever it was trained on top of."""
-
-    entry: str
-
-
-class Stack(Frozen, frozen=True, tag="stack"):
-    """Parts one above the other, the first nearest to the backbone. LoRA parts add up."""
-
-    parts: tuple[Route, ...]
-
-
-Route = Slot | Base | Use | Stack
-
-
 class BackboneId(Frozen, frozen=True):
     """Identity of a backbone: hub repository and commit, or the shipped name, and the digest of its files.
 
@@ -279,6 +264,8 @@ class RunSpec(Frozen, frozen=True):
         mixture: how several tasks share the steps; None exactly when there is one task.
         lm_head: sha256 of the file a masked-LM head starts from, where that is none of the files behind
             `backbone.digest`; None otherwise.
+        made_by: ``merging`` is a merge (`init`) kept as it is: no step is taken, the seed is 0, and of the recipe,
+            which is that of the first entry merged, only pooling and lengths mean something.
     """
 
     backbone: BackboneId
@@ -292,6 +279,7 @@ class RunSpec(Frozen, frozen=True):
     schema: int = SCHEMA
     mixture: Mixture | None = None
     lm_head: str | None = None
+    made_by: Literal["training", "merging"] = "training"
 
     @property
     def task(self) -> str:
@@ -301,8 +289,7 @@ class RunSpec(Frozen, frozen=True):
     @property
     def parents(self) -> tuple[str, ...]:
         """Keys of the entries this run starts from or stands on, in order, without repeats."""
-        own = (self.init.entry,) if isinstance(self.init, Warm) else ()
-        return tuple(dict.fromkeys(own + entries(self.route)))
+        return tuple(dict.fromkeys(named(self.init) + entries(self.route)))
 
     def recipe_for(self, task: str) -> Recipe:
         """The recipe as a task sees it: in a mixture each has batch size, lengths and numbers of rows of its own."""
@@ -329,32 +316,6 @@ class Score(Frozen, frozen=True):
     seed: int
 
 
-def entries(route: Route) -> tuple[str, ...]:
-    """Keys of all entries a route names, in forward order.
-
-    >>> entries(Stack(parts=(Use(entry="a"), Slot())))
-    ('a',)
-    """
-    if isinstance(route, Use):
-        return (route.entry,)
-    if isinstance(route, Stack):
-        return tuple(key for part in route.parts for key in entries(part))
-    return ()
-
-
-def describe(route: Route) -> str:
-    """A route as one readable line.
-
-    >>> describe(Stack(parts=(Use(entry="mnli"), Slot())))
-    'stack(mnli, slot)'
-    """
-    if isinstance(route, Use):
-        return route.entry
-    if isinstance(route, Stack):
-        return f"stack({', '.join(map(describe, route.parts))})"
-    return "base" if isinstance(route, Base) else "slot"
-
-
 # --- identity ---------------------------------------------------------------------------------------------------
 
 LATER_FIELDS: dict[tuple[str, str], Any] = {
@@ -364,6 +325,7 @@ LATER_FIELDS: dict[tuple[str, str], Any] = {
     ("RunSpec", "lm_head"): None,
     ("Recipe", "dev_precision"): "fp32",
     ("Recipe", "sort_window"): 0,
+    ("RunSpec", "made_by"): "training",
 }
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""

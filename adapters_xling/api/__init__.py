@@ -6,8 +6,9 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
+from .compositions import choose, merge
 from .grids import estimate, plan, require_rows, run
-from .models import answering, default_recipe, evaluate, layers, predict, train
+from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
 from .reports import (
     compare,
     compare_grids,
@@ -27,6 +28,7 @@ __all__ = [
     "answering",
     "build_submission",
     "check_submission",
+    "choose",
     "compare",
     "compare_grids",
     "cores",
@@ -37,9 +39,11 @@ __all__ = [
     "join_scores",
     "keep_layers",
     "layers",
+    "merge",
     "open_zoo",
     "plan",
     "predict",
+    "predict_requests",
     "render_report",
     "report_folder",
     "report_text",

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, DataError, ZooError
-from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, Use, Warm
+from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use
 from adapters_xling.zoo import Entry
 
+from . import compositions
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     warm: str | None = None,
     stack: str | None = None,
+    on: str | None = None,
     seed: int = 0,
     mix: str | None = None,
     rates: Mapping[str, float] | None = None,
@@ -52,8 +55,11 @@ def train(
         backbone: name of the frozen encoder.
         recipe: optimisation settings by name.
         overrides: differences to the recipe.
-        warm: entry (key or unambiguous beginning of one) to start from.
+        warm: what to start from: an entry (key or unambiguous beginning of one), or a merge of several, such as
+            ``average(a:0.7, b:0.3)``. A merge brings the method's settings along (the rank of merged LoRAs).
         stack: entry to stand on; it stays frozen below the new slot.
+        on: what to stand on, as an expression: ``average(a, b)``, ``stack(a, b)``, or ``fuse(a, b)``, which is trained
+            itself. The run's own slot goes on top where ``slot`` does not say otherwise.
         seed: seed of initialisation, order and dropout.
         mix: how the tasks of a mixture share the steps: ``proportional`` to their rows (the default), ``uniform`` or
             ``temperature:2``; the first and last with a cap on the rows after a further colon.
@@ -68,11 +74,13 @@ def train(
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
-    if warm and stack:
-        raise ConfigError("give --warm or --stack, not both: a slot starts from an entry or stands on one")
-    init: Init = Warm(entry=zoo.resolve(warm)) if warm else Fresh()
-    route: Route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot())) if stack else Slot()
-    built = methods.resolve(method, method_settings)
+    if sum(bool(given) for given in (warm, stack, on)) > 1:
+        raise ConfigError("give one of --warm, --stack and --on: a slot starts from something or stands on it")
+    init: Init = expressions.parse_init(warm, resolve=zoo.resolve) if warm else Fresh()
+    route: Route = expressions.parse_ground(on, resolve=zoo.resolve) if on else Slot()
+    if stack:
+        route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot()))
+    built = methods.resolve(method, compositions.settings_for(init, method, method_settings, zoo=zoo))
     built.check(family_of(backbone))
     every_s, every_steps = settings.checkpoint_interval
     wanted = [name] if isinstance(name, str) else list(name)
@@ -122,10 +130,13 @@ def evaluate(
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     backbone: str | None = None,
+    on: Sequence[str] = (),
 ) -> list[Score]:
     """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
 
-    `backbone` names the folder of an entry's local backbone, where it cannot be found by its name.
+    `on` says what the entry's heads stand on, as expressions in which ``slot`` is the entry: one for all languages, or
+    ``sw=…`` and ``de,fr=…`` for some; ``{language}`` in a name is the language at hand. `backbone` names the
+    folder of an entry's local backbone, where it cannot be found by its name.
     `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`. With `unscored` only the predictions are
     kept, for test sets whose answers are withheld, and no score comes back. `on_left_out` hears of rows that were not
     scored, by reason.
@@ -136,8 +147,9 @@ def evaluate(
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
+    name_of = entry if is_backbone(entry) else zoo.resolve(entry)
     return evaluate_entry(
-        entry if is_backbone(entry) else zoo.resolve(entry),
+        name_of,
         task(name, settings),
         zoo=zoo,
         runs_dir=settings.runs_dir,
@@ -154,6 +166,7 @@ def evaluate(
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
         backbone=_folder(backbone),
+        routes=compositions.routes_by_language(on, entry=name_of, zoo=zoo),
     )
 
 
@@ -217,6 +230,7 @@ def predict(
     name: str | None = None,
     settings: Settings | None = None,
     backbone: str | None = None,
+    on: str | None = None,
 ) -> list[Prediction]:
     """Predict with an entry's head.
 
@@ -226,6 +240,7 @@ def predict(
         name: task whose head answers; needed only when the entry has several.
         settings: folders and device.
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
+        on: what its head stands on, as an expression in which ``slot`` is the entry.
 
     Raises:
         DataError: for texts the kind cannot use.
@@ -234,23 +249,89 @@ def predict(
     from adapters_xling import inference
     from adapters_xling import tasks as catalog
     from adapters_xling.model import open_entry, resolve_device
-    from adapters_xling.tasks import kinds
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
     spec = catalog.with_labels(task(name or answering(found), settings), data_dir=settings.data_dir)
+    ready = ready_examples(spec, examples)
+    route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
+    device = resolve_device(settings.device)
+    model = open_entry(found.key, zoo=zoo, device=device, backbone=_folder(backbone), route=route)
+    return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
+
+
+def predict_requests(
+    requests: Sequence[tuple[str, Sequence[str]]],
+    *,
+    settings: Settings | None = None,
+    backbone: str | None = None,
+) -> list[Prediction]:
+    """Answer texts that go to different entries; those that can share an encoder are answered in common batches.
+
+    Args:
+        requests: (entry, texts of one example) in any order.
+        settings: folders and device.
+        backbone: folder of the entries' local backbone, where it cannot be found by its name.
+
+    Returns:
+        A prediction per request, in their order; its id is the request's number.
+
+    Raises:
+        DataError: for texts the kind of an entry cannot use.
+        ConfigError: for an entry with several heads, or entries that cannot be mixed.
+    """
+    from adapters_xling import inference, methods
+    from adapters_xling import tasks as catalog
+    from adapters_xling.model import open_entry, resolve_device
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    numbers: dict[str, list[int]] = {}
+    for number, (name, _) in enumerate(requests):
+        numbers.setdefault(zoo.resolve(name), []).append(number)
+    groups: dict[tuple[str, ...], list[inference.Job]] = {}
+    for key, mine in numbers.items():
+        entry = zoo.get(key)
+        run = entry.card.run
+        spec = catalog.with_labels(task(answering(entry), settings), data_dir=settings.data_dir)
+        examples = ready_examples(spec, [requests[number][1] for number in mine], numbers=mine)
+        shares = methods.resolve(run.method).shares_encoder
+        group = groups.setdefault((run.method.name, run.backbone.name, "" if shares else key), [])
+        model = open_entry(
+            key,
+            zoo=zoo,
+            device=resolve_device(settings.device),
+            backbone=_folder(backbone),
+            beside=group[0].model if group else None,
+        )
+        length = run.recipe_for(spec.name).max_length
+        group.append(inference.Job(model=model, task=spec, examples=examples, max_length=length))
+    found: dict[str, Prediction] = {}
+    for group in groups.values():
+        for predictions in inference.predict_together(group):
+            found.update({prediction.id: prediction for prediction in predictions})
+    return [found[str(number)] for number in range(len(requests))]
+
+
+def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence[int] = ()) -> list[Example]:
+    """Examples of a task, from examples or the texts of each; ids are `numbers`, by default counted from 0.
+
+    Raises:
+        DataError: for texts the kind cannot use.
+    """
+    from adapters_xling.tasks import kinds
+
     kind = kinds.get(spec.kind)
     ready: list[Example] = [
         kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
-        for i, item in enumerate(examples)
+        for i, item in zip(numbers or range(len(examples)), examples, strict=True)
     ]
     for item in ready:
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:
             raise DataError(f"row {item.id}: {problem}")
-    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device), backbone=_folder(backbone))
-    return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
+    return ready
 
 
 def answering(entry: Entry) -> str:

@@ -37,8 +37,11 @@ from adapters_xling.spec import canonical
 @click.option("--backbone", default="xlmr-nano", show_default=True, help="Frozen pretrained encoder.")
 @click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
-@click.option("--warm", metavar="ENTRY", help="Start the slot from this entry.")
+@click.option("--warm", metavar="EXPR", help="Start the slot from this entry, or a merge: 'average(a:0.7, b:0.3)'.")
 @click.option("--stack", metavar="ENTRY", help="Stand on this entry; it stays frozen.")
+@click.option(
+    "--on", metavar="EXPR", help="Stand on a composition: 'average(a, b)', 'stack(a, b)'; 'fuse(a, b)' trains."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -61,6 +64,7 @@ def train(
         overrides=assignments(options["overrides"], "--with"),
         warm=options["warm"],
         stack=options["stack"],
+        on=options["on"],
         seed=seed,
         mix=options["mix"],
         rates=assignments(options["rates"], "--rate"),
@@ -102,6 +106,7 @@ def train(
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
+@click.option("--on", multiple=True, metavar="[CODES=]EXPR", help="What its heads stand on; 'slot' is ENTRY itself.")
 @click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
@@ -118,7 +123,8 @@ def evaluate(
 ) -> None:
     """Score ENTRY on TASK, language by language. Finished languages are kept and not computed again.
 
-    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training.
+    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training. --on puts
+    its heads on something else, e.g. 'average(slot:0.7, OTHER:0.3)', 'stack(mlm-{language}, alone(slot))', 'sw=OTHER'.
     """
     settings = settings_from(options)
     bars = Bars(show=not as_json)
@@ -168,8 +174,12 @@ def evaluate(
 
 
 @click.command()
-@click.argument("entry")
+@click.argument("entry", required=False)
 @click.argument("texts", nargs=-1)
+@click.option("--requests", type=click.Path(path_type=Path), help='JSONL of {"entry": …, "texts": […]}: many entries.')
+@click.option(
+    "--on", metavar="EXPR", help="What its head stands on, e.g. 'average(slot, OTHER)'; 'slot' is ENTRY itself."
+)
 @click.option("--task", help="Task whose head answers, when the entry has several.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="CSV, TSV or JSONL file of rows.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSONL file of predictions (standard output else).")
@@ -178,22 +188,33 @@ def evaluate(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @folders
 def predict(
-    entry: str,
+    entry: str | None,
     texts: tuple[str, ...],
     task: str | None,
     source: Path | None,
     output: Path | None,
     columns: tuple[str, ...],
     backbone: str | None,
+    on: str | None,
+    requests: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Predict with ENTRY.
 
     TEXTS are one example: one or two sentences; a prompt and its choices; a sentence to tag; a question and its
-    context. With --input, every row of a file is predicted, probabilities included.
+    context. With --input, every row of a file is predicted, probabilities included. With --requests, every line of a
+    file names its entry; entries of one method answer in common batches.
     """
     settings = settings_from(options)
+    if requests is not None:
+        if entry or source or task or columns or on:
+            raise DataError("--requests FILE names entries and texts line by line; give nothing else but --output")
+        wanted = read_requests(requests)
+        _write(api.predict_requests(wanted, settings=settings, backbone=backbone), output)
+        return
+    if entry is None:
+        raise DataError("name the ENTRY that predicts, or give --requests FILE")
     if bool(texts) == bool(source):
         raise DataError("give either the texts of one example, or --input FILE")
     if source is None:
@@ -210,18 +231,51 @@ def predict(
             click.secho(f"left out: {file}, row {number}: {reason}", fg="yellow", err=True)
         if rows.dropped:
             click.secho(f"{sum(rows.dropped.values())} rows left out: {rows.dropped}", fg="yellow", err=True)
-    found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone)
-    lines = [{"id": p.id, "prediction": p.value, **dict(p.detail)} for p in found]
-    if output is not None:
-        from adapters_xling.paths import atomic_write
-
-        atomic_write(output, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        click.echo(f"{len(lines)} predictions written to {output}")
-    elif source is not None or as_json:
-        for line in lines:
-            click.echo(json.dumps(line, ensure_ascii=False))
+    found = api.predict(entry, examples, name=task, settings=settings, backbone=backbone, on=on)
+    if output is not None or source is not None or as_json:
+        _write(found, output)
     else:
         _show(list(texts), found[0])
+
+
+def read_requests(path: Path) -> list[tuple[str, list[str]]]:
+    """Read which entry is asked about which texts.
+
+    Raises:
+        DataError: naming the line that is no request.
+    """
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise DataError(f"{path}: cannot be read: {err}") from err
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            body = json.loads(line)
+        except ValueError as err:
+            raise DataError(f"{path}, line {number}: not JSON: {err}") from err
+        fits = isinstance(body, dict) and set(body) == {"entry", "texts"} and isinstance(body["entry"], str)
+        if not fits or not isinstance(body["texts"], list) or not all(isinstance(text, str) for text in body["texts"]):
+            raise DataError(f'{path}, line {number}: expected {{"entry": "name", "texts": ["…"]}} and nothing else')
+        found.append((body["entry"], body["texts"]))
+    if not found:
+        raise DataError(f"{path}: holds no request")
+    return found
+
+
+def _write(found: list[Any], output: Path | None) -> None:
+    """Predictions as lines of JSON, into a file or on standard output."""
+    lines = [json.dumps({"id": p.id, "prediction": p.value, **dict(p.detail)}, ensure_ascii=False) for p in found]
+    if output is None:
+        for line in lines:
+            click.echo(line)
+        return
+    from adapters_xling.paths import atomic_write
+
+    atomic_write(output, "".join(line + "\n" for line in lines))
+    click.echo(f"{len(lines)} predictions written to {output}")
 
 
 def _show(texts: list[str], prediction: Any) -> None:

@@ -124,6 +124,18 @@ def rm(entry: str, force: bool, **options: Any) -> None:
 
 
 @zoo.command()
+@click.argument("expression")
+@click.option("--backbone", metavar="DIR", help="Folder of the entries' own backbone, where it is not found by name.")
+@folders
+def merge(expression: str, backbone: str | None, **options: Any) -> None:
+    """Merge entries and keep the result as one: 'average(a:0.7, b:0.3)', 'arithmetic(+a:1, -b:0.5)', 'ties(a, b)'."""
+    entry = api.merge(expression, settings=settings_from(options), backbone=backbone)
+    click.echo(entry.key)
+    click.echo(f"  {entry.card.notes}")
+    click.echo(f"  {size(entry.card.num_bytes)} on disk: {entry.folder}")
+
+
+@zoo.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @folders
 def gc(dry_run: bool, **options: Any) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from adapters_xling import methods, paths, tasks
+from adapters_xling import expressions, methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.mixing import Mix
@@ -82,6 +83,41 @@ class Intermediate(Frozen, frozen=True):
     recipe: str | None = None
 
 
+class Composed(Frozen, frozen=True):
+    """A target run that uses several intermediate entries at once, which an expression names by their tasks.
+
+    Attributes:
+        warm: what it starts from, e.g. ``average(mnli, squad1)``.
+        on: what it stands on, e.g. ``fuse(mnli, squad1)``.
+    """
+
+    warm: str | None = None
+    on: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.warm is None) == (self.on is None):
+            raise ConfigError("compositions: each is either {warm: expression} or {on: expression}")
+
+    def way(self, parents: Mapping[str, str]) -> tuple[Init, Route]:
+        """Init and route over the entries of one method and seed.
+
+        Args:
+            parents: what the grid calls an intermediate step -> key of its entry.
+
+        Raises:
+            ExpressionError: naming the position of what is wrong.
+        """
+
+        def resolve(name: str) -> str:
+            if name not in parents:
+                raise unknown("intermediate task of this grid", name, parents)
+            return parents[name]
+
+        if self.warm is not None:
+            return expressions.parse_init(self.warm, resolve=resolve), Slot()
+        return Fresh(), expressions.parse_ground(str(self.on), resolve=resolve)
+
+
 class GridSpec(Frozen, frozen=True):
     """One experiment: intermediate tasks × target tasks × methods × transfers × seeds on one backbone.
 
@@ -91,6 +127,8 @@ class GridSpec(Frozen, frozen=True):
         intermediate: tasks of phase 2, or mixtures of them; "none" is the run without one.
         intermediate_recipe: those of phase 2, where they are others than the targets'.
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
+        compositions: further ways, which use several intermediate entries together. A method is left out of those it
+            cannot do, with a warning.
         floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors),
             random (the encoder `random`, all of whose weights are trained).
         floor_seeds: seeds of the floors that are trained; null means all of the grid's.
@@ -114,6 +152,7 @@ class GridSpec(Frozen, frozen=True):
     intermediate: tuple[Intermediate | str, ...]
     targets: tuple[Target | str, ...]
     transfer: tuple[Literal["warm", "stack"], ...] = ("warm",)
+    compositions: tuple[Composed, ...] = ()
     seeds: tuple[int, ...] = (0,)
     floors: tuple[Literal["majority", "head", "vectors", "random"], ...] = ("majority", "head", "vectors")
     floor_seeds: tuple[int, ...] | None = None
@@ -326,6 +365,7 @@ def expand(
         for label, settings in grid.methods.items():
             method = method_from(label, settings)
             method.check(family)
+            parents: dict[str, str] = {}
             for intermediate in grid.intermediate:
                 parent = None
                 if intermediate != NO_INTERMEDIATE:
@@ -334,6 +374,7 @@ def expand(
                     mix = Mix.parse(step.mix, step.rates) if len(mixed) > 1 else None
                     recipe = step.recipe or grid.intermediate_recipe
                     parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix, recipe=recipe)
+                    parents[step.name] = parent
                     if isinstance(intermediate, Intermediate):
                         plan.mixtures.setdefault(parent, step.name)
                 for target, (_, source) in specs.items():
@@ -353,6 +394,15 @@ def expand(
                             plan.controls[name] = key(control)
                             plan.runs.setdefault(key(control), control)
                             plan.cells.append(Cell(key(control), target))
+            for composed in grid.compositions:
+                init, route = composed.way(parents)
+                if reason := method.supports(init, route):
+                    warnings.warn(f"left out of the grid: {reason}", stacklevel=2)
+                    continue
+                own = method if isinstance(init, (Fresh, Warm)) else method.merged(init, [method] * len(init.entries))
+                for target, (_, source) in specs.items():
+                    if source is not None:
+                        plan.cells.append(Cell(run_for(source, own, init, route, seed), target))
     for seed in grid.seeds if grid.floor_seeds is None else grid.floor_seeds:
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:

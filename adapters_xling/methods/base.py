@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters_xling.backbones import Family, Shape
-from adapters_xling.spec import BackboneId, Init, MethodSpec, Route
+from adapters_xling.spec import BackboneId, Init, Merge, MethodSpec, Route, describe
 
-from .slots import has_slot
+from .slots import has_slot, malformed, merges
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,9 +78,22 @@ class Method(ABC):
             ConfigError: naming method, setting and what is valid.
         """
 
-    @abstractmethod
     def supports(self, init: Init, route: Route) -> str | None:
         """Say why this method cannot start so or run so, or None when it can. Checked before anything is loaded."""
+        if reason := malformed(route) or self.supports_route(route):
+            return reason
+        for merge in merges(init, route):
+            if reason := self.supports_merge(merge):
+                return f"method {self.name!r} cannot make {describe(merge)}: {reason}"
+        return None
+
+    @abstractmethod
+    def supports_route(self, route: Route) -> str | None:
+        """Say why this method cannot run over a well-formed route, or None."""
+
+    def supports_merge(self, merge: Merge) -> str | None:
+        """Say why this method's entries cannot be merged so, or None. By default they never can."""
+        return "its entries hold no weights of the encoder"
 
     @abstractmethod
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
@@ -99,8 +113,18 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def activate(self, encoder: nn.Module, route: Route) -> None:
-        """Route the forward pass over slots; `Base()` gives the bare backbone, bit for bit."""
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
+        """Route the forward pass over slots; `Base()` gives the bare backbone, bit for bit. Takes no longer the more
+        slots are resident.
+
+        Args:
+            encoder: the live encoder.
+            route: for every row of a batch.
+            rows: instead of it, a route for each part of a batch; they follow each other and cover it.
+
+        Raises:
+            ConfigError: for a slot that is not there, or a route that cannot be computed as it says.
+        """
 
     @abstractmethod
     def save(
@@ -115,6 +139,36 @@ class Method(ABC):
             name: name a stranger's library will give the adapter.
             backbone: recorded in the native files as what they were trained on.
         """
+
+    def merged(self, merge: Merge, methods: Sequence[Method]) -> Method:
+        """The method, with its settings, that describes what a merge of entries of these methods gives.
+
+        Raises:
+            ConfigError: when they differ in what must be the same.
+        """
+        raise NotImplementedError  # only asked for what `supports_merge` allows
+
+    def merge(self, encoder: nn.Module, merge: Merge, folders: Sequence[Path], folder: Path) -> str:
+        """Merge entries' native files into native files of their own.
+
+        Args:
+            encoder: a pristine encoder of the backbone; left as it is.
+            merge: how; entry i of it lies in folder i.
+            folders: native files of each entry.
+            folder: where the result is written.
+
+        Returns:
+            What was computed and how exact it is, in a sentence for the card.
+
+        Raises:
+            ConfigError: for entries that do not fit each other.
+            ZooError: for files that cannot be read.
+        """
+        raise NotImplementedError
+
+    def penalty(self, encoder: nn.Module, slot: str) -> Tensor | None:
+        """What training adds to the loss for the slot's own weights; None for nothing."""
+        return None
 
     @abstractmethod
     def lowest_layer(self, num_layers: int) -> int:

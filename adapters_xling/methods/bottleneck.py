@@ -10,16 +10,42 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters_xling.backbones import Family, Shape
+from adapters_xling.composition import SUM_TOLERANCE, parts_of
 from adapters_xling.errors import ConfigError, ZooError, unknown
-from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
+from adapters_xling.spec import (
+    Arithmetic,
+    BackboneId,
+    Fuse,
+    Merge,
+    Route,
+    Slot,
+    Stack,
+    WeightAverage,
+    describe,
+)
 
+from . import bottleneck_fusion
 from .base import Kept, Method, Trainable
+from .bottleneck_routing import composition, install
 from .native import copy_exactly, differences, read_json, read_tensors
-from .slots import claim, freeze_all_but, has_slot, malformed, own_route, slot_modules, slot_parameters, slots
+from .slots import (
+    beside,
+    claim,
+    composed,
+    freeze_all_but,
+    has_slot,
+    holds,
+    own_route,
+    slot_modules,
+    slot_parameters,
+    slots,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -140,20 +166,80 @@ class Bottleneck(Method):
         if self.non_linearity not in ACTIVATIONS:
             raise unknown("non_linearity of method 'bottleneck'", str(self.non_linearity), ACTIVATIONS)
 
-    def supports(self, init: Init, route: Route) -> str | None:
-        """Refuse the stacks in which the library would drop a part without saying so."""
-        if reason := malformed(route):
-            return reason
-        if not isinstance(route, Stack):
+    def supports_route(self, route: Route) -> str | None:
+        """Refuse the compositions in which the library would drop a part without saying so."""
+        what = composed(route)
+        if what is None:
             return None
         if self.architecture == "parallel":
-            return _PARALLEL
-        if self.inv_adapter in ("nice", "glow") and not isinstance(_first(route), Slot) and _holds_slot(route):
+            return _PARALLEL.format(what=what)
+        if self.architecture == "prefix" and (side := beside(route)):
+            return _PREFIX_BESIDE.format(what=side)
+        invertible = self.inv_adapter in ("nice", "glow") and not holds(route, Fuse)
+        if invertible and not isinstance(_first(route), Slot) and holds(route, Slot):
             return _INVERTIBLE
         return None
 
+    def supports_merge(self, merge: Merge) -> str | None:
+        """Means of weights. Task vectors need the weights that training started from, which no entry keeps; where the
+        coefficients make 1 these cancel out."""
+        if isinstance(merge, WeightAverage):
+            return None
+        if isinstance(merge, Arithmetic):
+            total = math.fsum(merge.weights)
+            if abs(total - 1) <= SUM_TOLERANCE:
+                return None
+            return (
+                f"the coefficients make {total:g}; with bottleneck entries they must make 1, for only then do the "
+                "weights that training started from, which no entry keeps, cancel out"
+            )
+        return (
+            "it trims and drops differences to the weights that training started from, which no bottleneck entry "
+            "keeps. Use average, or LoRA entries"
+        )
+
+    def merged(self, merge: Merge, methods: Sequence[Method]) -> Method:
+        """The settings all entries have.
+
+        Raises:
+            ConfigError: when they differ in more than dropout.
+        """
+        own = {**dataclasses.asdict(methods[0]), "dropout": None}
+        for other in methods[1:]:
+            if text := differences(own, {**dataclasses.asdict(other), "dropout": None}):
+                raise ConfigError(f"{describe(merge)}: its entries have other settings: {text}; they must be the same")
+        return methods[0]
+
+    def merge(self, encoder: nn.Module, merge: Merge, folders: Sequence[Path], folder: Path) -> str:
+        """The weighted sum of each weight; of Compacter's, of the factors its matrices are made of."""
+        from safetensors.torch import save_file
+
+        configs = [read_json(one / CONFIG) for one in folders]
+        parsed = [_parse_config(data, one / CONFIG, encoder) for data, one in zip(configs, folders, strict=True)]
+        states = []
+        for data, config, one in zip(configs, parsed, folders, strict=True):
+            if text := differences(_shaping(parsed[0]), _shaping(config)):
+                raise ConfigError(f"{one}: {describe(merge)} needs entries with the same settings: {text}")
+            states.append({_rename(k, data["name"], "merged"): v for k, v in read_tensors(one / WEIGHTS).items()})
+            if set(states[-1]) != set(states[0]):
+                raise ZooError(f"{one / WEIGHTS}: holds other weights than the entries it is merged with")
+        result = {
+            name: sum(w * s[name].double() for w, s in zip(merge.weights, states, strict=True)).float().contiguous()
+            for name in states[0]
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**configs[0], "name": "merged"}, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+        save_file(result, folder / WEIGHTS, metadata={"format": "pt"})
+        return f"{describe(merge)} of the weights of the blocks, which is not the same of what they compute"
+
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
         """Add a frozen slot with the configuration it was trained with."""
+        if (folder / bottleneck_fusion.CONFIG).is_file():
+            training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
+            bottleneck_fusion.load(encoder, slot, folder)
+            freeze_all_but(encoder, training)
+            return
         data = read_json(folder / CONFIG)
         config = _parse_config(data, folder / CONFIG, encoder)
         training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
@@ -163,6 +249,12 @@ class Bottleneck(Method):
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Add the slot, activate the route and freeze all else (the library's own switch trains a whole stack)."""
+        if isinstance(route, Fuse):
+            bottleneck_fusion.attach(encoder, slot, route, dropout=self.dropout or 0.0, warm=warm)
+            self.activate(encoder, own_route(route, slot))
+            names = slot_parameters(encoder, slot)
+            freeze_all_but(encoder, names)
+            return Trainable(parameters=names, modules=slot_modules(encoder, slot))
         own = self._config(encoder)
         data: dict[str, Any] = {}
         if warm is not None:
@@ -182,30 +274,40 @@ class Bottleneck(Method):
         freeze_all_but(encoder, names)
         return Trainable(parameters=names, modules=slot_modules(encoder, slot))
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
-        """Run the slots of the route one above the other; without slots the bare backbone.
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
+        """Run the slots of the route as it says; without slots the bare backbone.
 
         Raises:
-            ConfigError: for a slot that is not there, and for stacks the library would compute wrongly.
+            ConfigError: for a slot that is not there, and for compositions the library would compute wrongly.
         """
-        from adapters.composition import Stack as Composition
-
-        active = slots(route)
-        if not active and not hasattr(encoder, "adapters_config"):
-            return
         resident = getattr(encoder, "adapters_config", None)
-        for i, slot in enumerate(active):
+        if resident is None and not any(slots(one) for one in (route, *(each for _, each in rows or ()))):
+            return
+        for one in (route, *(each for _, each in rows or ())):
+            self._check_live(encoder, one, mixed=rows is not None)
+        # The setter of the library walks every module; this attribute is all a forward pass reads.
+        encoder.adapters_config.active_setup = composition(route, rows)
+
+    def _check_live(self, encoder: nn.Module, route: Route, *, mixed: bool) -> None:
+        """Refuse a route over slots that cannot be computed as it says."""
+        resident = getattr(encoder, "adapters_config", None)
+        active = slots(route)
+        first = slots(_first(route))
+        for slot in active:
             if resident is None or slot not in resident.adapters:
+                if bottleneck_fusion.is_fusion(encoder, slot):
+                    continue
                 raise ConfigError(
-                    f"route names slot {slot!r}, which this encoder does not hold; resident: {sorted(resident or ())}"
+                    f"route names slot {slot!r}, which this encoder does not hold; resident: "
+                    f"{sorted(resident.adapters if resident else ())}"
                 )
             config = resident.get(slot)
             if len(active) > 1 and config.get("is_parallel"):
-                raise ConfigError(_PARALLEL)
-            if i and config.get("inv_adapter"):
+                raise ConfigError(_PARALLEL.format(what=composed(route)))
+            if config.get("prefix_length") and (side := "mix rows of" if mixed else beside(route)):
+                raise ConfigError(_PREFIX_BESIDE.format(what=side))
+            if config.get("inv_adapter") and (slot not in first[:1] or beside(_bottom(route))):
                 raise ConfigError(_INVERTIBLE)
-        # The setter of the library walks every module; this attribute is all a forward pass reads.
-        encoder.adapters_config.active_setup = Composition(*active) if active else None
 
     def save(
         self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
@@ -214,6 +316,10 @@ class Bottleneck(Method):
         from adapters.configuration.model_adapters_config import build_full_config
         from safetensors.torch import save_file
 
+        if bottleneck_fusion.is_fusion(encoder, slot):
+            model_name = backbone.repo if backbone else None
+            bottleneck_fusion.save(encoder, slot, folder, name=name, model_name=model_name)
+            return
         folder.mkdir(parents=True, exist_ok=True)
         config: Any = encoder.adapters_config.get(slot)
         full = build_full_config(
@@ -227,6 +333,10 @@ class Bottleneck(Method):
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
         tensors = {_rename(k, slot, name): v.detach().cpu().contiguous() for k, v in _state(encoder, slot).items()}
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    def penalty(self, encoder: nn.Module, slot: str) -> Tensor | None:
+        """A fusion's: it holds the value maps near the identity."""
+        return bottleneck_fusion.penalty(encoder, slot)
 
     def lowest_layer(self, num_layers: int) -> int:
         """0 with an invertible block, else one above the lowest layer that has a block."""
@@ -325,8 +435,12 @@ class Bottleneck(Method):
 
 
 _PARALLEL = (
-    "method 'bottleneck' cannot Stack architecture 'parallel': its block reads the sub-layer's input, so the library "
+    "method 'bottleneck' cannot {what} architecture 'parallel': its block reads the sub-layer's input, so the library "
     "would drop what the part below it added. Use Warm, or another architecture."
+)
+_PREFIX_BESIDE = (
+    "method 'bottleneck' cannot {what} architecture 'prefix': a prefix is keys and values that attention reads, not "
+    "something added that could be weighed. Use Stack, Warm, or another architecture."
 )
 _INVERTIBLE = (
     "method 'bottleneck' can Stack an invertible part in first place only: the library runs the first part's "
@@ -334,12 +448,14 @@ _INVERTIBLE = (
 )
 
 
+def _bottom(route: Route) -> Route:
+    """The part of a route nearest to the backbone."""
+    return _bottom(route.parts[0]) if isinstance(route, Stack) else route
+
+
 def _first(route: Route) -> Route:
-    return _first(route.parts[0]) if isinstance(route, Stack) else route
-
-
-def _holds_slot(route: Route) -> bool:
-    return any(map(_holds_slot, route.parts)) if isinstance(route, Stack) else isinstance(route, Slot)
+    inner = parts_of(route)
+    return _first(inner[0]) if inner else route
 
 
 def _add(encoder: nn.Module, slot: str, config: Any) -> None:
@@ -357,6 +473,7 @@ def _add(encoder: nn.Module, slot: str, config: Any) -> None:
     encoder.add_adapter(slot, config=config)
     for module in slot_modules(encoder, slot):
         module.to(device)
+    install(encoder)
 
 
 def _shaping(config: Any) -> dict[str, Any]:

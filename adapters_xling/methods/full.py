@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters_xling.backbones import Family, Shape
-from adapters_xling.errors import ConfigError
-from adapters_xling.spec import BackboneId, Base, Init, Route, Stack, Use, entries
+from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.spec import BackboneId, Base, Merge, Route, Use, describe, entries
 
+from . import merging
 from .base import Method, Trainable
 from .native import copy_exactly, read_tensors
-from .slots import family_of, freeze_all_but, malformed
+from .slots import composed, family_of, freeze_all_but, malformed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,14 +38,12 @@ class Full(Method):
     def check(self, family: Family) -> None:
         """Nothing can be wrong with a switch."""
 
-    def supports(self, init: Init, route: Route) -> str | None:
+    def supports_route(self, route: Route) -> str | None:
         """Refuse every composition: two sets of encoder weights cannot be resident at once."""
-        if reason := malformed(route):
-            return reason
-        if isinstance(route, Stack):
+        if what := composed(route):
             found = entries(route)
             return (
-                "method 'full' cannot Stack: it starts from Fresh or Warm. "
+                f"method 'full' cannot {what}: it starts from Fresh or Warm. "
                 f"To start from {found[0] if found else 'an entry'} use Warm."
             )
         if isinstance(route, Base):
@@ -52,6 +52,36 @@ class Full(Method):
                 "Open the bare backbone itself."
             )
         return None
+
+    def supports_merge(self, merge: Merge) -> str | None:
+        """Every merge is sound: all entries started from the backbone, so a task vector is the difference to it."""
+        return None
+
+    def merged(self, merge: Merge, methods: Sequence[Method]) -> Method:
+        """These settings: they say what trains, not what the weights are."""
+        return self
+
+    def merge(self, encoder: Any, merge: Merge, folders: Sequence[Path], folder: Path) -> str:
+        """Merge tensor by tensor, as float32: the mean of the weights, or task vectors against the backbone's."""
+        from safetensors.torch import save_file
+
+        start = dict(encoder.state_dict())
+        states = [read_tensors(one / WEIGHTS) for one in folders]
+        for state, one in zip(states, folders, strict=True):
+            if set(state) != set(start):
+                raise ZooError(f"{one / WEIGHTS}: holds other tensors than this backbone; use the backbone it names")
+        result = {}
+        for name, before in start.items():
+            values = [state[name] for state in states]
+            if not before.is_floating_point():
+                result[name] = before.clone()
+                continue
+            vectors = [value.float() - before.float() for value in values]
+            result[name] = (before.float() + merging.combine(merge, vectors, name=name)).to(before.dtype).contiguous()
+        folder.mkdir(parents=True, exist_ok=True)
+        encoder.config.save_pretrained(folder)
+        save_file(result, folder / WEIGHTS, metadata={"format": "pt"})
+        return f"{describe(merge)} of all weights of the encoder, as differences to the backbone's; exact"
 
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
         """Replace the encoder's weights by an entry's, every one of them."""
@@ -72,20 +102,15 @@ class Full(Method):
         freeze_all_but(encoder, names)
         return Trainable(parameters=names, modules=(encoder,))
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Check that the route is the encoder itself; there is nothing to switch.
 
         Raises:
             ConfigError: for a route that would need other weights than the encoder's.
         """
-        if reason := self.supports_route(route):
-            raise ConfigError(reason)
-
-    def supports_route(self, route: Route) -> str | None:
-        """`supports` for callers that have no init at hand: with this method the init never matters."""
-        from adapters_xling.spec import Fresh
-
-        return self.supports(Fresh(), route)
+        for one in (route, *(each for _, each in rows or ())):
+            if reason := malformed(one) or self.supports_route(one):
+                raise ConfigError(reason)
 
     def save(
         self, encoder: Any, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from adapters_xling.backbones import Family
 from adapters_xling.errors import ConfigError
-from adapters_xling.spec import BackboneId, Init, Route, Stack, Use, entries
+from adapters_xling.spec import BackboneId, Route, Use, entries
 
 from .base import Method, Trainable
-from .slots import freeze_all_but, malformed
+from .slots import composed, freeze_all_but, malformed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,17 +41,15 @@ class Head(Method):
         if self.layer is not None and self.layer < 0:
             raise ConfigError(f"method 'head': layer is {self.layer}; valid are 0 (embeddings) upwards, or null (last)")
 
-    def supports(self, init: Init, route: Route) -> str | None:
-        """Refuse stacks: a head adds nothing to the encoder that another entry could stand on."""
-        if reason := malformed(route):
-            return reason
-        if isinstance(route, Stack):
-            found = entries(route)
-            return (
-                "method 'head' cannot Stack: it adds nothing to the encoder. "
-                f"To start its head from {found[0] if found else 'an entry'} use Warm."
-            )
-        return None
+    def supports_route(self, route: Route) -> str | None:
+        """Refuse compositions: a head adds nothing to the encoder that another entry could stand on."""
+        if (what := composed(route)) is None:
+            return None
+        found = entries(route)
+        return (
+            f"method 'head' cannot {what}: it adds nothing to the encoder. "
+            f"To start its head from {found[0] if found else 'an entry'} use Warm."
+        )
 
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
         """Freeze the encoder; an entry of this method has no weights in it."""
@@ -58,15 +57,16 @@ class Head(Method):
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Freeze the encoder; nothing in it trains."""
-        if isinstance(route, (Stack, Use)):
+        if composed(route) or isinstance(route, Use):
             raise ConfigError("method 'head' trains on the bare encoder: a run's route is Slot")
         freeze_all_but(encoder, ())
         return Trainable(parameters=frozenset(), modules=())
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Do nothing: every route is the bare backbone."""
-        if reason := malformed(route) or ("method 'head' cannot Stack" if isinstance(route, Stack) else None):
-            raise ConfigError(reason)
+        for one in (route, *(each for _, each in rows or ())):
+            if reason := malformed(one) or self.supports_route(one):
+                raise ConfigError(reason)
 
     def save(
         self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None

@@ -7,23 +7,27 @@ class and its forward signature, and several slots can be active at once.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError
-from adapters_xling.spec import BackboneId, Init, Route, Stack
+from adapters_xling.spec import BackboneId, Fuse, Merge, Route, describe
 
+from . import lora_merging
 from .base import Kept, Method, Trainable
+from .lora_routing import add_fusion, install, routing_of, wrapped
 from .native import copy_exactly, differences, read_json, read_tensors
 from .slots import (
     claim,
+    composed,
     family_of,
     freeze_all_but,
     has_slot,
-    malformed,
     own_route,
     slot_modules,
     slot_parameters,
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+FUSION_CONFIG = "lora_fusion_config.json"
+FUSION_WEIGHTS = "lora_fusion.safetensors"
 _PREFIX = "base_model.model."
 _SHAPING = ("r", "lora_alpha", "target_modules", "layers_to_transform", "layers_pattern", "use_rslora", "use_dora")
 """Fields of peft's configuration that determine what a slot computes; a warm start must agree in all of them."""
@@ -103,26 +109,60 @@ class Lora(Method):
                 f'{", ".join(family.linear_targets)}, "all-linear", or null for {", ".join(family.lora_targets)}'
             )
 
-    def supports(self, init: Init, route: Route) -> str | None:
-        """Refuse stacks with DoRA, whose rescaling makes the result depend on the order."""
-        if reason := malformed(route):
-            return reason
-        if isinstance(route, Stack) and self.dora:
+    def supports_route(self, route: Route) -> str | None:
+        """Refuse to sum DoRA updates, whose rescaling makes the result depend on the order."""
+        if self.dora and (what := composed(route)):
             return (
-                "method 'lora' with dora cannot Stack: its update rescales the whole weight, so parts do not add up. "
+                f"method 'lora' with dora cannot {what}: its update rescales the whole weight, so parts do not add up. "
                 "Use Warm."
             )
         return None
 
+    def supports_merge(self, merge: Merge) -> str | None:
+        """Every merge of updates; not of DoRA's, which are no updates."""
+        return (
+            "with dora an entry rescales the backbone's weights, so there is no update to merge" if self.dora else None
+        )
+
+    def merged(self, merge: Merge, methods: Sequence[Method]) -> Method:
+        """Rank and alpha are the ranks together, so that the scaling is 1 and nothing is lost; dropout is the first's.
+
+        Raises:
+            ConfigError: for entries that adapt other maps or layers, or with dora.
+        """
+        first = methods[0]
+        assert isinstance(first, Lora)
+        rank = 0
+        for other in methods:
+            assert isinstance(other, Lora)
+            if other.dora:
+                raise ConfigError(f"{describe(merge)}: {self.supports_merge(merge) or 'one entry has dora'}")
+            if text := differences({"targets": first.targets, "layers": first.layers}, _maps(other)):
+                raise ConfigError(
+                    f"{describe(merge)}: its entries adapt other maps ({text}); merge entries with the same targets "
+                    "and layers, or run them side by side: average(…) as a route"
+                )
+            rank += other.r
+        return dataclasses.replace(first, r=rank, alpha=float(rank), rslora=False)
+
+    def merge(self, encoder: nn.Module, merge: Merge, folders: Sequence[Path], folder: Path) -> str:
+        """Merge updates: sums exactly, by putting the ranks behind each other; others as matrices, cut to that rank."""
+        return lora_merging.merge(merge, folders, folder)
+
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
         """Inject a frozen slot with the rank, scaling and targets it was trained with."""
         training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
-        self._inject(encoder, slot, _read_config(folder / CONFIG))
-        _copy(encoder, slot, folder)
+        if (folder / FUSION_CONFIG).is_file():
+            _load_fusion(encoder, slot, folder)
+        else:
+            self._inject(encoder, slot, _read_config(folder / CONFIG))
+            _copy(encoder, slot, folder)
         freeze_all_but(encoder, training)
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Inject the slot, activate the route and freeze all else (peft leaves every active slot trainable)."""
+        if isinstance(route, Fuse):
+            return self._attach_fusion(encoder, slot, warm, route)
         own = self._config(encoder)
         if warm is not None:
             there = _shaping(_read_config(warm / CONFIG))
@@ -145,33 +185,40 @@ class Lora(Method):
             modules = tuple(m for m in encoder.modules() if slot in getattr(m, "lora_A", ()))
         return Trainable(parameters=names, modules=modules)
 
-    def activate(self, encoder: nn.Module, route: Route) -> None:
+    def activate(self, encoder: nn.Module, route: Route, rows: Sequence[tuple[slice, Route]] | None = None) -> None:
         """Sum the slots of the route; without slots every module answers as the backbone's own.
 
         Raises:
-            ConfigError: when a stack holds a slot with DoRA.
+            ConfigError: for a slot that is not there, and when a sum holds one with DoRA.
         """
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        active = list(slots(route))
         configs: dict[str, Any] = getattr(encoder, "peft_config", {})
-        for slot in active:
-            if slot not in configs:
-                raise ConfigError(
-                    f"route names slot {slot!r}, which this encoder does not hold; resident: {sorted(configs)}"
-                )
-            if len(active) > 1 and configs[slot].use_dora:
-                raise ConfigError(
-                    "a Stack cannot hold an entry with dora: its update rescales the weight, so parts do not add up"
-                )
-        training = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-        for module in encoder.modules():
-            if isinstance(module, BaseTunerLayer):
-                if active:
-                    module.set_adapter(active)
-                module.enable_adapters(bool(active))
-        for name, parameter in encoder.named_parameters():  # switching must not change what trains
-            parameter.requires_grad_(name in training)
+        fusions = _fusions(encoder)
+        for one in (route, *(each for _, each in rows or ())):
+            active = slots(one)
+            for slot in active:
+                if slot not in configs and slot not in fusions:
+                    raise ConfigError(
+                        f"route names slot {slot!r}, which this encoder does not hold; resident: "
+                        f"{sorted({*configs, *fusions})}"
+                    )
+                if len(active) > 1 and slot in configs and configs[slot].use_dora:
+                    what = composed(one) or "Stack"
+                    raise ConfigError(
+                        f"a {what} cannot hold an entry with dora: its update rescales the weight, so parts do not "
+                        "add up"
+                    )
+        routing_of(encoder).set(route, rows)
+
+    def _attach_fusion(self, encoder: nn.Module, slot: str, warm: Path | None, route: Fuse) -> Trainable:
+        """Weights per adapted map for frozen parts: all that trains is how much each part counts where."""
+        add_fusion(encoder, slot, [slots(part) for part in route.parts])
+        _note_fusion(encoder, slot, len(route.parts))
+        if warm is not None:
+            _copy_fusion(encoder, slot, warm)
+        self.activate(encoder, own_route(route, slot))
+        names = slot_parameters(encoder, slot)
+        freeze_all_but(encoder, names)
+        return Trainable(parameters=names, modules=slot_modules(encoder, slot))
 
     def save(
         self, encoder: nn.Module, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
@@ -182,6 +229,9 @@ class Lora(Method):
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
+        if slot in _fusions(encoder):
+            _save_fusion(encoder, slot, folder)
+            return
         config = copy.deepcopy(encoder.peft_config[slot])
         config.base_model_name_or_path = backbone.repo if backbone else None
         config.revision = backbone.revision if backbone else None
@@ -263,6 +313,7 @@ class Lora(Method):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "already found a peft_config": several slots are meant
             inject_adapter_in_model(config, encoder, adapter_name=slot)
+        install(encoder)
 
 
 def _target_modules(encoder: nn.Module, family: Family, targets: tuple[str, ...]) -> list[str]:
@@ -334,6 +385,56 @@ def _state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
             tail = [] if parts[at - 1] == "lora_magnitude_vector" else parts[at + 1 :]
             found[_PREFIX + ".".join((*parts[:at], *tail))] = tensor
     return found
+
+
+def _maps(method: Lora) -> dict[str, Any]:
+    return {"targets": method.targets, "layers": method.layers}
+
+
+# --- fusions ----------------------------------------------------------------------------------------------------
+
+
+def _fusions(encoder: nn.Module) -> dict[str, int]:
+    """Number of parts of every resident fusion, by slot."""
+    return getattr(encoder, "_xling_fusions", {})
+
+
+def _note_fusion(encoder: nn.Module, slot: str, num_parts: int) -> None:
+    encoder._xling_fusions = {**_fusions(encoder), slot: num_parts}
+
+
+def _fusion_state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+    modules = wrapped(encoder).items()
+    return {name: m.lora_fusion[slot].weight for name, m in modules if slot in getattr(m, "lora_fusion", ())}
+
+
+def _save_fusion(encoder: nn.Module, slot: str, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    config = {"fusion": "weighted-sum", "num_parts": _fusions(encoder)[slot]}
+    (folder / FUSION_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _fusion_state(encoder, slot).items()}
+    save_file(tensors, folder / FUSION_WEIGHTS, metadata={"format": "pt"})
+
+
+def _load_fusion(encoder: nn.Module, slot: str, folder: Path) -> None:
+    """Add the trained weights of a fusion; which modules have some follows from the file."""
+    config = read_json(folder / FUSION_CONFIG)
+    num_parts = config.get("num_parts")
+    if config.get("fusion") != "weighted-sum" or type(num_parts) is not int or not 2 <= num_parts <= 1000:
+        raise ZooError(f"{folder / FUSION_CONFIG}: not a fusion of LoRAs; pull the entry again")
+    holders = sorted(getattr(encoder, "peft_config", {}))
+    add_fusion(encoder, slot, [holders, *[()] * (num_parts - 1)])
+    tensors = read_tensors(folder / FUSION_WEIGHTS)
+    for name, module in wrapped(encoder).items():  # entries beside its parts may adapt more modules
+        if name not in tensors and slot in getattr(module, "lora_fusion", ()):
+            del module.lora_fusion[slot]
+    _note_fusion(encoder, slot, num_parts)
+    _copy_fusion(encoder, slot, folder)
+
+
+def _copy_fusion(encoder: nn.Module, slot: str, folder: Path) -> None:
+    copy_exactly(_fusion_state(encoder, slot), read_tensors(folder / FUSION_WEIGHTS), folder / FUSION_WEIGHTS)
 
 
 def _copy(encoder: nn.Module, slot: str, folder: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from adapters_xling.backbones import FAMILIES, Family
+from adapters_xling.composition import leaves, parts_of, transform
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import Base, Route, Slot, Stack, Use
+from adapters_xling.spec import Alone, Average, Base, Fresh, Fuse, Init, Merge, Merged, Route, Slot, Stack, Use, Warm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,31 +36,33 @@ def has_slot(name: str) -> bool:
 
 
 def slots(route: Route, own: str | None = None) -> tuple[str, ...]:
-    """Slots a route runs through, the one nearest to the backbone first.
+    """Slots a route runs through, the one nearest to the backbone first; each once.
 
     Args:
         route: a route over slots.
         own: the slot that `Slot()` stands for.
 
     Raises:
-        ConfigError: when a slot would be applied twice; what that means differs between methods.
+        ConfigError: when one forward path would apply a slot twice; what that means differs between methods.
 
     >>> slots(Stack(parts=(Use(entry="s001_"), Slot())), "s000_")
     ('s001_', 's000_')
     """
     if isinstance(route, Stack):
         found = tuple(slot for part in route.parts for slot in slots(part, own))
-    elif isinstance(route, Use):
-        found = (route.entry,)
-    else:
-        found = (own,) if isinstance(route, Slot) and own else ()
-    if len(set(found)) != len(found):
-        twice = next(slot for i, slot in enumerate(found) if slot in found[:i])
-        raise ConfigError(
-            f"a route runs through {twice!r} twice: two of its entries stand on the same parent. "
-            "Stack entries that were trained on the bare backbone, or name the upper one alone"
-        )
-    return found
+        if len(set(found)) != len(found):
+            twice = next(slot for i, slot in enumerate(found) if slot in found[:i])
+            raise ConfigError(
+                f"a route runs through {twice!r} twice: two of its entries stand on the same parent. "
+                "Stack entries that were trained on the bare backbone, or name the upper one alone"
+            )
+        return found
+    if isinstance(route, (Average, Fuse)):  # side by side: parts may share what they stand on
+        found = tuple(slot for part in route.parts for slot in slots(part, own))
+        return tuple(dict.fromkeys((*found, *(slots(route.by, own) if isinstance(route, Fuse) else ()))))
+    if isinstance(route, (Use, Alone)):
+        return (route.entry,)
+    return (own,) if isinstance(route, Slot) and own else ()
 
 
 def own_route(route: Route, own: str) -> Route:
@@ -68,29 +71,67 @@ def own_route(route: Route, own: str) -> Route:
     >>> own_route(Slot(), "s000_")
     Use(entry='s000_')
     """
-    if isinstance(route, Stack):
-        return Stack(parts=tuple(own_route(part, own) for part in route.parts))
-    return Use(entry=own) if isinstance(route, Slot) else route
+    return transform(route, lambda leaf: Use(entry=own) if isinstance(leaf, Slot) else leaf)
 
 
 def malformed(route: Route) -> str | None:
     """Say what is wrong with a route whatever the method, or None."""
-    if not isinstance(route, Stack):
-        return None
-    if len(route.parts) < 2:
-        return "a Stack needs at least two parts; write the part alone"
-    if any(isinstance(part, Base) for part in route.parts):
-        return "Base cannot be part of a Stack: it means that nothing is added to the backbone"
-    flat = [part for part in _leaves(route) if isinstance(part, Slot)]
-    return "a route can hold the run's own slot once only" if len(flat) > 1 else None
+    for part in _inside(route):
+        if isinstance(part, Stack) and len(part.parts) < 2:
+            return "a Stack needs at least two parts; write the part alone"
+        if isinstance(part, Fuse) and len(part.parts) < 2:
+            return "a Fuse needs at least two parts; write the part alone"
+        if parts_of(part) and any(isinstance(inner, Base) for inner in part.parts):  # type: ignore[union-attr]
+            return f"Base cannot be part of {_a(part)}: it means that nothing is added to the backbone"
+        if isinstance(part, Average) and any(isinstance(leaf, Slot) for leaf in leaves(part)):
+            return "an Average cannot hold the run's own slot: put the slot on top, stack(average(…), slot)"
+        if isinstance(part, Fuse) and any(isinstance(leaf, Slot) for inner in part.parts for leaf in leaves(inner)):
+            return "a Fuse mixes finished entries: the run's own slot is its mixing and cannot be one of its parts"
+    if sum(isinstance(leaf, Slot) for leaf in leaves(route)) > 1:
+        return "a route can hold the run's own slot once only"
+    return None
 
 
-def _leaves(route: Route) -> Iterable[Route]:
-    if isinstance(route, Stack):
-        for part in route.parts:
-            yield from _leaves(part)
-    else:
-        yield route
+def composed(route: Route) -> str | None:
+    """The first way of putting entries together in a route, as errors name it; None for one entry or slot alone.
+
+    >>> composed(Stack(parts=(Use(entry="a"), Slot())))
+    'Stack'
+    """
+    return type(route).__name__ if parts_of(route) else None
+
+
+def beside(route: Route) -> str | None:
+    """The first composition in a route that sets parts side by side, as errors name it.
+
+    >>> beside(Average(parts=(Use(entry="a"), Use(entry="b")), weights=(0.5, 0.5)))
+    'Average'
+    """
+    return next((type(part).__name__ for part in _inside(route) if isinstance(part, (Average, Fuse))), None)
+
+
+def merges(init: Init, route: Route) -> tuple[Merge, ...]:
+    """Merges of entries' weights that an init or a route asks for."""
+    own = () if isinstance(init, (Fresh, Warm)) else (init,)
+    return (*own, *(leaf.merge for leaf in leaves(route) if isinstance(leaf, Merged)))
+
+
+def holds(route: Route, kind: type) -> bool:
+    """Whether a route or anything inside it is of a kind."""
+    return any(isinstance(part, kind) for part in _inside(route))
+
+
+def _a(route: Route) -> str:
+    name = type(route).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _inside(route: Route) -> Iterable[Route]:
+    yield route
+    for part in parts_of(route):
+        yield from _inside(part)
+    if isinstance(route, Fuse):
+        yield route.by
 
 
 def family_of(encoder: nn.Module) -> Family:

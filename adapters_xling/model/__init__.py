@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .building import bare, build, open_entry
     from .core import Model
     from .device import resolve_device
+    from .kept_merges import keep_merge, merge_run
     from .saving import check_probe, probe, save_entry
 
 __all__ = [
@@ -37,9 +38,11 @@ __all__ = [
     "family_of",
     "fingerprint",
     "is_backbone",
+    "keep_merge",
     "lm_head_digest",
     "load_backbone",
     "load_tokenizer",
+    "merge_run",
     "open_entry",
     "probe",
     "resolve_device",
@@ -51,6 +54,8 @@ _LAZY = {
     "bare": "building",
     "build": "building",
     "check_probe": "saving",
+    "keep_merge": "kept_merges",
+    "merge_run": "kept_merges",
     "open_entry": "building",
     "probe": "saving",
     "resolve_device": "device",

@@ -1,25 +1,34 @@
 """From data to a live model: a run to train, an entry to use, a bare backbone to measure.
 
-Every entry that gets into an encoder passes the same door (`_Resident.add`): files verified by the zoo, same method,
+Every entry that gets into an encoder passes the same door (`Resident.add`): files verified by the zoo, same method,
 same backbone, same loaded tensors, and its probe answered.
 """
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
+from adapters_xling.composition import transform
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.methods import Method, resolve
 from adapters_xling.methods.native import read_tensors
-from adapters_xling.methods.slots import own_route, slot_name, slots
+from adapters_xling.methods.slots import holds, own_route, slot_name
 from adapters_xling.spec import (
+    Alone,
+    Average,
     BackboneId,
     Base,
+    Fresh,
+    Fuse,
+    Merge,
+    Merged,
     Route,
     RunSpec,
     Slot,
@@ -34,8 +43,9 @@ from adapters_xling.spec import (
 from adapters_xling.tasks.kinds import options
 from adapters_xling.zoo import Entry, Zoo
 
+from . import merges
 from .backbone import LoadedBackbone, load_backbone, require_same
-from .core import Model, seed_for
+from .core import Model, Turns, seed_for
 from .lm_head import start_from_backbone
 from .saving import ENCODER, HEADS, check_probe
 
@@ -77,10 +87,10 @@ def build(
     if not _ends_in_slot(run.route):
         raise ConfigError(
             f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
-            "Valid: slot, or stack(<entries>, slot)"
+            "Valid: slot, stack(<entries>, slot), or fuse(<entries>), whose mixing is what trains"
         )
     attention = _training_attention(run.recipe.precision, device)
-    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone, attention=attention)
+    loaded = load_for(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone, attention=attention)
     method.check(loaded.family)
     model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
     longest = max(run.recipe_for(ref.name).max_length for ref in run.tasks)
@@ -89,15 +99,23 @@ def build(
             f"recipe.max_length is {longest}, but backbone {run.backbone.name!r} reads at most "
             f"{model.max_positions} tokens; set --with max_length={model.max_positions} (or less)"
         )
-    resident = _Resident(loaded, method, zoo)
-    route = resident.expand(run.route)
-    warm = resident.check(run.init.entry) if isinstance(run.init, Warm) else None
-    if warm is not None:
-        _same_ground(warm, route, resident)
+    resident = Resident(loaded, method, zoo)
     own = slot_name(0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(run.seed, "slot"))
-        model.trainable = method.attach(model.encoder, own, warm.folder / ENCODER if warm else None, route)
+    with contextlib.ExitStack() as stack:
+        start: Path | None = None
+        if not isinstance(run.init, (Fresh, Warm)):  # before anything changes the encoder
+            start, settings, _ = resident.merge(run.init, stack)
+            merges.require_settings(method, settings, describe(run.init))
+            for name in run.init.entries:
+                _same_ground(zoo.get(name, verify=False), run.route, resident)
+        route = resident.expand(run.route)
+        warm = resident.check(run.init.entry) if isinstance(run.init, Warm) else None
+        if warm is not None:
+            _same_ground(warm, run.route, resident)
+            start = warm.folder / ENCODER
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_for(run.seed, "slot"))
+            model.trainable = method.attach(model.encoder, own, start, route)
     model.set_dropout()
     if warm is not None:
         _prove(loaded, warm, own_route(route, own), method)
@@ -111,7 +129,13 @@ def build(
 
 
 def open_entry(
-    name: str, *, zoo: Zoo, device: Any = "cpu", route: Route | None = None, backbone: str | Path | None = None
+    name: str,
+    *,
+    zoo: Zoo,
+    device: Any = "cpu",
+    route: Route | None = None,
+    backbone: str | Path | None = None,
+    beside: Model | None = None,
 ) -> Model:
     """Open an entry for use: its encoder side, what it stands on, and its heads, all checked.
 
@@ -121,25 +145,50 @@ def open_entry(
         device: where the model goes.
         route: how to run it instead of as it was trained; `Use` names entries of the same method.
         backbone: folder of its backbone, when it cannot be found by itself; its files must be the same to the byte.
+        beside: an opened entry whose encoder it shares, so that both are resident; each runs over its own route.
 
     Raises:
         UnknownName: for an entry or backbone nobody knows.
-        ConfigError: for a route its method cannot run.
+        ConfigError: for entries that cannot share an encoder, or a route its method cannot run.
         ZooError: when entry, parents or backbone are not what the card says, or the probe fails.
     """
     entry = zoo.get(name)
     run = entry.card.run
     method = resolve(run.method)
-    if route is not None and (reason := method.supports(run.init, route)):
+    if route is not None and (reason := method.supports(Fresh(), route)):
         raise ConfigError(reason)
-    loaded = _load(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
-    resident = _Resident(loaded, method, zoo)
-    trained = resident.expand(Use(entry=name))
-    wanted = trained if route is None else resident.expand(_name_slot(route, name))
+    if route is not None and holds(route, Fuse):
+        raise ConfigError(
+            f"{describe(route)}: a fusion has to be trained before it can be used. `xling train TASK --on "
+            f"'{describe(route)}'`, then open the entry that gives"
+        )
+    if beside is not None:
+        resident = _resident_of(beside, method, name)
+        loaded = resident.loaded
+    else:
+        loaded = load_for(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
+        loaded.encoder.to(device)
+        resident = Resident(loaded, method, zoo)
+    wanted = resident.expand(Use(entry=name) if route is None else _name_slot(route, name))
     model = Model(loaded, method, pooling=run.recipe.pooling)
     model.add_heads(entry.card.heads, _head_tensors(entry))
-    method.activate(model.encoder, wanted)
+    model.route, model.turns = wanted, resident
+    resident.whose = None  # proofs have used the encoder
+    resident.take(model)
     return model.requires_grad_(False).eval().to(device)
+
+
+def _resident_of(beside: Model, method: Method, name: str) -> Resident:
+    """What is resident in the encoder of an opened entry.
+
+    Raises:
+        ConfigError: for a model that holds one entry only.
+    """
+    if not isinstance(beside.turns, Resident) or not method.shares_encoder:
+        raise ConfigError(
+            f"entry {name} cannot share an encoder: method {method.name!r} holds one entry at a time. Open it by itself"
+        )
+    return beside.turns
 
 
 def bare(
@@ -154,14 +203,13 @@ def bare(
     return Model(load_backbone(name, zoo=zoo, backbone=backbone), resolve("head")).to(device)
 
 
-@dataclass
-class _Resident:
+class Resident(Turns):
     """Entries that live in one encoder, and the slots they are in."""
 
-    loaded: LoadedBackbone
-    method: Method
-    zoo: Zoo
-    slots: dict[str, str] = field(default_factory=dict)
+    def __init__(self, loaded: LoadedBackbone, method: Method, zoo: Zoo) -> None:
+        super().__init__()
+        self.loaded, self.method, self.zoo = loaded, method, zoo
+        self.slots: dict[str, str] = {}
 
     def expand(self, route: Route) -> Route:
         """Turn a route over entries into one over slots, loading what it names and all that stands below."""
@@ -170,6 +218,14 @@ class _Resident:
             for part in map(self.expand, route.parts):
                 parts += part.parts if isinstance(part, Stack) else [part]
             return Stack(parts=tuple(parts))
+        if isinstance(route, (Average, Fuse)):
+            return msgspec.structs.replace(route, parts=tuple(map(self.expand, route.parts)))
+        if isinstance(route, Alone):
+            self.add(route.entry)
+            merges.require_own_weights(self.zoo.get(route.entry, verify=False), describe(route))
+            return Use(entry=self.slots[route.entry])
+        if isinstance(route, Merged):
+            return self.add_merged(route.merge)
         return self.add(route.entry) if isinstance(route, Use) else route
 
     def add(self, name: str) -> Route:
@@ -189,6 +245,25 @@ class _Resident:
         route = own_route(below, self.slots[name])
         _prove(self.loaded, entry, route, method)
         return route
+
+    def add_merged(self, merge: Merge) -> Route:
+        """Merge entries and bring the result into the encoder, under what they all stand on."""
+        name = describe(merge)
+        ground = self.zoo.get(merge.entries[0], verify=False).card.run.route
+        below = self.expand(ground)
+        if name not in self.slots:
+            with contextlib.ExitStack() as stack:
+                folder, method, _ = self.merge(merge, stack)
+                self.slots[name] = slot_name(len(self.slots) + 1)
+                method.load(self.loaded.encoder, self.slots[name], folder)
+        return own_route(below, self.slots[name])
+
+    def merge(self, merge: Merge, stack: contextlib.ExitStack) -> tuple[Path, Method, str]:
+        """Files of a merge, for as long as `stack` is open, the method they are of, and what was computed, in words."""
+        found = [self.check(name) for name in merge.entries]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xling-merge-")))
+        method, computed = merges.merge_files(merge, found, self.loaded.encoder, folder)
+        return folder, method, computed
 
     def check(self, name: str) -> Entry:
         """Get an entry that fits this encoder, or refuse."""
@@ -218,9 +293,14 @@ def _training_attention(precision: str, device: Any) -> str | None:
     return "eager" if precision == "bf16" and torch.device(device).type == "cpu" else None
 
 
-def _load(
+def load_for(
     run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None, attention: str | None = None
 ) -> LoadedBackbone:
+    """Load the backbone of a run, and no other.
+
+    Raises:
+        ZooError: naming who needs it, when it is not to be had.
+    """
     try:
         loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone, attention=attention)
     except ZooError as err:
@@ -246,38 +326,44 @@ def _head_tensors(entry: Entry) -> dict[str, torch.Tensor]:
     return read_tensors(entry.folder / HEADS) if entry.card.heads else {}
 
 
-def _same_ground(warm: Entry, route: Route, resident: _Resident) -> None:
-    """Refuse a warm start without the entries its weights were trained on top of.
+def _same_ground(warm: Entry, route: Route, resident: Resident) -> None:
+    """Refuse a start from weights without the entries that these were trained on top of.
 
     Raises:
         ConfigError: naming the route that would do.
     """
-    theirs = resident.expand(warm.card.run.route)
-    if slots(theirs) != slots(route):
+    if resident.expand(warm.card.run.route) != resident.expand(route):
         raise ConfigError(
             f"entry {warm.key} was trained as {describe(warm.card.run.route)}; without what lies below it its weights "
             f"mean something else. Start Warm from it with that same route, not {describe(_outward(route, resident))}"
         )
 
 
-def _outward(route: Route, resident: _Resident) -> Route:
+def _outward(route: Route, resident: Resident) -> Route:
+    """The route over entries with every parent written out."""
     names = {slot: name for name, slot in resident.slots.items()}
-    if isinstance(route, Stack):
-        return Stack(parts=tuple(_outward(part, resident) for part in route.parts))
-    return Use(entry=names[route.entry]) if isinstance(route, Use) else route
+    live = resident.expand(route)
+    return transform(live, lambda leaf: Use(entry=names[leaf.entry]) if isinstance(leaf, Use) else leaf)
 
 
 def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
     """Copy pooler and heads of the nearest parent, as far as the recipe says: the pooler always, a head to its like."""
-    above = entries(run.route)
-    parent = warm or (zoo.get(above[-1]) if above else None)
-    if parent is None or run.recipe.carry == "none":
+    if run.recipe.carry == "none":
         return
-    tensors = _head_tensors(parent)
+    above = entries(run.route)
+    if isinstance(run.init, (Fresh, Warm)):
+        parent = warm or (zoo.get(above[-1]) if above else None)
+        if parent is None:
+            return
+        cards, tensors = parent.card.heads, _head_tensors(parent)
+    else:
+        found = [zoo.get(name) for name in run.init.entries]
+        parent = found[0]
+        cards, tensors, _ = merges.merged_heads(run.init, found)
     wanted = {name for name in tensors if name.startswith("pooler.")}
     if run.recipe.carry == "head":
         for name, card in model.head_cards.items():
-            there = parent.card.heads.get(name)
+            there = cards.get(name)
             if there and (there.kind, there.labels) == (card.kind, card.labels):
                 wanted |= {t for t in tensors if t.startswith(f"heads.{name.replace('.', '/')}.")}
     own = model.head_state()
@@ -294,6 +380,8 @@ def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
 
 
 def _ends_in_slot(route: Route) -> bool:
+    if isinstance(route, Fuse):
+        return isinstance(route.by, Slot)
     top = route.parts[-1] if isinstance(route, Stack) and route.parts else route
     return _ends_in_slot(top) if isinstance(top, Stack) else isinstance(top, Slot)
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
-from adapters_xling.methods.slots import has_slot
-from adapters_xling.spec import BackboneId, TaskSpec
+from adapters_xling.methods.slots import has_slot, slot_name
+from adapters_xling.spec import BackboneId, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -47,6 +47,20 @@ class Pooler(nn.Module):
         return torch.tanh(self.dense(pooled_ND))
 
 
+class Turns:
+    """Whose route a shared encoder follows; switching takes as long with a hundred entries as with two."""
+
+    def __init__(self) -> None:
+        self.whose: Model | None = None
+
+    def take(self, model: Model) -> None:
+        """Let the encoder follow a model's route, unless it does already."""
+        if self.whose is not model:
+            assert model.route is not None
+            model.method.activate(model.encoder, model.route)
+            self.whose = model
+
+
 class Model(nn.Module):
     """Encoder, pooler and heads with the method that changes the encoder.
 
@@ -64,6 +78,8 @@ class Model(nn.Module):
         dropout: the recipe's; of every head, and of what the run trains of the backbone itself (`set_dropout`). A slot
             has the dropout its method's settings say, and what is frozen has none, being in eval mode.
         backbone_fingerprint: of the tensors as loaded, before any slot.
+        route: what this model runs over, where several models share an encoder; None leaves the encoder as it is.
+        turns: whose route the shared encoder follows now.
     """
 
     def __init__(
@@ -88,6 +104,8 @@ class Model(nn.Module):
         self.pooling, self.dropout, self.seed = pooling, dropout, seed
         self.read_layer = method.read_layer(self.num_layers)
         self._sentences_at: tuple[int | None, str | None] = (None, None)
+        self.route: Route | None = None
+        self.turns: Turns | None = None
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -141,6 +159,19 @@ class Model(nn.Module):
         Raises:
             ConfigError: for a layer the encoder does not have, or a start without its hidden state.
         """
+        if self.turns is not None and self.route is not None:
+            self.turns.take(self)
+        return self.encode_now(batch, start_layer, hidden, layer=layer)
+
+    def encode_now(
+        self,
+        batch: Mapping[str, Tensor],
+        start_layer: int = 0,
+        hidden: Tensor | None = None,
+        *,
+        layer: int | None = None,
+    ) -> Tensor:
+        """`encode` over whatever route the encoder follows at the moment."""
         layer = self.read_layer if layer is None else layer
         stop = self.num_layers if layer is None else layer
         if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
@@ -179,12 +210,20 @@ class Model(nn.Module):
 
         Needs nothing but what `encode` does. Raises as `forward` does.
         """
+        if kinds.get(task.kind).trains:
+            self.head_of(task)  # refused before anything is computed
+        return self.read(self.encode(batch, layer=self.layer_for(task)), batch, task)
+
+    def layer_for(self, task: TaskSpec) -> int | None:
+        """Hidden state that a task reads; None for the last."""
+        return self.read_layer if kinds.get(task.kind).trains else self.sentences_at(task)[0]
+
+    def read(self, hidden: Tensor, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
+        """`head_output` from the hidden state (N,T,D) that the task reads. Raises as `forward` does."""
         kind = kinds.get(task.kind)
         if not kind.trains:
-            layer, pooling = self.sentences_at(task)
-            return self.sentence_vectors(self.encode(batch, layer=layer), batch["attention_mask"], pooling)
+            return self.sentence_vectors(hidden, batch["attention_mask"], self.sentences_at(task)[1])
         head = self.head_of(task)
-        hidden = self.encode(batch)
         if kind.pooled:
             assert self.pooler is not None
             hidden = self.pooler(self.pooled(hidden, batch))
@@ -329,6 +368,10 @@ class Model(nn.Module):
                 "pull the entry again or retrain it"
             )
         self.load_state_dict(dict(tensors), strict=False)
+
+    def penalty(self) -> Tensor | None:
+        """What training adds to a loss for the slot's own weights; None for nothing."""
+        return self.method.penalty(self.encoder, slot_name(0))
 
     # --- modes and weights --------------------------------------------------------------------------------------
 

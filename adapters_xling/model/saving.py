@@ -43,6 +43,12 @@ def save_entry(model: Model, run: RunSpec, task: TaskSpec, folder: Path, example
     Returns:
         Keyword arguments of `zoo.Facts`: heads, backbone_fingerprint, probe, num_trainable, num_parameters.
     """
+    facts = save_weights(model, run, folder)
+    return {**facts, "probe": probe(model, task, examples, max_length=run.recipe_for(task.name).max_length)}
+
+
+def save_weights(model: Model, run: RunSpec, folder: Path) -> dict[str, Any]:
+    """Write an entry's weights; returns what `save_entry` does, without the probe."""
     from safetensors.torch import save_file
 
     model.eval_mode()
@@ -55,7 +61,6 @@ def save_entry(model: Model, run: RunSpec, task: TaskSpec, folder: Path, example
     return {
         "heads": dict(model.head_cards),
         "backbone_fingerprint": model.backbone_fingerprint,
-        "probe": probe(model, task, examples, max_length=run.recipe_for(task.name).max_length),
         "num_trainable": trainable,
         "num_parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -74,6 +79,11 @@ def probe(model: Model, task: TaskSpec, examples: Sequence[Example], *, max_leng
     ]
     if not inputs:
         return None
+    return probe_of(model, task, inputs)
+
+
+def probe_of(model: Model, task: TaskSpec, inputs: Sequence[dict[str, Any]]) -> Probe:
+    """Record what a model answers to inputs that are encoded already."""
     outputs = _answers(model, task, inputs)
     largest = max(abs(value) for row in outputs for value in row)
     return Probe(

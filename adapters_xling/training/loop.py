@@ -254,6 +254,8 @@ class Loop:
             if not weight:
                 return logits.sum() * 0.0
             loss = kind.loss(logits, batch)
+            if (penalty := self.model.penalty()) is not None:
+                loss = loss + penalty
         return loss if weight == 1.0 else loss * weight
 
     def _evaluate(self, select: Mapping[str, TaskData]) -> None:
