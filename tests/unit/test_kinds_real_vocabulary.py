@@ -135,5 +135,7 @@ def test_a_tokenizer_file_that_cuts_and_pads_does_neither_here() -> None:
     context = "word " * 400 + "Paris ."
     row = SpanExample(id="x", context=context, question="where ?", answers=(Answer("Paris", 2000),))
     features = kinds.get("span").encode([row], tokenizer, spec("span", "squad"), max_length=512)
-    assert len(features[0].input_ids[0]) == 409 and tokenizer.pad_token_id not in features[0].input_ids[0]
+    assert (
+        len(features[0].input_ids[0]) == 1 + 2 + 1 + 402 + 1 and tokenizer.pad_token_id not in features[0].input_ids[0]
+    )
     assert check_task(spec("span", "squad"), [row], tokenizer, max_length=512).scores == {"squad": 100.0}
