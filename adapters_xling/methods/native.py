@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling.errors import ZooError
+from adapters_xling.strict import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ZooError: when the file is absent or holds something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except FileNotFoundError as err:
         raise ZooError(f"{path}: no such file; the entry is incomplete: train it again or pull it") from err
     except (ValueError, OSError) as err:
