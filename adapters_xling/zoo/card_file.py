@@ -137,4 +137,3 @@ def _sealed(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _seal(plain: dict[str, Any]) -> str:
     return hashlib.sha256(spec.canonical_json(plain).encode()).hexdigest()
-
