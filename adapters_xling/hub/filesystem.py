@@ -24,6 +24,8 @@ _BLOCK = 2**20
 _RENAMES = (FOLDER, "sftp")
 """Protocols that show a file while it is written, and can rename one at once. Object stores show whole files only."""
 
+_HAS_FOLDERS = (*_RENAMES, "memory")
+
 
 class FileSystemHub(Hub):
     """Entries below a folder of a file system. A card is written last, and in one step, so an entry is whole or absent.
@@ -126,7 +128,8 @@ class FileSystemHub(Hub):
             self._refuse_link(f"{entry.key}/{name}")
             if self._digest(remote, entry.card.files[name].num_bytes) == sha256:
                 return
-            self._fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
+            if self._address.protocol in _HAS_FOLDERS:  # elsewhere this would make a bucket
+                self._fs.makedirs(remote.rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(entry.folder / name), remote)
 
     def _publish_card(self, entry: Entry) -> None:

@@ -18,7 +18,7 @@ from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.spec import BackboneId, Init, Route, Slot, Stack
 
 from .base import Kept, Method, Trainable
-from .native import copy_exactly, differences, read_json, read_tensors
+from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import claim, freeze_all_but, has_slot, malformed, own_route, slot_modules, slot_parameters, slots
 
 if TYPE_CHECKING:
@@ -67,6 +67,14 @@ PHM_DIM = 4
 
 ACTIVATIONS = ("gelu", "gelu_new", "leakyrelu", "mish", "relu", "sigmoid", "silu", "swish", "tanh")
 """Activations that may be named; listed here so that settings are checked without importing a library."""
+
+_SIZES = {
+    "reduction_factor": (0.05, 10**6),
+    "inv_adapter_reduction_factor": (0.05, 10**6),
+    "prefix_length": (1, 10**5),
+    "bottleneck_size": (1, 10**5),
+}
+"""Sizes a configuration file may ask for; what lies beyond would only fill the memory."""
 
 _TRAINING_ONLY = ("dropout", "init_weights", "init_weights_seed", "stochastic_depth")
 """Fields that do not change what a trained slot computes; a warm start may differ in them."""
@@ -157,7 +165,8 @@ class Bottleneck(Method):
         data = read_json(folder / CONFIG)
         config = _parse_config(data, folder / CONFIG, encoder)
         training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
-        _add(encoder, slot, config)
+        with made_by_library(folder / CONFIG):
+            _add(encoder, slot, config)
         _copy(encoder, slot, data, folder)
         freeze_all_but(encoder, training)
 
@@ -168,7 +177,9 @@ class Bottleneck(Method):
         if warm is not None:
             data = read_json(warm / CONFIG)
             there = _parse_config(data, warm / CONFIG, encoder)
-            if text := differences(_shaping(own), _shaping(there)):
+            with made_by_library(warm / CONFIG):
+                text = differences(_shaping(own), _shaping(there))
+            if text:
                 raise ConfigError(
                     f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
                 )
@@ -404,7 +415,14 @@ def _parse_config(data: dict[str, Any], path: Path, encoder: nn.Module) -> Any:
     ]
     if nested or given.get("stochastic_depth"):
         raise ZooError(f"{path}: {nested[0] if nested else 'stochastic_depth'} holds a value that is not supported")
-    given.setdefault("leave_out", [])
+    for field, (low, high) in _SIZES.items():
+        value = given.get(field)
+        for one in value.values() if isinstance(value, dict) else () if value is None else (value,):
+            if isinstance(one, bool) or not isinstance(one, (int, float)) or not low <= one <= high:
+                raise ZooError(f"{path}: {field} is {value!r}; loaded are numbers from {low} to {high:,}")
+    left_out = given.setdefault("leave_out", [])
+    if not isinstance(left_out, list) or any(type(layer) is not int for layer in left_out):
+        raise ZooError(f"{path}: leave_out is {left_out!r}; valid is a list of layers")
     try:
         return cls(**given)
     except (TypeError, ValueError) as err:

@@ -17,7 +17,7 @@ from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, Route, Stack
 
 from .base import Kept, Method, Trainable
-from .native import copy_exactly, differences, read_json, read_tensors
+from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
     claim,
     family_of,
@@ -48,6 +48,15 @@ _FREE = (
     "init_lora_weights",
 )
 """Fields that may say anything: they act in training only, or are remarks. `init_lora_weights` is checked apart."""
+_LARGEST_RANK = 2**14
+"""No encoder is as wide; a file that says more would only fill the memory."""
+_TYPES: dict[str, Any] = {
+    "use_rslora": bool | None,
+    "use_dora": bool | None,
+    "lora_dropout": float | int | None,
+    "layers_pattern": str | None,
+    "task_type": str | None,
+}
 _PLAIN_INITS = (True, "gaussian")
 """Initialisations that leave the backbone's weights alone (PiSSA, OLoRA, CorDA and others change them at load)."""
 
@@ -117,7 +126,8 @@ class Lora(Method):
     def load(self, encoder: nn.Module, slot: str, folder: Path) -> None:
         """Inject a frozen slot with the rank, scaling and targets it was trained with."""
         training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
-        self._inject(encoder, slot, _read_config(folder / CONFIG))
+        with made_by_library(folder / CONFIG):
+            self._inject(encoder, slot, _read_config(folder / CONFIG))
         _copy(encoder, slot, folder)
         freeze_all_but(encoder, training)
 
@@ -125,7 +135,8 @@ class Lora(Method):
         """Inject the slot, activate the route and freeze all else (peft leaves every active slot trainable)."""
         own = self._config(encoder)
         if warm is not None:
-            there = _shaping(_read_config(warm / CONFIG))
+            with made_by_library(warm / CONFIG):
+                there = _shaping(_read_config(warm / CONFIG))
             if text := differences(_shaping(own), there):
                 raise ConfigError(
                     f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
@@ -313,12 +324,18 @@ def _read_config(path: Path) -> Any:
         )
     r, alpha, targets = data.get("r"), data.get("lora_alpha"), data.get("target_modules")
     good = (
-        type(r) is int and r >= 1,
+        type(r) is int and 1 <= r <= _LARGEST_RANK,
         isinstance(alpha, (int, float)) and math.isfinite(alpha),
         isinstance(targets, list) and all(isinstance(target, str) for target in targets),
     )
     if not all(good):
         raise ZooError(f"{path}: r {r!r}, lora_alpha {alpha!r} or target_modules {targets!r} is not valid for LoRA")
+    layers = data.get("layers_to_transform")
+    if layers is not None and not (isinstance(layers, list) and all(type(layer) is int for layer in layers)):
+        raise ZooError(f"{path}: layers_to_transform is {layers!r}; valid is a list of layers, or null for all")
+    for name, types in _TYPES.items():
+        if not isinstance(data.get(name), types):
+            raise ZooError(f"{path}: {name} is {data[name]!r}, which is not valid for LoRA")
     values = {name: data[name] for name in (*_SHAPING, "lora_dropout", "task_type") if name in data}
     return LoraConfig(**values)
 

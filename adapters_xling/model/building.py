@@ -223,9 +223,9 @@ def _prove(loaded: LoadedBackbone, entry: Entry, route: Route, method: Method) -
     if entry.card.probe is None:
         return
     trained = Model(loaded, method, pooling=entry.card.run.recipe.pooling)
-    trained.add_heads(entry.card.heads, _head_tensors(entry))
     method.activate(loaded.encoder, route)
     try:
+        trained.add_heads(entry.card.heads, _head_tensors(entry))
         check_probe(trained, entry.card.probe)
     except ZooError as err:
         raise ZooError(f"entry {entry.key}: {err}") from err

@@ -80,8 +80,7 @@ def config(**changes: Any) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         path = folder / "encoder" / "adapter_config.json"
         data = json.loads(path.read_text())
-        for place in (data, data.get("config", {})):
-            place.update({name: value for name, value in changes.items() if name in place or place is data})
+        data.get("config", data).update(changes)
         path.write_text(json.dumps(data))
 
     return apply
