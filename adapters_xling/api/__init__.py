@@ -1,5 +1,5 @@
 """The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
-`open_zoo`, `push`, `pull`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+`open_zoo`, `push`, `pull`, `export`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -10,7 +10,7 @@ from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
-from .sharing import pull, push
+from .sharing import export, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "default_recipe",
     "estimate",
     "evaluate",
+    "export",
     "has_gpu",
     "layers",
     "open_zoo",

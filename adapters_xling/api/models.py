@@ -153,7 +153,7 @@ def evaluate(
         unscored=unscored,
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
-        backbone=_folder(backbone),
+        backbone=named_folder(backbone),
     )
 
 
@@ -246,7 +246,7 @@ def predict(
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:
             raise DataError(f"row {item.id}: {problem}")
-    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device), backbone=_folder(backbone))
+    model = open_entry(found.key, zoo=zoo, device=resolve_device(settings.device), backbone=named_folder(backbone))
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 
@@ -271,7 +271,7 @@ def local_folder(backbone: str) -> Path | None:
     return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
 
 
-def _folder(backbone: str | None) -> Path | None:
+def named_folder(backbone: str | None) -> Path | None:
     """The folder a person named as that of an entry's backbone; None for one that is known by name.
 
     Raises:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from adapters_xling import hub
 from adapters_xling.hub import Journey, OnStep
 
+from .models import named_folder
 from .settings import Settings, open_zoo
+
+if TYPE_CHECKING:
+    from adapters_xling.exporting import Export
 
 
 def _quiet(key: str, what: str, done: int, total: int) -> None:
@@ -63,3 +70,32 @@ def pull(
     """
     zoo, place = open_zoo(settings), hub.open_hub(where)
     return hub.plan_pull(zoo, entry, place) if dry_run else hub.pull(zoo, entry, place, on_step=on_step)
+
+
+def export(
+    entry: str,
+    to: str | Path,
+    *,
+    form: str = "encoder",
+    name: str | None = None,
+    backbone: str | None = None,
+    settings: Settings | None = None,
+) -> Export:
+    """Write an entry, with everything it stands on, in a form that needs nothing of ours.
+
+    Args:
+        entry: key, or an unambiguous beginning of one.
+        to: a folder that does not exist yet.
+        form: ``encoder`` (merged), ``token-classification`` and other task-model classes of transformers, or ``onnx``.
+        name: task whose head, for an entry with several.
+        backbone: folder of the entry's local backbone, where it cannot be found by its name.
+        settings: folders.
+
+    Raises:
+        ConfigError: when the entry cannot take that form, saying which it can.
+        ZooError: when the export does not answer as the entry does; nothing is written then.
+    """
+    from adapters_xling.exporting import export as write
+
+    zoo = open_zoo(settings)
+    return write(zoo.resolve(entry), Path(to), zoo=zoo, form=form, task=name, backbone=named_folder(backbone))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters_xling.backbones import Family, Shape
+from adapters_xling.errors import ConfigError
 from adapters_xling.spec import BackboneId, Init, MethodSpec, Route
 
 from .slots import has_slot
@@ -147,6 +148,17 @@ class Method(ABC):
         Only what a slot does between the token vectors and the first layer has to be undone (invertible blocks).
         """
         return vectors
+
+    def merge(self, encoder: nn.Module) -> None:
+        """Fold the active slots into the backbone's own weights, for good; the encoder is for export only afterwards.
+
+        Raises:
+            ConfigError: for a method whose slots are modules of their own, which no plain encoder has.
+        """
+        raise ConfigError(
+            f"method {self.name!r} adds modules that a plain encoder does not have, so it cannot be merged into one; "
+            "export it with --for onnx, or load its own files with its library"
+        )
 
     def backbone_name(self, name: str) -> str | None:
         """Name that a tensor of a rewritten encoder has in the bare backbone, or None for a slot's own tensor.

@@ -81,6 +81,9 @@ class Full(Method):
         if reason := self.supports_route(route):
             raise ConfigError(reason)
 
+    def merge(self, encoder: nn.Module) -> None:
+        """Nothing to fold: the encoder's weights are the entry's."""
+
     def supports_route(self, route: Route) -> str | None:
         """`supports` for callers that have no init at hand: with this method the init never matters."""
         from adapters_xling.spec import Fresh

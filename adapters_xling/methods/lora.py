@@ -233,6 +233,14 @@ class Lora(Method):
             return Kept(layers * (each + ranks), layers * (each + ranks), masks=layers * each)
         return Kept(layers * (shared + ranks), layers * (each + ranks))
 
+    def merge(self, encoder: nn.Module) -> None:
+        """Add every active update to the weight it belongs to."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in encoder.modules():
+            if isinstance(module, BaseTunerLayer) and not module.disable_adapters:
+                module.merge(safe_merge=True)
+
     def backbone_name(self, name: str) -> str | None:
         """Undo peft's renaming of the modules it wraps."""
         plain = super().backbone_name(name)

@@ -123,7 +123,7 @@ def test_what_the_store_refuses_is_said_in_words(
     entry = an_entry(home)
     with pytest.raises(HubError, match="not there"):
         pull(home, "mini-nlu", open_hub("s3://nosuchbucket/zoo"))
-    with pytest.raises(HubError, match="not there|NoSuchBucket|does not exist"):
+    with pytest.raises(HubError, match=r"not there|NoSuchBucket|does not exist"):
         push(home, entry.key, open_hub("s3://nosuchbucket/zoo"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     import s3fs
