@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods.native import copy_exactly
 from adapters_xling.model import Model, open_entry
-from adapters_xling.model.core import task_of_head
+from adapters_xling.model.core import ENCODER_INPUTS, task_of_head
 from adapters_xling.model.saving import HEADS
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import kinds
-from adapters_xling.tasks.kinds.base import pad
+from adapters_xling.tasks.examples import Features
+from adapters_xling.tasks.kinds.common import pad_rows
 from adapters_xling.zoo import HeadCard, Zoo
 
 ENCODER = "encoder"
@@ -113,11 +114,11 @@ def export(
     aside = to.with_name(f".{to.name}.partial-{uuid.uuid4().hex[:12]}")
     try:
         aside.mkdir(parents=True)
-        write: Callable[[Model, TaskSpec | None, str, Path], float | None]
+        write: Callable[[Model, TaskSpec | None, str, Path, list[dict[str, Tensor]]], float | None]
         write = _write_encoder if form == ENCODER else _write_graph if form == ONNX else _write_class
         inputs = _inputs(model, entry.card.probe.inputs if entry.card.probe else ())
         with _quiet():
-            difference = write(model, spec, form, aside, inputs)  # type: ignore[call-arg]
+            difference = write(model, spec, form, aside, inputs)
         if difference is not None and not difference <= TOLERANCE:
             raise ZooError(
                 f"entry {key} as {form}: answers differ by up to {difference:.3g} from the entry's own, {TOLERANCE:g} "
@@ -176,13 +177,14 @@ def _write_class(
     head = model.head_of(task)
     plain = _merged(model)
     config = plain.config
-    config.num_labels = head.out.out_features  # type: ignore[union-attr]
+    out: Any = head.out
+    config.num_labels = out.out_features
     if task.labels:
         config.id2label = dict(enumerate(task.labels))
         config.label2id = {label: i for i, label in enumerate(task.labels)}
     made = auto.from_config(config).eval()
     state = {f"{made.base_model_prefix}.{name}": tensor for name, tensor in plain.state_dict().items()}
-    state |= {f"{wanted.layer}.{name}": tensor for name, tensor in head.out.state_dict().items()}  # type: ignore[union-attr]
+    state |= {f"{wanted.layer}.{name}": tensor for name, tensor in out.state_dict().items()}
     copy_exactly(made.state_dict(), state, folder)
     made.save_pretrained(folder, safe_serialization=True, max_shard_size="1000GB")
     again, info = auto.from_pretrained(folder, local_files_only=True, output_loading_info=True)
@@ -201,19 +203,11 @@ def _write_class(
 def _write_graph(
     model: Model, task: TaskSpec | None, form: str, folder: Path, inputs: list[dict[str, Tensor]]
 ) -> float | None:
-    """Write encoder, pooler and head as an ONNX graph over `input_ids` and `attention_mask`, both (N,T)."""
+    """Write encoder, pooler and head as an ONNX graph over token ids and mask, both (N,T)."""
     assert task is not None
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"an ONNX graph needs the package {package}: pip install 'adapters_xling[onnx]'")
-
-    class Graph(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-            return model.head_output({"input_ids": input_ids, "attention_mask": attention_mask}, task)
 
     with contextlib.suppress(AttributeError):
         model.encoder.set_attn_implementation("eager")  # scaled_dot_product chooses kernels a graph cannot hold
@@ -222,11 +216,11 @@ def _write_graph(
     rows, tokens = torch.export.Dim("rows", min=1, max=4096), torch.export.Dim("tokens", min=2, max=model.max_positions)
     example = _example(model)
     program = torch.onnx.export(
-        Graph().eval(),
-        (example["input_ids"], example["attention_mask"]),
-        input_names=["input_ids", "attention_mask"],
+        _Graph(model, task).eval(),
+        tuple(example.values()),
+        input_names=list(example),
         output_names=["logits"],
-        dynamic_shapes=({0: rows, 1: tokens}, {0: rows, 1: tokens}),
+        dynamic_shapes={"inputs": tuple({0: rows, 1: tokens} for _ in example)},
         dynamo=True,
         verbose=False,
     )
@@ -240,6 +234,18 @@ def _write_graph(
     session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
     found = [session.run(["logits"], {name: value.numpy() for name, value in one.items()})[0] for one in inputs]
     return _worst(expected, [torch.as_tensor(value) for value in found])
+
+
+class _Graph(nn.Module):
+    """Encoder, pooler and one head as a function of tensors."""
+
+    def __init__(self, model: Model, task: TaskSpec) -> None:
+        super().__init__()
+        self.model, self._task = model, task
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map what `_names` lists, each (N,T), to the head's output."""
+        return self.model.head_output(dict(zip(_names(self.model), inputs, strict=True)), self._task)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
@@ -309,7 +315,7 @@ def _copy_tokenizer(model: Model, folder: Path) -> None:
 
 def _inputs(model: Model, probes: Any) -> list[dict[str, Tensor]]:
     """Rows to compare on: the entry's probe, and one padded batch."""
-    return [_batch(model, one["input_ids"]) for one in probes] + [_example(model)]
+    return [_batch(model, one["input_ids"], one.get("second")) for one in probes] + [_example(model)]
 
 
 def _example(model: Model) -> dict[str, Tensor]:
@@ -319,11 +325,14 @@ def _example(model: Model) -> dict[str, Tensor]:
     return _batch(model, [first, first[:4]])
 
 
-def _batch(model: Model, rows: list[list[int]]) -> dict[str, Tensor]:
-    ids_NT = pad(rows, model.pad_id)
-    lengths_N = torch.tensor([len(row) for row in rows])
-    mask_NT = (torch.arange(ids_NT.shape[1])[None] < lengths_N[:, None]).long()
-    return {"input_ids": ids_NT, "attention_mask": mask_NT}
+def _batch(model: Model, rows: list[list[int]], second: list[int] | None = None) -> dict[str, Tensor]:
+    batch = pad_rows([Features(example=0, input_ids=rows, second=second)], model.pad_id)
+    return {name: batch.get(name, torch.zeros_like(batch["input_ids"])) for name in _names(model)}
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    """Tensors a graph of this backbone reads; the last only where it marks second segments."""
+    return ENCODER_INPUTS if model.family.token_types > 1 else ENCODER_INPUTS[:2]
 
 
 def _worst(expected: list[Tensor], found: list[Tensor]) -> float:
