@@ -224,7 +224,17 @@ class Warm(Frozen, frozen=True, tag="warm"):
     entry: str
 
 
-Init = Fresh | Warm
+class Imported(Frozen, frozen=True, tag="imported"):
+    """Take the slot from an adapter that was made elsewhere; how it was trained is unknown, and no step is taken here.
+
+    `source` says where it came from, `digest` is the sha256 of its own files' digests.
+    """
+
+    source: str
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+Init = Fresh | Warm | Imported
 
 
 class Slot(Frozen, frozen=True, tag="slot"):

@@ -1,5 +1,6 @@
 """The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
-`open_zoo`, `push`, `pull`, `export`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+`open_zoo`, `push`, `pull`,
+`import_adapter`, `export`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -10,7 +11,7 @@ from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
-from .sharing import export, pull, push
+from .sharing import export, import_adapter, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "evaluate",
     "export",
     "has_gpu",
+    "import_adapter",
     "layers",
     "open_zoo",
     "plan",

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from adapters_xling import hub
 from adapters_xling.hub import Journey, OnStep
 
-from .models import named_folder
+from .models import default_recipe, named_folder
 from .settings import Settings, open_zoo
 
 if TYPE_CHECKING:
     from adapters_xling.exporting import Export
+    from adapters_xling.zoo import Entry
 
 
 def _quiet(key: str, what: str, done: int, total: int) -> None:
@@ -99,3 +100,47 @@ def export(
 
     zoo = open_zoo(settings)
     return write(zoo.resolve(entry), Path(to), zoo=zoo, form=form, task=name, backbone=named_folder(backbone))
+
+
+def import_adapter(
+    source: str,
+    *,
+    backbone: str,
+    name: str | None = None,
+    licence: str = "unknown",
+    with_head: bool = True,
+    other_backbone: bool = False,
+    recipe: str | None = None,
+    settings: Settings | None = None,
+) -> Entry:
+    """Make an entry of an adapter of the adapters library or of plain peft (LoRA), to start from or to stand on.
+
+    Args:
+        source: folder, or hf://owner/repository[@revision]; safetensors only.
+        backbone: name or folder of the encoder it was trained on.
+        name: what it was trained on, if you know.
+        licence: its licence, if you know.
+        with_head: False leaves a task-model class's head in the files behind; else it is refused.
+        other_backbone: accept files that name another backbone.
+        recipe: whose pooling and lengths its descendants compare with.
+        settings: folders.
+
+    Raises:
+        ZooError: for files that are absent, pickled, or do not fit the backbone.
+    """
+    from adapters_xling import grid
+    from adapters_xling.importing import HEADS, UNKNOWN
+    from adapters_xling.importing import import_adapter as read
+    from adapters_xling.recipes import resolve_recipe
+
+    resolved = resolve_recipe(grid.recipes(), recipe or default_recipe(backbone), method="lora", kind="sentence")
+    return read(
+        source,
+        zoo=open_zoo(settings),
+        backbone=backbone,
+        recipe=resolved,
+        task=name or UNKNOWN,
+        licence=licence,
+        drop=() if with_head else HEADS,
+        other_backbone=other_backbone,
+    )

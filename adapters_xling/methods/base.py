@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters_xling.backbones import Family, Shape
-from adapters_xling.errors import ConfigError
+from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, MethodSpec, Route
 
 from .slots import has_slot
@@ -89,6 +89,15 @@ class Method(ABC):
         Raises:
             ZooError: when a weight is missing, unexpected or of another shape.
         """
+
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Method:
+        """Read off an adapter's native files the settings it was made with.
+
+        Raises:
+            ZooError: when they are no settings of this method.
+        """
+        raise ZooError(f"{folder}: method {cls.name!r} has no adapters of others to read")
 
     @abstractmethod
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:

@@ -170,6 +170,34 @@ class Bottleneck(Method):
         _copy(encoder, slot, data, folder)
         freeze_all_but(encoder, training)
 
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Bottleneck:
+        """The architecture, and its settings, that give exactly the configuration in the files."""
+        theirs = _parse_config(read_json(folder / CONFIG), folder / CONFIG, encoder)
+        wanted, closest = _shaping(theirs), ""
+        for architecture, preset in PRESETS.items():
+            given = {
+                "reduction_factor": getattr(theirs, "reduction_factor", None),
+                "non_linearity": theirs.non_linearity,
+                "dropout": theirs.dropout,
+                "scaling": getattr(theirs, "scaling", None),
+                "inv_adapter": getattr(theirs, "inv_adapter", None) or "none",
+                "inv_reduction_factor": getattr(theirs, "inv_adapter_reduction_factor", None),
+                "prefix_length": getattr(theirs, "prefix_length", None),
+                "prefix_bottleneck": getattr(theirs, "bottleneck_size", None),
+            }
+            settings = {name: value for name, value in given.items() if name in preset and value is not None}
+            with contextlib.suppress(ConfigError, TypeError):
+                made = cls(architecture=architecture, leave_out=tuple(theirs.leave_out or ()), **settings)  # type: ignore[arg-type]
+                text = differences(_shaping(made._config(encoder)), wanted)
+                if not text:
+                    return made
+                closest = min(closest or text, text, key=len)
+        raise ZooError(
+            f"{folder / CONFIG}: none of the architectures known here ({', '.join(PRESETS)}); the closest differs in: "
+            f"{closest or 'everything'}"
+        )
+
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Add the slot, activate the route and freeze all else (the library's own switch trains a whole stack)."""
         own = self._config(encoder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -130,6 +131,36 @@ class Lora(Method):
             self._inject(encoder, slot, _read_config(folder / CONFIG))
         _copy(encoder, slot, folder)
         freeze_all_but(encoder, training)
+
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Lora:
+        """Rank and scaling as the configuration says; targets and layers as the weights show."""
+        config, tensors = _read_config(folder / CONFIG), read_tensors(folder / WEIGHTS)
+        family = family_of(encoder)
+        marker = re.compile(rf"{re.escape(_PREFIX + family.layers)}\.(\d+)\.(.+)\.lora_A\.weight")
+        found = [match for name in tensors if (match := marker.fullmatch(name))]
+        layers = {int(match[1]) for match in found}
+        targets = {
+            max((t for t in family.linear_targets if f".{m[2]}".endswith(f".{t}")), key=len, default=m[2])
+            for m in found
+        }
+        if len(found) != len(layers) * len(targets) or not found:
+            raise ZooError(f"{folder / WEIGHTS}: its layers are not all adapted alike; only such LoRA is read")
+        every = layers == set(range(encoder.config.num_hidden_layers))
+        made = cls(
+            r=config.r,
+            alpha=float(config.lora_alpha),
+            dropout=float(config.lora_dropout),
+            targets=tuple(targets),
+            rslora=bool(config.use_rslora),
+            dora=bool(config.use_dora),
+            layers=None if every else tuple(layers),
+        )
+        try:
+            made.check(family)
+        except ConfigError as err:
+            raise ZooError(f"{folder / CONFIG}: {err}") from err
+        return made
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Inject the slot, activate the route and freeze all else (peft leaves every active slot trainable)."""

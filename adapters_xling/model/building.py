@@ -20,6 +20,7 @@ from adapters_xling.methods.slots import own_route, slot_name, slots
 from adapters_xling.spec import (
     BackboneId,
     Base,
+    Imported,
     Route,
     RunSpec,
     Slot,
@@ -66,6 +67,8 @@ def build(
         UnknownName: for a parent or backbone nobody knows.
         ZooError: for parents or backbones that are not what their cards say.
     """
+    if isinstance(run.init, Imported):
+        raise ConfigError(f"run {key(run)} was imported, not trained; to go on from it start another run Warm from it")
     method = resolve(run.method)
     if reason := method.supports(run.init, run.route):
         raise ConfigError(reason)

@@ -461,3 +461,38 @@ print("FOUND" + json.dumps(found))
     assert revision in HUB.repo(repo, "model").commits and problems == "[]"
     assert "unknown entry" in missing and "HF_HUB_OFFLINE" in never and "cache holds nothing" in never
     assert pushing.startswith("Journey")  # the cached commit has it: there is nothing to send
+
+
+# --- adapters of others ------------------------------------------------------------------------------------------
+
+
+def test_a_plain_peft_repository_becomes_an_entry_at_its_commit(repo: str, home: Zoo, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from adapters_xling.errors import ZooError
+    from adapters_xling.importing import import_adapter
+    from adapters_xling.model import load_backbone
+    from tests.contract.worlds import a_recipe
+
+    model = get_peft_model(load_backbone(str(backbone())).encoder, LoraConfig(r=2, target_modules=["query", "value"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    commit = HUB.repo(repo, "model").commit(theirs)
+    HUB.repo(repo, "model").commit({**theirs, "adapter_config.json": b"{}"}, branch="later")
+    more: dict[str, Any] = {"zoo": home, "backbone": str(backbone()), "recipe": a_recipe()}
+    entry = import_adapter(f"hf://{repo}", other_backbone=True, **more)
+    assert entry.card.run.init.source == f"hf://{repo}@{commit}"  # type: ignore[union-attr]
+    inputs = {"input_ids": torch.tensor([[0, 5, 6, 7, 2]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
+    with torch.no_grad():
+        ours = open_entry(entry.key, zoo=home, backbone=backbone()).encoder(**inputs).last_hidden_state
+        assert torch.equal(ours, model.eval()(**inputs).last_hidden_state)
+    with pytest.raises(ZooError, match="peft_type is None"):
+        import_adapter(f"hf://{repo}@later", other_backbone=True, **more)
+    HUB.repo(repo, "model").commit({"adapter_config.json": b"{}", "adapter_model.bin": b"\x80\x04K\x01."})
+    HUB.requests.clear()
+    with pytest.raises(ZooError, match=r"adapter_model\.bin is pickled"):
+        import_adapter(f"hf://{repo}", **more)
+    assert not [line for line in HUB.requests if "adapter_model.bin" in line]  # not even fetched
