@@ -1,6 +1,6 @@
 """The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
-`open_zoo`, `push`, `pull`,
-`import_adapter`, `export`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+`open_zoo`, `push`, `pull`, `import_adapter`, `export`, `build_submission`, `submission_labels`, `check_submission`,
+`score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
-from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .reports import (
+    compare,
+    compare_grids,
+    join_scores,
+    keep_layers,
+    render_report,
+    report_folder,
+    report_text,
+    summary,
+    write_report,
+)
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .sharing import export, import_adapter, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
@@ -20,6 +30,7 @@ __all__ = [
     "build_submission",
     "check_submission",
     "compare",
+    "compare_grids",
     "cores",
     "default_recipe",
     "estimate",
@@ -27,6 +38,8 @@ __all__ = [
     "export",
     "has_gpu",
     "import_adapter",
+    "join_scores",
+    "keep_layers",
     "layers",
     "open_zoo",
     "plan",
