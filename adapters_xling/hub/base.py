@@ -15,6 +15,10 @@ OnStep = Callable[[str, str, int, int], Any]
 """Called with entry, what is being done, how much of it is done and its total."""
 
 
+BESIDE = frozenset({CARD})
+"""Files of an entry that its card does not list."""
+
+
 class Absent(HubError):
     """There is nothing at an address yet; whoever may write there can make it."""
 
@@ -126,7 +130,7 @@ class Hub(ABC):
             return
         wanted = {name: file.num_bytes for name, file in card.files.items()}
         problems = [f"{name}: missing" for name in sorted(set(wanted) - set(there))]
-        problems += [f"{name}: not in the card" for name in sorted(set(there) - set(wanted) - {CARD})]
+        problems += [f"{name}: not in the card" for name in sorted(set(there) - set(wanted) - BESIDE)]
         problems += [
             f"{name}: {there[name]:,} bytes, the card says {wanted[name]:,}"
             for name in sorted(set(wanted) & set(there))

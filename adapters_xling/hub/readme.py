@@ -30,12 +30,17 @@ def repository_readme(card: Card, *, about: str, keys: Sequence[str], repo: str,
     """
     listed = "\n".join([_BEGIN, *(f"- [`{key}`](./{key})" for key in keys), _END])
     if old is None:
-        return f"{_head(card)}\n{_body(card, about, repo)}\n## Entries\n\n{listed}\n".encode()
+        return f"{_described(card, about, repo)}\n## Entries\n\n{listed}\n".encode()
     text = old.decode(errors="replace")
     begin, end = text.find(_BEGIN), text.find(_END)
     if old != text.encode() or not 0 <= begin < end:
         return None
     return (text[:begin] + listed + text[end + len(_END) :]).encode()
+
+
+def _described(card: Card, about: str, repo: str) -> str:
+    """What the entry is, for the hub and for people."""
+    return f"{_head(card)}\n{_body(card, about, repo)}"
 
 
 def _head(card: Card) -> str:
