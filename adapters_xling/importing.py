@@ -249,8 +249,14 @@ def _rewrite(folder: Path, plain: Path, which: Format, drop: tuple[str, ...]) ->
 
 
 def _config(folder: Path, which: Format, drop: tuple[str, ...]) -> dict[str, Any]:
-    """The configuration, without the extra modules whose weights may be left behind."""
+    """The configuration, without the extra modules whose weights may be left behind, and without a remark of peft's.
+
+    peft notes the class it wrapped (`auto_mapping`) and looks it up again when it loads; nothing is looked up here.
+    """
     config = read_json(folder / CONFIG)
+    noted = config.get("auto_mapping")
+    if isinstance(noted, dict) and str(noted.get("parent_library")).startswith("transformers."):
+        config["auto_mapping"] = None
     extra = config.get("modules_to_save")
     if drop and isinstance(extra, list) and all(isinstance(one, str) and one.startswith(drop) for one in extra):
         config["modules_to_save"] = None
