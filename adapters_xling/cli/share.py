@@ -32,11 +32,17 @@ def push(
     WHERE is hf://owner/repository, a folder, or s3://bucket/folder. On the model hub each ENTRY is one commit,
     elsewhere its card is written last: nobody ever sees half of one, and a push that was cut goes on where it was.
     """
-    settings, found = settings_from(options), []
-    for entry in entries:
-        with _progress() as bars:
-            found.append(api.push(entry, where, private=private, dry_run=dry_run, settings=settings, on_step=bars))
-    _say(found, "would push" if dry_run else "pushed", as_json=as_json)
+    settings = settings_from(options)
+    plans = [api.push(entry, where, private=private, dry_run=True, settings=settings) for entry in entries]
+    if not as_json:  # size and licence are said before anything leaves this machine
+        _list(plans, "would push" if dry_run else "to push")
+    done = plans
+    if not dry_run:
+        done = []
+        for entry in entries:
+            with _progress() as bars:
+                done.append(api.push(entry, where, private=private, settings=settings, on_step=bars))
+    _say(done, "would push" if dry_run else "pushed", as_json=as_json)
 
 
 @click.command()
@@ -57,6 +63,8 @@ def pull(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) -
     for entry in wanted:
         with _progress() as bars:
             found.append(api.pull(entry, where, dry_run=dry_run, settings=settings, on_step=bars))
+    if not as_json:
+        _list(found, "would pull" if dry_run else "pulled")
     _say(found, "would pull" if dry_run else "pulled", as_json=as_json)
 
 
@@ -74,11 +82,8 @@ def _progress() -> Iterator[Bars]:
         bars.close()
 
 
-def _say(journeys: list[Journey], verb: str, *, as_json: bool) -> None:
-    """Print what travelled, or would."""
-    if as_json:
-        print_json([_plain(journey) for journey in journeys])
-        return
+def _list(journeys: list[Journey], verb: str) -> None:
+    """Print each entry with size and licence, and what there is to say about it."""
     rows = {
         item.key: (
             item.key,
@@ -93,10 +98,17 @@ def _say(journeys: list[Journey], verb: str, *, as_json: bool) -> None:
     print_table(("entry", "why", "size", "licence", "state"), list(rows.values()))
     for note in dict.fromkeys(note for journey in journeys for note in journey.notes):
         click.echo(f"note: {note}", err=True)
+
+
+def _say(journeys: list[Journey], verb: str, *, as_json: bool) -> None:
+    """Print how much travelled, or would, and where to."""
+    if as_json:
+        print_json([_plain(journey) for journey in journeys])
+        return
     last = journeys[-1]
-    total = sum(journey.num_bytes for journey in journeys)
+    num_bytes = {item.key: item.card.num_bytes for one in journeys for item in one.items if not item.there}
     at = f" at {last.revision}" if last.revision else ""
-    click.echo(f"{verb} {size(total)}: {last.where}{at}")
+    click.echo(f"{verb} {size(sum(num_bytes.values()))}: {last.where}{at}")
     if last.page:
         click.echo(last.page)
 
