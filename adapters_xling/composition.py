@@ -32,6 +32,16 @@ class Warm(Frozen, frozen=True, tag="warm"):
     entry: str
 
 
+class Imported(Frozen, frozen=True, tag="imported"):
+    """Take the slot from an adapter that was made elsewhere; how it was trained is unknown, and no step is taken here.
+
+    `source` says where it came from, `digest` is the sha256 of its own files' digests.
+    """
+
+    source: str
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
 class WeightAverage(Frozen, frozen=True, tag="average"):
     """The weighted mean of entries' weights; of LoRAs the mean of their updates, exactly (the rank adds up).
 
@@ -101,7 +111,7 @@ class Dare(Frozen, frozen=True, tag="dare"):
 
 
 Merge = WeightAverage | Arithmetic | Ties | Dare
-Init = Fresh | Warm | WeightAverage | Arithmetic | Ties | Dare
+Init = Fresh | Warm | Imported | WeightAverage | Arithmetic | Ties | Dare
 
 
 # --- routes -----------------------------------------------------------------------------------------------------
@@ -210,7 +220,7 @@ def named(init: Init) -> tuple[str, ...]:
     >>> named(WeightAverage(entries=("a", "b"), weights=(0.5, 0.5))), named(Fresh())
     (('a', 'b'), ())
     """
-    if isinstance(init, Fresh):
+    if isinstance(init, Fresh | Imported):
         return ()
     return (init.entry,) if isinstance(init, Warm) else init.entries
 

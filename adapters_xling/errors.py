@@ -34,6 +34,10 @@ class ZooError(XlingError):
     """An entry that is absent, incomplete, altered, or made for something else."""
 
 
+class HubError(XlingError):
+    """A shared zoo that cannot be reached, read or written, or that holds something it may not."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UnknownName:
     """Build the error for an unknown name, with the closest valid names inside the message.
 

@@ -142,7 +142,7 @@ def parse_merge(text: str, *, resolve: Resolve = str) -> Merge:
         ExpressionError: naming the position of what is wrong; also for what is no merge.
     """
     found = parse_init(text, resolve=resolve)
-    if isinstance(found, (Fresh, Warm)):
+    if not isinstance(found, Merge):
         raise ExpressionError(
             text, 0, f"this names no merge; give one of {', '.join(MERGES)}, e.g. average(a:0.7, b:0.3)"
         )

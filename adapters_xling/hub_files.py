@@ -67,7 +67,7 @@ def offline() -> bool:
 
 def host() -> str:
     """Host of the hub in use (`HF_ENDPOINT`)."""
-    return urlsplit(_endpoint()).hostname or "huggingface.co"
+    return urlsplit(endpoint()).hostname or "huggingface.co"
 
 
 def why_not() -> str | None:
@@ -76,12 +76,13 @@ def why_not() -> str | None:
         return "HF_HUB_OFFLINE is set, so only what is already in the cache can be read"
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return None
-    endpoint = urlsplit(_endpoint())
-    port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+    address = urlsplit(endpoint())
+    port = address.port or (443 if address.scheme == "https" else 80)
     return None if _reachable(host(), port) else f"{host()} cannot be reached"
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """Address of the hub in use."""
     return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
@@ -119,12 +120,54 @@ def listing(repo: str, revision: str | None, *, kind: Kind) -> Listing:
         raise NotServed(reason)
     from huggingface_hub import HfApi
 
-    api = HfApi(endpoint=_endpoint())
+    api = HfApi(endpoint=endpoint())
     ask = api.dataset_info if kind == "dataset" else api.model_info
-    info = _patiently(lambda: ask(repo, revision=revision, timeout=REQUEST_TIMEOUT_S), _overloaded, repo, revision)
+    info = patiently(lambda: ask(repo, revision=revision, timeout=REQUEST_TIMEOUT_S), overloaded, repo, revision)
     if not is_commit(info.sha):
         raise NotServed(f"{host()} gave no commit for {repo}@{revision or 'main'}, but {info.sha!r}")
     return Listing(commit=str(info.sha), files=tuple(file.rfilename for file in info.siblings or ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFile:
+    """A file as the hub describes it.
+
+    Attributes:
+        num_bytes: its size.
+        digest: sha256 of its bytes where the hub keeps it apart from git, else git's sha1 of them.
+    """
+
+    num_bytes: int
+    digest: str
+
+
+def tree(repo: str, commit: str, *, below: str, kind: Kind) -> dict[str, RemoteFile]:
+    """Ask the hub for all files below a folder of a repository, by their paths in the repository.
+
+    Raises:
+        NotServed: when the hub cannot be reached, or there is no such folder.
+    """
+    from huggingface_hub import HfApi
+
+    def ask() -> dict[str, RemoteFile]:
+        found: dict[str, RemoteFile] = {}
+        entries = HfApi(endpoint=endpoint()).list_repo_tree(
+            repo, path_in_repo=below, recursive=True, revision=commit, repo_type=kind
+        )
+        for one in entries:
+            size: Any = getattr(one, "size", None)
+            if size is not None:
+                apart: Any = getattr(one, "lfs", None)
+                digest = apart.sha256 if apart else getattr(one, "blob_id", "")
+                found[one.path] = RemoteFile(num_bytes=int(size), digest=str(digest))
+        return found
+
+    return patiently(ask, overloaded, repo, commit, below)
+
+
+def digest_like(path: Path, other: str) -> str:
+    """Digest of a file in the form of another: sha256 (64 hex digits), or git's sha1 (40)."""
+    return _git_sha1(path) if len(other) == 40 else _sha256(path)
 
 
 def fetch(repo: str, file: str, *, revision: str, kind: Kind) -> Path:
@@ -145,10 +188,15 @@ def fetch(repo: str, file: str, *, revision: str, kind: Kind) -> Path:
 
     def download() -> str:
         return hf_hub_download(
-            repo, file, revision=revision, repo_type=kind, etag_timeout=REQUEST_TIMEOUT_S, endpoint=_endpoint()
+            repo, file, revision=revision, repo_type=kind, etag_timeout=REQUEST_TIMEOUT_S, endpoint=endpoint()
         )
 
-    path = Path(_patiently(download, _broke_off, repo, revision, file))
+    path = Path(patiently(download, _broke_off, repo, revision, file))
+    if is_commit(revision) and path.resolve().parent.name == "blobs" and revision not in path.parts:
+        raise NotServed(
+            f"{host()} was asked for {file} of {repo}@{revision[:12]} and gave it from another commit: the revision "
+            "was swapped under this download; nothing was taken"
+        )
     refuse_damaged(path, f"{file} of {repo}@{revision[:12]}")
     return path
 
@@ -192,10 +240,24 @@ def _git_sha1(file: Path) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 
-def _patiently(
-    ask: Callable[[], T], passing: Callable[[Exception], bool], repo: str, revision: str | None, file: str | None = None
+def patiently(
+    ask: Callable[[], T],
+    passing: Callable[[Exception], bool],
+    repo: str,
+    revision: str | None,
+    file: str | None = None,
+    *,
+    writing: bool = False,
 ) -> T:
     """Ask again after a passing fault.
+
+    Args:
+        ask: the question.
+        passing: whether a fault may pass.
+        repo: repository that is asked for.
+        revision: revision that is asked for.
+        file: file that is asked for.
+        writing: whether something is to be written.
 
     Raises:
         NotServed: for any other fault, or when it does not pass.
@@ -205,12 +267,12 @@ def _patiently(
             return ask()
         except Exception as err:  # the client raises dozens of types, from requests, its own and the system
             if wait_s is None or not passing(err):
-                raise NotServed(explain(err, repo, revision, file)) from err
+                raise NotServed(explain(err, repo, revision, file, writing=writing)) from err
             time.sleep(wait_s)
     raise AssertionError("the last try returns or raises")
 
 
-def _overloaded(err: Exception) -> bool:
+def overloaded(err: Exception) -> bool:
     """A fault of the hub or of the line, where the client asks only once."""
     status = _status(err)
     if status is not None:
@@ -227,7 +289,23 @@ def _status(err: BaseException | None) -> int | None:
     return getattr(getattr(err, "response", None), "status_code", None)
 
 
-def explain(err: Exception, repo: str, revision: str | None, file: str | None = None) -> str:
+def _refused_writing(names: set[str], repo: str, status: int) -> str | None:
+    """What a refused upload means, or None where it means the same as a refused download."""
+    tokens = f"{endpoint()}/settings/tokens"
+    if status == 401 or "LocalTokenNotFoundError" in names:
+        return (
+            f"{host()} knows no valid token of yours (401), and writing to {repo} needs one: make a token with write "
+            f"access at {tokens}, then `hf auth login` or set HF_TOKEN"
+        )
+    if status == 403:
+        return (
+            f"{host()} forbids to write to {repo} (403): the token in use lacks write access to it; make one that has "
+            f"it at {tokens}, or push to a repository below your own name"
+        )
+    return None
+
+
+def explain(err: Exception, repo: str, revision: str | None, file: str | None = None, *, writing: bool = False) -> str:
     """What a fault of the hub's client means, in one sentence with the way out.
 
     Args:
@@ -235,11 +313,21 @@ def explain(err: Exception, repo: str, revision: str | None, file: str | None = 
         repo: repository that was asked for.
         revision: revision that was asked for.
         file: file that was asked for.
+        writing: whether something was to be written there.
     """
     chain: list[BaseException] = [err]
     while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
         chain.append(deeper)
     names = {type(one).__name__ for one in chain}
+    if any("Invalid credentials" in str(one) for one in chain):
+        return (
+            f"{host()} does not know the token in use (401): make a new one at {endpoint()}/settings/tokens, then "
+            "`hf auth login` or set HF_TOKEN (or unset it, to read what is public)"
+        )
+    if writing:
+        refused = _refused_writing(names, repo, next((code for one in chain if (code := _status(one)) is not None), 0))
+        if refused:
+            return refused
     status = next((code for one in chain if (code := _status(one)) is not None), None)
     what = f"{file} of {repo}" if file else repo
     at = f"{repo}@{revision or 'main'}"

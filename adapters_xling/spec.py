@@ -24,6 +24,7 @@ from .composition import Base as Base
 from .composition import Dare as Dare
 from .composition import Fresh as Fresh
 from .composition import Fuse as Fuse
+from .composition import Imported as Imported
 from .composition import Init as Init
 from .composition import Merge as Merge
 from .composition import Merged as Merged

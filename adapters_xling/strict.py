@@ -1,7 +1,8 @@
-"""Typed data that is read strictly: its base class, YAML whose keys are unique, and plain data turned into it."""
+"""Typed data that is read strictly: its base class, YAML and JSON whose keys are unique, plain data turned into it."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
@@ -62,6 +63,38 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not UTF-8 (byte {err.start}): save the file as UTF-8") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
+
+
+def parse_json(raw: bytes) -> Any:
+    """Read JSON whose keys are unique and whose numbers are finite.
+
+    Raises:
+        ValueError: for anything else, bytes that are not UTF-8 and nesting beyond reason included.
+
+    >>> parse_json(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ...
+    ValueError: key 'a' is given twice
+    """
+    try:
+        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as err:
+        raise ValueError(f"not UTF-8 (byte {err.start})") from err
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"key {name!r} is given twice")
+        result[name] = value
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def decode(cls: type[S], data: Any, where: str) -> S:

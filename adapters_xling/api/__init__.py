@@ -1,5 +1,6 @@
 """The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
-`open_zoo`, `build_submission`, `submission_labels`, `check_submission`, `score_submission`.
+`open_zoo`, `push`, `pull`, `import_adapter`, `export`, `build_submission`, `submission_labels`, `check_submission`,
+`score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -21,6 +22,7 @@ from .reports import (
     write_report,
 )
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
+from .sharing import export, import_adapter, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
@@ -35,7 +37,9 @@ __all__ = [
     "default_recipe",
     "estimate",
     "evaluate",
+    "export",
     "has_gpu",
+    "import_adapter",
     "join_scores",
     "keep_layers",
     "layers",
@@ -44,6 +48,8 @@ __all__ = [
     "plan",
     "predict",
     "predict_requests",
+    "pull",
+    "push",
     "render_report",
     "report_folder",
     "report_text",

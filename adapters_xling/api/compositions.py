@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError
-from adapters_xling.spec import Fresh, Init, Route, Use, Warm
+from adapters_xling.spec import Init, Merge, Route, Use
 from adapters_xling.zoo import Entry, Zoo
 
 from .settings import Settings, open_zoo, task
@@ -22,7 +22,7 @@ _CODES = re.compile(r"\s*([a-z]{2,3}(?:\s*,\s*[a-z]{2,3})*)\s*=(.*)", re.DOTALL)
 
 def settings_for(init: Init, method: str, given: Mapping[str, Any] | None, *, zoo: Zoo) -> Mapping[str, Any] | None:
     """A method's settings for a start: a merge brings along those of its result, where no others were given."""
-    if isinstance(init, (Fresh, Warm)):
+    if not isinstance(init, Merge):
         return given
     from adapters_xling.model.merges import merged_method
 

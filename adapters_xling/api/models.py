@@ -165,7 +165,7 @@ def evaluate(
         unscored=unscored,
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
-        backbone=_folder(backbone),
+        backbone=named_folder(backbone),
         routes=compositions.routes_by_language(on, entry=name_of, zoo=zoo),
     )
 
@@ -257,7 +257,7 @@ def predict(
     ready = ready_examples(spec, examples)
     route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
     device = resolve_device(settings.device)
-    model = open_entry(found.key, zoo=zoo, device=device, backbone=_folder(backbone), route=route)
+    model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 
@@ -302,7 +302,7 @@ def predict_requests(
             key,
             zoo=zoo,
             device=resolve_device(settings.device),
-            backbone=_folder(backbone),
+            backbone=named_folder(backbone),
             beside=group[0].model if group else None,
         )
         length = run.recipe_for(spec.name).max_length
@@ -355,7 +355,7 @@ def local_folder(backbone: str) -> Path | None:
     return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
 
 
-def _folder(backbone: str | None) -> Path | None:
+def named_folder(backbone: str | None) -> Path | None:
     """The folder a person named as that of an entry's backbone; None for one that is known by name.
 
     Raises:

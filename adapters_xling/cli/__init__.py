@@ -26,6 +26,10 @@ _COMMANDS = {
     "report": ("grid", "report", "Render the report of a grid from its scores."),
     "compare": ("compare", "compare", "Compare two systems on a task: difference, interval and p, by language."),
     "submission": ("submission", "submission", "Build, check and score what is handed in to XTREME or XTREME-R."),
+    "push": ("share", "push", "Publish entries on the model hub, in a folder or in a bucket."),
+    "pull": ("share", "pull", "Fetch somebody's entries into your zoo."),
+    "import": ("importing", "import_", "Make an entry of an adapter that was made elsewhere."),
+    "export": ("export", "export", "Write an entry for plain transformers or ONNX, without need of this package."),
     "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),
 }
 

@@ -22,6 +22,7 @@ from adapters_xling.spec import (
     Fresh,
     Frozen,
     Init,
+    Merge,
     Name,
     Route,
     RunSpec,
@@ -399,7 +400,7 @@ def expand(
                 if reason := method.supports(init, route):
                     warnings.warn(f"left out of the grid: {reason}", stacklevel=2)
                     continue
-                own = method if isinstance(init, (Fresh, Warm)) else method.merged(init, [method] * len(init.entries))
+                own = method if not isinstance(init, Merge) else method.merged(init, [method] * len(init.entries))
                 for target, (_, source) in specs.items():
                     if source is not None:
                         plan.cells.append(Cell(run_for(source, own, init, route, seed), target))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from adapters_xling.backbones import Family, Shape
+from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, Merge, MethodSpec, Route, describe
 
 from .slots import has_slot, malformed, merges
@@ -102,6 +103,15 @@ class Method(ABC):
         Raises:
             ZooError: when a weight is missing, unexpected or of another shape.
         """
+
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Method:
+        """Read off an adapter's native files the settings it was made with.
+
+        Raises:
+            ZooError: when they are no settings of this method.
+        """
+        raise ZooError(f"{folder}: method {cls.name!r} has no adapters of others to read")
 
     @abstractmethod
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
@@ -201,6 +211,17 @@ class Method(ABC):
         Only what a slot does between the token vectors and the first layer has to be undone (invertible blocks).
         """
         return vectors
+
+    def fold(self, encoder: nn.Module) -> None:
+        """Fold the active slots into the backbone's own weights, for good; the encoder is for export only afterwards.
+
+        Raises:
+            ConfigError: for a method whose slots are modules of their own, which no plain encoder has.
+        """
+        raise ConfigError(
+            f"method {self.name!r} adds modules that a plain encoder does not have, so it cannot be merged into one; "
+            "export it with --for onnx, or load its own files with its library"
+        )
 
     def backbone_name(self, name: str) -> str | None:
         """Name that a tensor of a rewritten encoder has in the bare backbone, or None for a slot's own tensor.

@@ -33,7 +33,7 @@ from adapters_xling.spec import (
 from . import bottleneck_fusion
 from .base import Kept, Method, Trainable
 from .bottleneck_routing import composition, install
-from .native import copy_exactly, differences, read_json, read_tensors
+from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
     beside,
     claim,
@@ -93,6 +93,14 @@ PHM_DIM = 4
 
 ACTIVATIONS = ("gelu", "gelu_new", "leakyrelu", "mish", "relu", "sigmoid", "silu", "swish", "tanh")
 """Activations that may be named; listed here so that settings are checked without importing a library."""
+
+_SIZES = {
+    "reduction_factor": (0.05, 10**6),
+    "inv_adapter_reduction_factor": (0.05, 10**6),
+    "prefix_length": (1, 10**5),
+    "bottleneck_size": (1, 10**5),
+}
+"""Sizes a configuration file may ask for; what lies beyond would only fill the memory."""
 
 _TRAINING_ONLY = ("dropout", "init_weights", "init_weights_seed", "stochastic_depth")
 """Fields that do not change what a trained slot computes; a warm start may differ in them."""
@@ -243,9 +251,38 @@ class Bottleneck(Method):
         data = read_json(folder / CONFIG)
         config = _parse_config(data, folder / CONFIG, encoder)
         training = {name for name, p in encoder.named_parameters() if p.requires_grad and has_slot(name)}
-        _add(encoder, slot, config)
+        with made_by_library(folder / CONFIG):
+            _add(encoder, slot, config)
         _copy(encoder, slot, data, folder)
         freeze_all_but(encoder, training)
+
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Bottleneck:
+        """The architecture, and its settings, that give exactly the configuration in the files."""
+        theirs = _parse_config(read_json(folder / CONFIG), folder / CONFIG, encoder)
+        wanted, closest = _shaping(theirs), ""
+        for architecture, preset in PRESETS.items():
+            given = {
+                "reduction_factor": getattr(theirs, "reduction_factor", None),
+                "non_linearity": theirs.non_linearity,
+                "dropout": theirs.dropout,
+                "scaling": getattr(theirs, "scaling", None),
+                "inv_adapter": getattr(theirs, "inv_adapter", None) or "none",
+                "inv_reduction_factor": getattr(theirs, "inv_adapter_reduction_factor", None),
+                "prefix_length": getattr(theirs, "prefix_length", None),
+                "prefix_bottleneck": getattr(theirs, "bottleneck_size", None),
+            }
+            settings = {name: value for name, value in given.items() if name in preset and value is not None}
+            with contextlib.suppress(ConfigError, TypeError):
+                made = cls(architecture=architecture, leave_out=tuple(theirs.leave_out or ()), **settings)  # type: ignore[arg-type]
+                text = differences(_shaping(made._config(encoder)), wanted)
+                if not text:
+                    return made
+                closest = min(closest or text, text, key=len)
+        raise ZooError(
+            f"{folder / CONFIG}: none of the architectures known here ({', '.join(PRESETS)}); the closest differs in: "
+            f"{closest or 'everything'}"
+        )
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Add the slot, activate the route and freeze all else (the library's own switch trains a whole stack)."""
@@ -260,7 +297,9 @@ class Bottleneck(Method):
         if warm is not None:
             data = read_json(warm / CONFIG)
             there = _parse_config(data, warm / CONFIG, encoder)
-            if text := differences(_shaping(own), _shaping(there)):
+            with made_by_library(warm / CONFIG):
+                text = differences(_shaping(own), _shaping(there))
+            if text:
                 raise ConfigError(
                     f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
                 )
@@ -521,7 +560,14 @@ def _parse_config(data: dict[str, Any], path: Path, encoder: nn.Module) -> Any:
     ]
     if nested or given.get("stochastic_depth"):
         raise ZooError(f"{path}: {nested[0] if nested else 'stochastic_depth'} holds a value that is not supported")
-    given.setdefault("leave_out", [])
+    for field, (low, high) in _SIZES.items():
+        value = given.get(field)
+        for one in value.values() if isinstance(value, dict) else () if value is None else (value,):
+            if isinstance(one, bool) or not isinstance(one, (int, float)) or not low <= one <= high:
+                raise ZooError(f"{path}: {field} is {value!r}; loaded are numbers from {low} to {high:,}")
+    left_out = given.setdefault("leave_out", [])
+    if not isinstance(left_out, list) or any(type(layer) is not int for layer in left_out):
+        raise ZooError(f"{path}: leave_out is {left_out!r}; valid is a list of layers")
     try:
         return cls(**given)
     except (TypeError, ValueError) as err:

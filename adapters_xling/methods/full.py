@@ -112,6 +112,9 @@ class Full(Method):
             if reason := malformed(one) or self.supports_route(one):
                 raise ConfigError(reason)
 
+    def fold(self, encoder: nn.Module) -> None:
+        """Nothing to fold: the encoder's weights are the entry's."""
+
     def save(
         self, encoder: Any, slot: str, folder: Path, *, name: str = "xling", backbone: BackboneId | None = None
     ) -> None:

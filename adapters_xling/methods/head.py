@@ -78,6 +78,9 @@ class Head(Method):
         """One above the last: no hidden state differs from the backbone's."""
         return num_layers + 1
 
+    def fold(self, encoder: nn.Module) -> None:
+        """Nothing to fold: the encoder is the backbone."""
+
     def read_layer(self, num_layers: int) -> int | None:
         """The configured layer.
 

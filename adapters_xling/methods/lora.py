@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from adapters_xling.spec import BackboneId, Fuse, Merge, Route, describe
 from . import lora_merging
 from .base import Kept, Method, Trainable
 from .lora_routing import add_fusion, install, routing_of, wrapped
-from .native import copy_exactly, differences, read_json, read_tensors
+from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
     claim,
     composed,
@@ -54,6 +55,15 @@ _FREE = (
     "init_lora_weights",
 )
 """Fields that may say anything: they act in training only, or are remarks. `init_lora_weights` is checked apart."""
+_LARGEST_RANK = 2**14
+"""No encoder is as wide; a file that says more would only fill the memory."""
+_TYPES: dict[str, Any] = {
+    "use_rslora": bool | None,
+    "use_dora": bool | None,
+    "lora_dropout": float | int | None,
+    "layers_pattern": str | None,
+    "task_type": str | None,
+}
 _PLAIN_INITS = (True, "gaussian")
 """Initialisations that leave the backbone's weights alone (PiSSA, OLoRA, CorDA and others change them at load)."""
 
@@ -155,9 +165,40 @@ class Lora(Method):
         if (folder / FUSION_CONFIG).is_file():
             _load_fusion(encoder, slot, folder)
         else:
-            self._inject(encoder, slot, _read_config(folder / CONFIG))
+            with made_by_library(folder / CONFIG):
+                self._inject(encoder, slot, _read_config(folder / CONFIG))
             _copy(encoder, slot, folder)
         freeze_all_but(encoder, training)
+
+    @classmethod
+    def of_files(cls, encoder: nn.Module, folder: Path) -> Lora:
+        """Rank and scaling as the configuration says; targets and layers as the weights show."""
+        config, tensors = _read_config(folder / CONFIG), read_tensors(folder / WEIGHTS)
+        family = family_of(encoder)
+        marker = re.compile(rf"{re.escape(_PREFIX + family.layers)}\.(\d+)\.(.+)\.lora_A\.weight")
+        found = [match for name in tensors if (match := marker.fullmatch(name))]
+        layers = {int(match[1]) for match in found}
+        targets = {
+            max((t for t in family.linear_targets if f".{m[2]}".endswith(f".{t}")), key=len, default=m[2])
+            for m in found
+        }
+        if len(found) != len(layers) * len(targets) or not found:
+            raise ZooError(f"{folder / WEIGHTS}: its layers are not all adapted alike; only such LoRA is read")
+        every = layers == set(range(encoder.config.num_hidden_layers))
+        made = cls(
+            r=config.r,
+            alpha=float(config.lora_alpha),
+            dropout=float(config.lora_dropout),
+            targets=tuple(targets),
+            rslora=bool(config.use_rslora),
+            dora=bool(config.use_dora),
+            layers=None if every else tuple(layers),
+        )
+        try:
+            made.check(family)
+        except ConfigError as err:
+            raise ZooError(f"{folder / CONFIG}: {err}") from err
+        return made
 
     def attach(self, encoder: nn.Module, slot: str, warm: Path | None, route: Route) -> Trainable:
         """Inject the slot, activate the route and freeze all else (peft leaves every active slot trainable)."""
@@ -165,7 +206,8 @@ class Lora(Method):
             return self._attach_fusion(encoder, slot, warm, route)
         own = self._config(encoder)
         if warm is not None:
-            there = _shaping(_read_config(warm / CONFIG))
+            with made_by_library(warm / CONFIG):
+                there = _shaping(_read_config(warm / CONFIG))
             if text := differences(_shaping(own), there):
                 raise ConfigError(
                     f"{warm}: a warm start needs the parent's settings: {text}. Change them or start Fresh"
@@ -272,6 +314,14 @@ class Lora(Method):
             return Kept(layers * (each + ranks), layers * (each + ranks), masks=layers * each)
         return Kept(layers * (shared + ranks), layers * (each + ranks))
 
+    def fold(self, encoder: nn.Module) -> None:
+        """Add every active update to the weight it belongs to."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in encoder.modules():
+            if isinstance(module, BaseTunerLayer) and not module.disable_adapters:
+                module.merge(safe_merge=True)
+
     def backbone_name(self, name: str) -> str | None:
         """Undo peft's renaming of the modules it wraps."""
         plain = super().backbone_name(name)
@@ -364,12 +414,18 @@ def _read_config(path: Path) -> Any:
         )
     r, alpha, targets = data.get("r"), data.get("lora_alpha"), data.get("target_modules")
     good = (
-        type(r) is int and r >= 1,
+        type(r) is int and 1 <= r <= _LARGEST_RANK,
         isinstance(alpha, (int, float)) and math.isfinite(alpha),
         isinstance(targets, list) and all(isinstance(target, str) for target in targets),
     )
     if not all(good):
         raise ZooError(f"{path}: r {r!r}, lora_alpha {alpha!r} or target_modules {targets!r} is not valid for LoRA")
+    layers = data.get("layers_to_transform")
+    if layers is not None and not (isinstance(layers, list) and all(type(layer) is int for layer in layers)):
+        raise ZooError(f"{path}: layers_to_transform is {layers!r}; valid is a list of layers, or null for all")
+    for name, types in _TYPES.items():
+        if not isinstance(data.get(name), types):
+            raise ZooError(f"{path}: {name} is {data[name]!r}, which is not valid for LoRA")
     values = {name: data[name] for name in (*_SHAPING, "lora_dropout", "task_type") if name in data}
     return LoraConfig(**values)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xling.errors import ZooError
+from adapters_xling.errors import XlingError, ZooError
+from adapters_xling.strict import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ZooError: when the file is absent or holds something else.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_bytes())
     except FileNotFoundError as err:
         raise ZooError(f"{path}: no such file; the entry is incomplete: train it again or pull it") from err
     except (ValueError, OSError) as err:
@@ -45,6 +46,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as err:
         raise ZooError(f"{path}: not a safetensors file ({err}); pull the entry again") from err
+
+
+@contextlib.contextmanager
+def made_by_library(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises over a configuration it cannot use into an error that names the file.
+
+    Raises:
+        ZooError: with the library's reason.
+    """
+    try:
+        yield
+    except XlingError:
+        raise
+    except Exception as err:
+        raise ZooError(f"{path}: its library cannot make an adapter of this: {type(err).__name__}: {err}") from err
 
 
 def copy_exactly(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: Path) -> None:

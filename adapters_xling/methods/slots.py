@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from adapters_xling.backbones import FAMILIES, Family
 from adapters_xling.composition import leaves, parts_of, transform
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import Alone, Average, Base, Fresh, Fuse, Init, Merge, Merged, Route, Slot, Stack, Use, Warm
+from adapters_xling.spec import Alone, Average, Base, Fuse, Init, Merge, Merged, Route, Slot, Stack, Use
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,7 +112,7 @@ def beside(route: Route) -> str | None:
 
 def merges(init: Init, route: Route) -> tuple[Merge, ...]:
     """Merges of entries' weights that an init or a route asks for."""
-    own = () if isinstance(init, (Fresh, Warm)) else (init,)
+    own = () if not isinstance(init, Merge) else (init,)
     return (*own, *(leaf.merge for leaf in leaves(route) if isinstance(leaf, Merged)))
 
 

@@ -27,6 +27,7 @@ from adapters_xling.spec import (
     Base,
     Fresh,
     Fuse,
+    Imported,
     Merge,
     Merged,
     Route,
@@ -76,6 +77,8 @@ def build(
         UnknownName: for a parent or backbone nobody knows.
         ZooError: for parents or backbones that are not what their cards say.
     """
+    if isinstance(run.init, Imported):
+        raise ConfigError(f"run {key(run)} was imported, not trained; to go on from it start another run Warm from it")
     method = resolve(run.method)
     if reason := method.supports(run.init, run.route):
         raise ConfigError(reason)
@@ -103,7 +106,7 @@ def build(
     own = slot_name(0)
     with contextlib.ExitStack() as stack:
         start: Path | None = None
-        if not isinstance(run.init, (Fresh, Warm)):  # before anything changes the encoder
+        if isinstance(run.init, Merge):  # before anything changes the encoder
             start, settings, _ = resident.merge(run.init, stack)
             merges.require_settings(method, settings, describe(run.init))
             for name in run.init.entries:
@@ -314,9 +317,9 @@ def _prove(loaded: LoadedBackbone, entry: Entry, route: Route, method: Method) -
     if entry.card.probe is None:
         return
     trained = Model(loaded, method, pooling=entry.card.run.recipe.pooling)
-    trained.add_heads(entry.card.heads, _head_tensors(entry))
     method.activate(loaded.encoder, route)
     try:
+        trained.add_heads(entry.card.heads, _head_tensors(entry))
         check_probe(trained, entry.card.probe)
     except ZooError as err:
         raise ZooError(f"entry {entry.key}: {err}") from err
@@ -351,7 +354,7 @@ def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
     if run.recipe.carry == "none":
         return
     above = entries(run.route)
-    if isinstance(run.init, (Fresh, Warm)):
+    if not isinstance(run.init, Merge):
         parent = warm or (zoo.get(above[-1]) if above else None)
         if parent is None:
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
 
+_HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 Pooling = Literal["first", "mean", "pair"]
 """What a classifying head reads of a row: `Recipe.pooling`."""
 ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -359,6 +361,8 @@ class Model(nn.Module):
             ZooError: when weights are missing, unexpected or of another shape.
         """
         for name, card in cards.items():
+            if not _HEAD_NAME.fullmatch(name) or hasattr(nn.ModuleDict, _safe(name)):
+                raise ZooError(f"{name!r} is no name of a head: lower-case letters, digits, '.', '_' and '-' are valid")
             self.add_head(task_of_head(name, card))
         own = self.head_state()
         wrong = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]

@@ -101,6 +101,8 @@ def check_probe(model: Model, expected: Probe) -> None:
         ZooError: with the largest difference, or when the outputs have another form.
     """
     task = _probe_task(model.head_cards, expected)
+    if problem := _unusable(expected, vocabulary=len(model.tokens().vectors), longest=model.max_positions):
+        raise ZooError(f"the probe cannot be run: {problem}; the card contradicts itself: pull the entry again")
     found = _answers(model, task, list(expected.inputs))
     same_form = [len(row) for row in found] == [len(row) for row in expected.outputs]
     worst = (
@@ -117,6 +119,28 @@ def check_probe(model: Model, expected: Probe) -> None:
             "loaded does not compute what was trained: pull entry and backbone again, and compare the package versions "
             "in the card (xling zoo show) with those installed"
         )
+
+
+def _unusable(expected: Probe, *, vocabulary: int, longest: int) -> str | None:
+    """Why inputs or outputs of a probe are none, or None: a card may come from anybody."""
+    for i, one in enumerate(expected.inputs):
+        rows = one.get("input_ids")
+        if not {"input_ids"} <= set(one) <= {"input_ids", "second"} or not isinstance(rows, list) or not rows:
+            return f"inputs[{i}] is not rows of input_ids (and where their second segments begin) and nothing else"
+        for row in rows:
+            if not isinstance(row, list) or not 0 < len(row) <= longest:
+                return f"inputs[{i}].input_ids holds a row that is not 1 to {longest} token ids"
+            if any(type(token) is not int or not 0 <= token < vocabulary for token in row):
+                return f"inputs[{i}].input_ids holds something that is no token id below {vocabulary}"
+        second = one.get("second", [0] * len(rows))
+        if not isinstance(second, list) or len(second) != len(rows):
+            return f"inputs[{i}].second is not one number per row"
+        if any(type(at) is not int or not 0 <= at <= len(row) for at, row in zip(second, rows, strict=True)):
+            return f"inputs[{i}].second holds something that is no place in its row"
+    for i, output in enumerate(expected.outputs):
+        if not isinstance(output, list) or any(isinstance(value, list) for value in output):
+            return f"outputs[{i}] is not a list of numbers"
+    return None
 
 
 def _probe_task(heads: dict[str, HeadCard], expected: Probe) -> TaskSpec:

@@ -16,6 +16,7 @@ import msgspec
 
 from adapters_xling import spec
 from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.strict import parse_json
 from adapters_xling.zoo.card import CARD, CARD_SCHEMA, Card
 
 MAX_CARD_BYTES = 16 * 2**20
@@ -83,11 +84,10 @@ def parse(raw: bytes, where: str) -> Card:
             unknown field, a key or digest that does not follow from the run, or a seal that does not fit.
     """
     try:
-        plain = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as err:
-        raise ZooError(f"{where}: not UTF-8 (byte {err.start})") from err
-    except (ValueError, RecursionError) as err:
-        raise ZooError(f"{where}: not valid JSON: {err}") from err
+        plain = parse_json(raw)
+    except ValueError as err:
+        why = str(err)
+        raise ZooError(f"{where}: {why if why.startswith('not UTF-8') else f'not valid JSON: {why}'}") from err
     if not isinstance(plain, dict):
         raise ZooError(f"{where}: not a card: expected a JSON object, found {type(plain).__name__}")
     _check_schema(plain.get("schema"), CARD_SCHEMA, f"{where}: schema")
@@ -137,16 +137,3 @@ def _sealed(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _seal(plain: dict[str, Any]) -> str:
     return hashlib.sha256(spec.canonical_json(plain).encode()).hexdigest()
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"key {name!r} is given twice")
-        result[name] = value
-    return result
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +69,21 @@ def is_backbone(path: Path) -> bool:
 def slug(key: str) -> str:
     """Readable part of a key, without seed and hash."""
     return key.rpartition("-")[0].rpartition("-s")[0]
+
+
+def matches(name: str, keys: Sequence[str]) -> list[str]:
+    """Keys a short name may mean: those of its slug (with or without the seed), else of its beginning, else its hash.
+
+    >>> matches("a-lora", ["a-lora-s0-0123456789abcdef", "a-lora-warm-s0-fedcba9876543210"])
+    ['a-lora-s0-0123456789abcdef']
+    """
+    if name in keys:
+        return [name]
+    found = [key for key in keys if name in (key.rpartition("-")[0], slug(key))]
+    found = found or [key for key in keys if name and key.startswith(name)]
+    if not found and len(name) >= 6:
+        found = [key for key in keys if key.rpartition("-")[2].startswith(name)]
+    return found
 
 
 def tasks(entry: Entry) -> set[str]:

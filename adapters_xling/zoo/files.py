@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ZooError
+from adapters_xling.strict import parse_json
 
 ALLOWED = (".safetensors", ".json", ".md", ".txt", ".model")
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
@@ -123,7 +123,7 @@ def safetensors_problem(path: Path) -> str | None:
     except OSError as err:
         return f"cannot be read: {err.strerror or err}"
     try:
-        header = json.loads(raw)
+        header = parse_json(raw)
         spans = sorted((*_span(name, tensor), name) for name, tensor in header.items() if name != "__metadata__")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as err:
         return f"not sound safetensors: unreadable header ({type(err).__name__}: {err})"

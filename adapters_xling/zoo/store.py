@@ -14,8 +14,8 @@ from adapters_xling import paths, spec
 from adapters_xling.errors import ZooError, unknown
 from adapters_xling.spec import RunSpec
 from adapters_xling.zoo import card_file, files
-from adapters_xling.zoo.card import CARD, KEY, build
-from adapters_xling.zoo.entry import Draft, Entry, ancestors, damage, digest_all, is_backbone, is_entry, slug, tasks
+from adapters_xling.zoo.card import CARD, KEY, Card, build
+from adapters_xling.zoo.entry import Draft, Entry, ancestors, damage, digest_all, is_backbone, is_entry, matches, tasks
 from adapters_xling.zoo.origin import clean, provenance
 from adapters_xling.zoo.staging import PARTIAL, STALE_S, Garbage, publish, staging, sweep
 
@@ -94,10 +94,7 @@ class Zoo:
         keys = self.keys()
         if name in keys or (KEY.fullmatch(name) and os.path.lexists(self.root / name)):
             return name
-        slugs = [key for key in keys if name in (key.rpartition("-")[0], slug(key))]
-        found = slugs or [key for key in keys if name and key.startswith(name)]
-        if not found and len(name) >= 6:
-            found = [key for key in keys if key.rpartition("-")[2].startswith(name)]
+        found = matches(name, keys)
         if len(found) == 1:
             return found[0]
         if found:
@@ -225,14 +222,35 @@ class Zoo:
         card = card_file.read(folder)
         if problems := files.compare(folder, card.files):
             raise ZooError(f"entry {card.key} ({folder}): {'; '.join(problems)}. Fetch it again; nothing was taken")
-        self._refuse_damaged(card.key)
-        with staging(self.root, card.key, needs_bytes=card.num_bytes) as own:
+        with self.receiving(card, source=str(folder)) as own:
             for name in (*card.files, CARD):
                 (own / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, own / name, follow_symlinks=False)
+        return self.get(card.key, verify=False)
+
+    @contextlib.contextmanager
+    def receiving(self, card: Card, *, source: str) -> Iterator[Path]:
+        """Give an empty folder for the files and the card of an entry that is made already; published at the end.
+
+        Args:
+            card: what the files must be.
+            source: where they come from, for messages.
+
+        Raises:
+            ZooError: naming every file that is not what the card says, or when the key is taken by something damaged;
+                nothing is taken then.
+        """
+        self._refuse_damaged(card.key)
+        with staging(self.root, card.key, needs_bytes=card.num_bytes) as own:
+            yield own
             if problems := files.compare(own, card.files):
-                raise ZooError(f"entry {card.key} changed while it was copied from {folder}: {'; '.join(problems)}")
-            return self._publish(own, card.key)
+                raise ZooError(
+                    f"entry {card.key} did not arrive from {source} as its card says: {'; '.join(problems)}. Fetch it "
+                    "again; nothing was taken"
+                )
+            if card_file.parse((own / CARD).read_bytes(), f"the card of {card.key} from {source}") != card:
+                raise ZooError(f"the card of {card.key} changed while it came from {source}; nothing was taken")
+            self._publish(own, card.key)
 
     def remove(self, key: str, *, force: bool = False) -> None:
         """Remove an entry, damaged or not, in one step (a kill leaves a partial folder for `gc`, never half an entry).

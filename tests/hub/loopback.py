@@ -2,15 +2,18 @@
 
 It keeps repositories as commits of files in memory and answers what `huggingface_hub`, `datasets` and `transformers`
 ask: repository info, trees, paths, and files with ETag, size, commit, redirects of large files and byte ranges. Faults
-are part of it. What a client asked for is kept in `requests`. Pushing (commits, uploads) would be further POST routes.
+are part of it. What a client asked for is kept in `requests`. It takes uploads as the hub does: large files first, each
+to the address it was given, then one commit that names them. Tokens say who may read what is private and who may write.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
 
 Kind = Literal["dataset", "model"]
 LARGE = (".parquet", ".safetensors", ".bin")
@@ -43,6 +48,7 @@ class Repo:
 
     kind: Kind
     name: str
+    private: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
@@ -70,7 +76,9 @@ class Fault:
         path: regular expression, searched in the path of the request.
         status: answer with this status instead.
         times: so many requests, then all is well again; None for ever.
-        keep: serve only so many bytes of the file.
+        keep: serve only so many bytes of the file; of an upload, take only so many and hang up.
+        method: only requests of this method.
+        deaf: do what was asked, then hang up without an answer.
         honest: with `keep`, announce the short size (damage at the source); else the full one (the line breaks).
     """
 
@@ -79,6 +87,8 @@ class Fault:
     times: int | None = None
     keep: int | None = None
     honest: bool = False
+    method: str | None = None
+    deaf: bool = False
 
 
 class LoopbackHub:
@@ -88,6 +98,10 @@ class LoopbackHub:
         self.repos: dict[tuple[Kind, str], Repo] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.tokens: dict[str, str] = {}
+        """token -> "read" or "write"; an unknown one is refused everywhere."""
+        self.objects: dict[str, bytes] = {}
+        """Large files that were uploaded, by sha256, whether or not a commit names them."""
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.hub = self  # type: ignore[attr-defined]
@@ -124,10 +138,12 @@ class LoopbackHub:
         finally:
             self.faults.remove(fault)
 
-    def struck(self, path: str) -> Fault | None:
+    def struck(self, path: str, method: str | None = None) -> Fault | None:
         """The fault a request meets, counted."""
         with self._lock:
             for fault in self.faults:
+                if fault.method not in (None, method):
+                    continue
                 if re.search(fault.path, path) and fault.times != 0:
                     if fault.times is not None:
                         fault.times -= 1
@@ -160,6 +176,29 @@ class _Handler(BaseHTTPRequestHandler):
         form = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._answer(body=True, form=form)
 
+    def do_PUT(self) -> None:
+        """Take a large file, or as much of it as a fault lets through."""
+        self.body = True
+        path = urlsplit(self.path).path
+        self.hub.requests.append(f"PUT {path}")
+        fault = self.hub.struck(path, "PUT")
+        size = int(self.headers.get("Content-Length") or 0)
+        if fault is not None and fault.keep is not None:
+            self.rfile.read(min(size, fault.keep))
+            self._hang_up()
+            return
+        data = self.rfile.read(size)
+        if fault is not None and fault.status is not None:
+            self._error(fault.status, "a fault made for a test")
+            return
+        self.hub.objects[hashlib.sha256(data).hexdigest()] = data
+        self._send(200, {})
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def _answer(self, *, body: bool, form: bytes = b"") -> None:
         self.body = body
         path = urlsplit(self.path).path
@@ -167,10 +206,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(self.hub.requests)
             return
         self.hub.requests.append(f"{self.command} {path}")
-        self.fault = self.hub.struck(path)
+        self.fault = self.hub.struck(path, self.command)
         if self.fault is not None and self.fault.status is not None:
             status = self.fault.status
             self._error(status, {401: "Invalid username or password."}.get(status, "a fault made for a test"))
+        elif self._role() == "unknown":
+            self._error(401, "Invalid credentials in Authorization header")
+        elif self.command == "POST" and self._take(path, form):
+            pass
         elif path.startswith("/large/"):
             self._bytes(path.split("/")[2], path.split("/")[3])
         elif found := self.api.match(path):
@@ -198,14 +241,129 @@ class _Handler(BaseHTTPRequestHandler):
         data = json.dumps({"error": message}).encode()
         self._send(status, {"Content-Type": "application/json", **named}, data)
 
+    # --- who asks ----------------------------------------------------------------------------------------------------
+
+    def _role(self) -> str:
+        """What the token of a request allows: "write", "read", "nobody" without one, "unknown" for a wrong one."""
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.hub.tokens.get(given, "unknown") if given else "nobody"
+
+    def _may_write(self) -> bool:
+        if self._role() == "write":
+            return True
+        if self._role() == "read":
+            self._error(403, "Forbidden: you must use a write token")
+        else:
+            self._error(401, "Invalid username or password.")
+        return False
+
+    # --- uploads -----------------------------------------------------------------------------------------------------
+
+    writes = re.compile(
+        r"^/api/models/(?P<repo>[^/]+/[^/]+)/(?P<verb>preupload|commit)/(?P<revision>[^/]+)$"
+        r"|^/(?P<git>[^/]+/[^/]+)[.]git/info/lfs/objects/batch$|^/api/(?P<plain>validate-yaml|repos/create)$"
+    )
+
+    def _take(self, path: str, form: bytes) -> bool:
+        """Answer a request that writes; False for one that does not."""
+        found = self.writes.match(path)
+        if found is None:
+            return False
+        if found["plain"] == "validate-yaml":
+            self._validate_yaml(json.loads(form)["content"])
+        elif self._may_write():
+            if found["plain"]:
+                self._create(json.loads(form))
+                return True
+            there = self._commit("models", found["repo"] or found["git"], found["revision"] or "main")
+            if there is None:
+                return True
+            if found["git"]:
+                self._batch(json.loads(form))
+            elif found["verb"] == "preupload":
+                self._preupload(there[0].commits[there[1]], json.loads(form))
+            else:
+                self._add_commit(there[0], unquote(found["revision"]), form)
+        return True
+
+    def _validate_yaml(self, content: str) -> None:
+        parts = content.split("---\n")
+        try:
+            head = yaml.safe_load(parts[1]) if content.startswith("---\n") else {}
+            errors = [] if isinstance(head.get("license", ""), str) else [{"message": "license must be a string"}]
+        except (yaml.YAMLError, IndexError, AttributeError) as err:
+            errors = [{"message": str(err)}]
+        data = json.dumps({"errors": errors, "warnings": []}).encode()
+        self._send(400 if errors else 200, {"Content-Type": "application/json"}, data)
+
+    def _create(self, wanted: dict[str, Any]) -> None:
+        name = f"{wanted['organization']}/{wanted['name']}"
+        if ("model", name) in self.hub.repos:
+            self._error(409, "You already created this model repo")
+            return
+        made = self.hub.repo(name, "model")
+        made.private = bool(wanted.get("private"))
+        made.commit({".gitattributes": "*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+
+    def _preupload(self, files: Mapping[str, bytes], wanted: dict[str, Any]) -> None:
+        ignored = files.get(".gitignore", b"").decode().split()
+        answers = [
+            {
+                "path": one["path"],
+                "uploadMode": "lfs" if is_large(one["path"]) else "regular",
+                "shouldIgnore": any(PurePosixPath(one["path"]).match(pattern) for pattern in ignored),
+            }
+            for one in wanted["files"]
+        ]
+        self._json({"files": answers})
+
+    def _batch(self, wanted: dict[str, Any]) -> None:
+        objects = []
+        for one in wanted["objects"]:
+            answer = {"oid": one["oid"], "size": one["size"]}
+            if one["oid"] not in self.hub.objects:
+                answer["actions"] = {"upload": {"href": f"{self.hub.url}/upload/{one['oid']}", "header": {}}}
+            objects.append(answer)
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _add_commit(self, repo: Repo, branch: str, form: bytes) -> None:
+        """One commit on a branch: all of it, or an error and nothing."""
+        lines = [json.loads(line) for line in form.splitlines() if line.strip()]
+        head = next(line["value"] for line in lines if line["key"] == "header")
+        if branch not in repo.refs:
+            self._error(404, f"Invalid rev id: {branch}", "RevisionNotFound")
+            return
+        if head.get("parentCommit") not in (None, repo.refs[branch]):
+            self._error(412, "A commit has happened since. Please refresh and try again.")
+            return
+        files: dict[str, bytes] = dict(repo.commits[repo.refs[branch]])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                if value["oid"] not in self.hub.objects:
+                    self._error(400, f"LFS pointer pointed to a file that does not exist: {value['oid']}")
+                    return
+                files[value["path"]] = self.hub.objects[value["oid"]]
+        commit = repo.commit(files, branch=branch)
+        if self.fault is not None and self.fault.deaf:
+            self._hang_up()
+            return
+        self._json({"commitUrl": f"{self.hub.url}/{repo.name}/commit/{commit}", "commitOid": commit, "success": True})
+
     # --- the API ---------------------------------------------------------------------------------------------------
 
     def _commit(self, kind: str | None, name: str, revision: str) -> tuple[Repo, str] | None:
         """The repository and commit asked for; answers with the hub's errors where there is none."""
         plain: Kind = "dataset" if kind == "datasets" else "model"
         repo = self.hub.repos.get((plain, name))
-        if repo is None:
-            self._error(404, "Repository not found", "RepoNotFound")
+        if repo is None or (repo.private and self._role() not in ("read", "write")):
+            if self._role() == "nobody" and self.hub.tokens:  # the hub does not tell strangers what there is
+                self._error(401, "Invalid username or password.", "RepoNotFound")
+            else:
+                self._error(404, "Repository not found", "RepoNotFound")
             return None
         commit = repo.find(unquote(revision))
         if commit is None:
@@ -220,7 +378,14 @@ class _Handler(BaseHTTPRequestHandler):
         files = found[0].commits[found[1]]
         if verb in (None, "revision"):
             siblings = [{"rfilename": name} for name in sorted(files)]
-            known = {"id": repo, "sha": found[1], "private": False, "gated": False, "tags": [], "downloads": 0}
+            known = {
+                "id": repo,
+                "sha": found[1],
+                "private": found[0].private,
+                "gated": False,
+                "tags": [],
+                "downloads": 0,
+            }
             self._json({**known, "siblings": siblings})
         elif verb == "tree":
             query = parse_qs(urlsplit(self.path).query)

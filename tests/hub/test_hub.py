@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.timeout(900)  # each is a whole file of tests
-@pytest.mark.parametrize("name", ["inside_datasets.py", "inside_shipped.py", "inside_models.py"])
+@pytest.mark.parametrize("name", ["inside_datasets.py", "inside_shipped.py", "inside_models.py", "inside_zoo.py"])
 def test_the_real_clients_over_loopback(name: str, tmp_path: Path) -> None:
     env = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     for given in (

@@ -1,0 +1,165 @@
+"""What every shared zoo can do, wherever it lies: say what is in it, give files, take entries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from adapters_xling.errors import HubError, ZooError
+from adapters_xling.zoo import CARD, Card, Entry, card_file
+from adapters_xling.zoo.files import ALLOWED
+
+OnStep = Callable[[str, str, int, int], Any]
+"""Called with entry, what is being done, how much of it is done and its total."""
+
+
+BESIDE = frozenset({CARD})
+"""Files of an entry that its card does not list."""
+
+
+class Absent(HubError):
+    """There is nothing at an address yet; whoever may write there can make it."""
+
+
+class Hub(ABC):
+    """A shared zoo: entries in folders named by their keys, complete exactly when they hold a card.
+
+    Attributes:
+        where: its address, for people.
+        revision: the commit that is read, where there are commits; None elsewhere, and before anything was read.
+    """
+
+    where: str
+    revision: str | None = None
+
+    @abstractmethod
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all entries that are complete there, sorted.
+
+        Raises:
+            Absent: when there is nothing at its address.
+            HubError: when it cannot be reached or cannot say what it holds.
+        """
+
+    @abstractmethod
+    def card_bytes(self, key: str) -> bytes | None:
+        """The card of an entry as it lies there, at most `MAX_CARD_BYTES` and a byte of it; None where there is none.
+
+        Raises:
+            HubError: when the place cannot be read.
+        """
+
+    @abstractmethod
+    def sizes(self, key: str) -> dict[str, int] | None:
+        """Bytes of every file of an entry, the card included; None where the place cannot list them."""
+
+    @abstractmethod
+    def fetch(self, key: str, name: str, target: Path, *, num_bytes: int) -> None:
+        """Write a file of an entry to `target`, which does not exist yet; never more than `num_bytes` bytes.
+
+        Raises:
+            HubError: naming the file, when it cannot be had whole.
+        """
+
+    @abstractmethod
+    def publish(self, entries: Sequence[Entry], *, private: bool | None, on_step: OnStep) -> str:
+        """Add entries, parents first, so that nobody ever sees half of one; the last is the one that was asked for.
+
+        Args:
+            entries: verified, and none of them there yet.
+            private: whether a place that is made by this is for its owner only; None leaves the choice to the place.
+            on_step: hears of progress.
+
+        Returns:
+            Where the entry can be looked at.
+
+        Raises:
+            HubError: saying what to do; what was uploaded stays for the next try, and is invisible until then.
+        """
+
+    def main(self) -> str | None:
+        """Key of the entry this place is about, where it says so."""
+        return None
+
+    def moved(self) -> str | None:
+        """What the place is at now, when that is no longer what was read; None while it has not moved."""
+        return None
+
+    def card(self, key: str) -> Card | None:
+        """The card of an entry, read as strictly as one on disk; None where there is no such entry.
+
+        Raises:
+            HubError: when the place cannot be read, or holds a card that is none.
+        """
+        raw = self.card_bytes(key)
+        if raw is None:
+            return None
+        return self.read_card(key, raw)
+
+    def read_card(self, key: str, raw: bytes) -> Card:
+        """Bytes of a card, checked to be one, and this entry's.
+
+        Raises:
+            HubError: naming place and field.
+        """
+        where = f"{self.where}/{key}/{CARD}"
+        if len(raw) > card_file.MAX_CARD_BYTES:
+            raise HubError(f"{where}: more than {card_file.MAX_CARD_BYTES:,} bytes; that is no card. Nothing was taken")
+        try:
+            card = card_file.parse(raw, where)
+        except ZooError as err:
+            raise HubError(f"{err}. Nothing was taken; tell the owner of {self.where}") from err
+        if card.key != key:
+            raise HubError(
+                f"{where}: it is the card of {card.key!r}. Nothing was taken; tell the owner of {self.where}"
+            )
+        if problem := _names_problem(card):
+            raise HubError(f"{where}: files: {problem}. Nothing was taken; tell the owner of {self.where}")
+        return card
+
+    def check_sizes(self, card: Card) -> None:
+        """Compare what lies there with what the card says, before anything is fetched.
+
+        Raises:
+            HubError: naming the first files that are missing, of another size, or not in the card.
+        """
+        there = self.sizes(card.key)
+        if there is None:
+            return
+        wanted = {name: file.num_bytes for name, file in card.files.items()}
+        problems = [f"{name}: missing" for name in sorted(set(wanted) - set(there))]
+        problems += [f"{name}: not in the card" for name in sorted(set(there) - set(wanted) - BESIDE)]
+        problems += [
+            f"{name}: {there[name]:,} bytes, the card says {wanted[name]:,}"
+            for name in sorted(set(wanted) & set(there))
+            if wanted[name] != there[name]
+        ]
+        if problems:
+            more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
+            raise HubError(
+                f"{self.where}/{card.key} is not what its card says: {'; '.join(problems[:4])}{more}. Nothing was "
+                f"taken; tell the owner of {self.where}"
+            )
+
+
+def _names_problem(card: Card) -> str | None:
+    """Why the file names of a card from elsewhere are refused, beside what `Card` itself refuses; or None."""
+    seen: dict[str, str] = {}
+    for name in card.files:
+        path = PurePosixPath(name)
+        if path.suffix.lower() not in ALLOWED:
+            return (
+                f"{name!r}: ending {path.suffix or '(none)'!r} is not allowed in an entry; valid: {', '.join(ALLOWED)}"
+            )
+        if any(part.startswith(".") or part != part.strip() or part.endswith(".") for part in path.parts):
+            return f"{name!r} holds a part that is hidden or ends in a dot or blank"
+        if len(path.parts) > 4 or len(name) > 200:
+            return f"{name!r} is nested too deeply or too long"
+        if name.casefold() == CARD or path.parts[0].casefold() == CARD:
+            return f"{name!r} would be taken for the card"
+        if name.casefold() in seen:
+            return f"{name!r} and {seen[name.casefold()]!r} are one file on some disks"
+        seen[name.casefold()] = name
+    return None

@@ -1,0 +1,367 @@
+"""A shared zoo in a repository of the Hugging Face Hub: every push is one commit, every pull reads one commit.
+
+Beside the entries, each in a folder named by its key, the repository's root holds what the hub and plain libraries look
+for there: a README, and the native files of the entry the repository is about (`xling.json` names it).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from adapters_xling import hub_files
+from adapters_xling.errors import HubError
+from adapters_xling.hub_files import Listing, NotServed
+from adapters_xling.spec import Slot
+from adapters_xling.strict import parse_json
+from adapters_xling.zoo import CARD, Entry
+from adapters_xling.zoo.card import KEY
+from adapters_xling.zoo.card_file import MAX_CARD_BYTES
+
+from .address import Address
+from .base import Absent, Hub, OnStep
+from .readme import README, repository_readme
+
+ABOUT = "xling.json"
+"""File in a repository's root that names the entry whose native files lie there too."""
+NATIVE = "encoder/"
+_MAIN = "main"
+_TRIES = 4
+_MAX_ABOUT_BYTES = 4096
+
+
+class HuggingFaceHub(Hub):
+    """Entries in a repository, read at one commit and written in one commit. The client finds its token by itself.
+
+    A commit that is in the client's cache is read without asking anybody; where the hub cannot be reached, so is the
+    one its branch stood for when it was read last.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.where = str(address)
+        self._repo, self._asked = address.path, address.revision or _MAIN
+        self._files: tuple[str, ...] | None = None
+        self._offline: Path | None = None
+        self._tree: dict[str, dict[str, hub_files.RemoteFile]] = {}
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the folders that hold a card at the commit that is read."""
+        paths = [PurePosixPath(name) for name in self._listed()]
+        found = {path.parts[0] for path in paths if len(path.parts) == 2 and path.name == CARD}
+        return tuple(sorted(key for key in found if KEY.fullmatch(key)))
+
+    def card_bytes(self, key: str) -> bytes | None:
+        """See `Hub.card_bytes`."""
+        name = f"{key}/{CARD}"
+        if name not in self._listed():
+            return None
+        if self._offline is None and (size := self._remote(key)[name].num_bytes) > MAX_CARD_BYTES:
+            raise HubError(f"{self.where}/{name}: {size:,} bytes; that is no card. Nothing was taken")
+        with self._file(name).open("rb") as stream:
+            return stream.read(MAX_CARD_BYTES + 1)
+
+    def sizes(self, key: str) -> dict[str, int] | None:
+        """See `Hub.sizes`; offline nobody can say, and the files themselves are compared."""
+        self._listed()
+        if self._offline is not None:
+            return None
+        return {name[len(key) + 1 :]: file.num_bytes for name, file in self._remote(key).items()}
+
+    def fetch(self, key: str, name: str, target: Path, *, num_bytes: int) -> None:
+        """See `Hub.fetch`. The client's cache goes on where a line broke."""
+        path = self._file(f"{key}/{name}")
+        if path.stat().st_size != num_bytes:
+            raise HubError(
+                f"{self.where}/{key}/{name}: {path.stat().st_size:,} bytes came, the card says {num_bytes:,}; nothing "
+                f"was taken. Tell the owner of {self.where}"
+            )
+        shutil.copyfile(path, target)
+
+    def main(self) -> str | None:
+        """The entry that `xling.json` names."""
+        if ABOUT not in self._listed():
+            return None
+        try:
+            with self._file(ABOUT).open("rb") as stream:
+                found = parse_json(stream.read(_MAX_ABOUT_BYTES))
+        except ValueError as err:
+            raise HubError(f"{self.where}/{ABOUT}: {err}; give the entry's key") from err
+        key = found.get("entry") if isinstance(found, dict) else None
+        if not isinstance(key, str) or not KEY.fullmatch(key):
+            raise HubError(f"{self.where}/{ABOUT}: names no entry ({key!r}); give the entry's key")
+        return key
+
+    def moved(self) -> str | None:
+        """See `Hub.moved`."""
+        if self._offline is not None or self.revision is None:
+            return None
+        try:
+            now = hub_files.listing(self._repo, self._asked, kind="model").commit
+        except NotServed:
+            return None  # it cannot be asked any more; what was read is of one commit all the same
+        return None if now == self.revision else now
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def publish(self, entries: Sequence[Entry], *, private: bool | None, on_step: OnStep) -> str:
+        """See `Hub.publish`: one commit on top of the one that was read; a repository that is not there is made.
+
+        Large files that arrived before a cut are not sent again: the hub knows them by their digest.
+        """
+        if hub_files.is_commit(self._asked):
+            raise HubError(
+                f"{self.where}: a commit cannot be added to; name a branch, or leave @{self._asked[:12]} out"
+            )
+        own = entries[-1]
+        for _ in range(_TRIES):
+            base = self._writable(private)
+            new = [entry for entry in entries if not self._there(entry)]
+            if not new:
+                return self._page(own.key)
+            on_step(own.key, "upload", 0, sum(entry.card.num_bytes for entry in new))
+            commit = self._commit(new, own, base)
+            if commit is not None:
+                self._confirm(new, commit)
+                on_step(own.key, "upload", 1, 1)
+                return self._page(own.key)
+        raise HubError(f"{self.where}: somebody else commits to it all the time ({_TRIES} tries); try again later")
+
+    def _writable(self, private: bool | None) -> Listing:
+        """The repository as it is now, made when it is not there.
+
+        Raises:
+            HubError: when it cannot be had, or is open to others than `private` says.
+        """
+        from huggingface_hub import HfApi
+
+        if reason := hub_files.why_not():
+            raise HubError(f"{self.where}: {reason}; pushing needs the hub. The entry stays in your zoo")
+        api = HfApi(endpoint=hub_files.endpoint())
+
+        def make() -> Listing | None:
+            api.create_repo(self._repo, private=private is not False, repo_type="model", exist_ok=True)
+            return None
+
+        def ask() -> Any:
+            try:
+                return api.model_info(self._repo, revision=self._asked, timeout=hub_files.REQUEST_TIMEOUT_S)
+            except Exception as err:
+                if type(err).__name__ == "RepositoryNotFoundError" and _status(err) == 404:
+                    return None
+                raise
+
+        try:
+            info = hub_files.patiently(ask, hub_files.overloaded, self._repo, self._asked, writing=True)
+            if info is None:
+                hub_files.patiently(make, hub_files.overloaded, self._repo, None, writing=True)
+                info = hub_files.patiently(ask, hub_files.overloaded, self._repo, self._asked, writing=True)
+        except NotServed as err:
+            raise HubError(f"{self.where}: {err}") from err
+        if info is None:
+            raise HubError(f"{self.where}: the hub made the repository and then does not know it; try again")
+        if private is not None and bool(info.private) != private:
+            there, asked = ("private", "public") if info.private else ("public", "private")
+            raise HubError(
+                f"{self.where} is {there}, and {asked} was asked for: change it at {self._page('')}/settings, push "
+                "elsewhere, or leave the option out"
+            )
+        listing = Listing(commit=str(info.sha), files=tuple(file.rfilename for file in info.siblings or ()))
+        if ".gitignore" in listing.files:
+            raise HubError(
+                f"{self.where} has a .gitignore, by which the hub leaves files out without a word; remove it"
+            )
+        self._see(listing)
+        return listing
+
+    def _there(self, entry: Entry) -> bool:
+        """Whether the repository holds exactly this entry.
+
+        Raises:
+            HubError: when it holds another one under its key.
+        """
+        raw = self.card_bytes(entry.key)
+        if raw is None:
+            return False
+        if raw != (entry.folder / CARD).read_bytes():
+            raise HubError(other_content(self.where, entry.key))
+        return True
+
+    def _commit(self, new: Sequence[Entry], own: Entry, base: Listing) -> str | None:
+        """Commit entries on top of what was read; None when somebody else committed meanwhile."""
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        files: dict[str, Path | bytes] = {}
+        for entry in new:
+            files |= {f"{entry.key}/{name}": entry.folder / name for name in (*entry.card.files, CARD)}
+        about = self.main() or own.key
+        if ABOUT not in base.files:
+            files[ABOUT] = f"{json.dumps({'schema': 1, 'entry': own.key})}\n".encode()
+            files |= {path: own.folder / name for path, name in native_files(own).items() if path not in base.files}
+        readme = self._readme(own, about, [*self.keys(), *(entry.key for entry in new)])
+        if readme is not None:
+            files[README] = readme
+        names = ", ".join(entry.key for entry in new)
+        api = HfApi(endpoint=hub_files.endpoint())
+
+        def commit() -> str | None:
+            operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=data) for path, data in files.items()]
+            try:
+                done = api.create_commit(
+                    self._repo,
+                    operations,
+                    commit_message=f"Add {own.key}",
+                    commit_description=f"Entries: {names}",
+                    revision=self._asked,
+                    parent_commit=base.commit,
+                )
+            except Exception as err:
+                if _status(err) in (409, 412):
+                    return None
+                raise
+            return str(done.oid)
+
+        try:
+            return hub_files.patiently(commit, _may_pass, self._repo, self._asked, writing=True)
+        except NotServed as err:
+            raise HubError(
+                f"{self.where}: {err}. Nothing of the entry is visible there; push again, large files that arrived are "
+                "not sent twice"
+            ) from err
+
+    def _readme(self, own: Entry, about: str, keys: Sequence[str]) -> bytes | None:
+        old = self._file(README).read_bytes() if README in self._listed() else None
+        return repository_readme(own.card, about=about, keys=sorted(set(keys)), repo=self._repo, old=old)
+
+    def _confirm(self, new: Sequence[Entry], commit: str) -> None:
+        """Ask the hub for the digests of what it committed.
+
+        Raises:
+            HubError: when they are not the entries'.
+        """
+        for entry in new:
+            try:
+                there = hub_files.tree(self._repo, commit, below=entry.key, kind="model")
+            except NotServed as err:
+                raise HubError(
+                    f"{self.where}: {err}. The commit {commit[:12]} was made but not confirmed; push again"
+                ) from err
+            for name in (*entry.card.files, CARD):
+                found = there.get(f"{entry.key}/{name}")
+                if found is None or hub_files.digest_like(entry.folder / name, found.digest) != found.digest:
+                    raise HubError(
+                        f"{self.where}: commit {commit[:12]} holds {f'{entry.key}/{name}'} "
+                        f"{'not at all' if found is None else 'with other bytes'}; remove that commit or the repository"
+                    )
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _listed(self) -> tuple[str, ...]:
+        if self._files is None:
+            try:
+                self._see(hub_files.listing(self._repo, self._asked, kind="model"))
+            except NotServed as err:
+                if hub_files.why_not() is None:
+                    absent = type(err.__cause__).__name__ == "RepositoryNotFoundError"
+                    raise (Absent if absent else HubError)(f"{self.where}: {err}") from err
+                self._see_cache(err)
+        assert self._files is not None
+        return self._files
+
+    def _see(self, listing: Listing) -> None:
+        self.revision, self._files, self._tree, self._offline = listing.commit, listing.files, {}, None
+
+    def _see_cache(self, reason: NotServed) -> None:
+        """Read what the client's cache holds of the revision asked for, or refuse with the reason."""
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(self._repo, revision=self._asked, local_files_only=True))
+        except Exception as err:
+            raise HubError(
+                f"{self.where}: {reason}, and its cache holds nothing of {self._asked!r}. What is in your zoo stays "
+                "usable"
+            ) from err
+        self._offline = folder
+        self.revision = folder.name
+        self._files = tuple(str(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
+
+    def _remote(self, key: str) -> dict[str, hub_files.RemoteFile]:
+        assert self.revision is not None
+        if key not in self._tree:
+            try:
+                self._tree[key] = hub_files.tree(self._repo, self.revision, below=key, kind="model")
+            except NotServed as err:
+                raise HubError(f"{self.where}: {err}") from err
+        return self._tree[key]
+
+    def _file(self, name: str) -> Path:
+        """A file of the commit that is read, from the cache or downloaded."""
+        assert self.revision is not None
+        if self._offline is not None:
+            path = self._offline / name
+            if not path.is_file():
+                raise HubError(
+                    f"{self.where}: {name} of {self.revision[:12]} is not in the cache, and the hub cannot be asked; "
+                    "pull again when it can"
+                )
+            return path
+        try:
+            path = hub_files.fetch(self._repo, name, revision=self.revision, kind="model")
+            hub_files.refuse_damaged(path, f"{name} of {self._repo}@{self.revision[:12]}")
+        except NotServed as err:
+            raise HubError(f"{self.where}: {err}") from err
+        return path
+
+    def remember(self) -> None:
+        """Let the client's cache know which commit the branch stands for, so that it can be read offline."""
+        if self._offline is not None or self.revision is None or hub_files.is_commit(self._asked):
+            return
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self._repo, repo_type="model") / "refs"
+        target = folder / self._asked
+        if target.resolve().is_relative_to(folder.resolve()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(self.revision, encoding="ascii")
+
+    def _page(self, key: str) -> str:
+        return f"{hub_files.endpoint()}/{self._repo}" + (f"/tree/{self._asked}/{key}" if key else "")
+
+
+def native_files(entry: Entry) -> dict[str, str]:
+    """Path in the repository's root -> file of the entry that a plain library looks for there.
+
+    Empty for an entry that stands on others: alone, its files would compute something else.
+    """
+    if not isinstance(entry.card.run.route, Slot):
+        return {}
+    return {name.removeprefix(NATIVE): name for name in entry.card.files if name.startswith(NATIVE)}
+
+
+def other_content(where: str, key: str) -> str:
+    """Message for a key that two entries claim."""
+    return (
+        f"{where} holds {key} with other content than your zoo: the same run, trained or described again. A published "
+        "entry is never overwritten; pull theirs into an empty zoo to compare, or push yours elsewhere"
+    )
+
+
+def _status(err: BaseException) -> int | None:
+    return getattr(getattr(err, "response", None), "status_code", None)
+
+
+def _may_pass(err: Exception) -> bool:
+    """A fault of the hub or the line somewhere inside an upload; the client wraps what the hub answered."""
+    chain: list[BaseException] = [err]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
+        chain.append(deeper)
+    status = next((code for one in chain if (code := _status(one)) is not None), None)
+    if status is not None:
+        return status >= 500 or status == 429
+    return any(isinstance(one, OSError) for one in chain)

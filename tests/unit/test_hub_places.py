@@ -1,0 +1,368 @@
+"""Shared zoos in a folder, in an object store and on a web server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from zoo_samples import a_run, an_entry, tensors
+
+from adapters_xling.cli.share import pull as pull_command
+from adapters_xling.cli.share import push as push_command
+from adapters_xling.errors import HubError, UnknownName, XlingError
+from adapters_xling.hub import open_hub, origin, parse, plan_pull, plan_push, pull, push
+from adapters_xling.zoo import Entry, Zoo
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Zoo:
+    return Zoo(tmp_path / "home", fallbacks=())
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Zoo:
+    return Zoo(tmp_path / "away", fallbacks=())
+
+
+@pytest.fixture(params=["folder", "memory"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    yield str(tmp_path / "shared") if request.param == "folder" else "memory://shared/zoo"
+    if request.param == "memory":
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        MemoryFileSystem.store.clear()
+        MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    status: int | None = None
+    keep: int | None = None
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.status is not None:
+            self.send_error(self.status)
+            return
+        if self.keep is not None and self.path.endswith(".safetensors"):
+            data = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: self.keep])
+            self.close_connection = True
+            return
+        super().do_GET()
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """A web server of the folder `shared`, and its handler, on which faults are set."""
+    (tmp_path / "shared").mkdir(exist_ok=True)
+    handler = type("Handler", (_Quiet,), {})
+    served = functools.partial(handler, directory=str(tmp_path / "shared"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def files(entry: Entry) -> dict[str, bytes]:
+    return {p.relative_to(entry.folder).as_posix(): p.read_bytes() for p in entry.folder.rglob("*") if p.is_file()}
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "hf://",
+        "hf://name",
+        "hf://a/b/c",
+        "hf://../x",
+        "hf://a/..",
+        "hf://a/b@",
+        "hf://a/b@../../x",
+        "hf://a/b@x y",
+        "hf://a b/c",
+        "s3://",
+        "https://me:secret@host/zoo",
+        "zip://x::https://host/y.zip",
+        "simplecache::s3://b/x",
+        "https://host/a::b",
+        "github://a:b@c/d",
+        "gopher://x/y",
+        "reference://x",
+        "a\nb",
+    ],
+)
+def test_what_is_no_address_is_refused_with_the_valid_forms(text: str) -> None:
+    with pytest.raises(XlingError) as caught:
+        open_hub(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_taken_apart() -> None:
+    assert (parse("hf://a/b@v1.0").path, parse("hf://a/b@v1.0").revision, str(parse("hf://a/b@v1"))) == (
+        "a/b",
+        "v1.0",
+        "hf://a/b@v1",
+    )
+    assert parse("zoo").path == str(Path("zoo").absolute()) and parse("~/x").path == str(Path("~/x").expanduser())
+    assert parse("s3://bucket/a/").path == "s3://bucket/a"
+
+
+def test_a_protocol_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(HubError, match="pip install s3fs"):
+        open_hub("s3://bucket/zoo")
+
+
+# --- folders and stores ------------------------------------------------------------------------------------------
+
+
+def test_push_then_pull_gives_the_same_bytes(where: str, home: Zoo, away: Zoo) -> None:
+    parent = an_entry(home)
+    child = an_entry(home, a_run("mini-ner", warm=parent.key))
+    plan = plan_push(home, child.key, open_hub(where))
+    assert [(item.key, item.there) for item in plan.items] == [(parent.key, False), (child.key, False)]
+    assert plan.num_bytes == parent.card.num_bytes + child.card.num_bytes
+    steps: list[tuple[str, str]] = []
+    push(home, child.key, open_hub(where), on_step=lambda key, what, done, total: steps.append((key, what)))
+    assert [what for key, what in steps if key == parent.key][-1] == "card.json"  # last
+    assert open_hub(where).keys() == tuple(sorted([parent.key, child.key]))
+    done = pull(away, "mini-ner", open_hub(where))
+    assert [item.key for item in done.items] == [parent.key, child.key]
+    for entry in (parent, child):
+        assert files(away.get(entry.key)) == files(entry)
+    assert origin(away, child) == open_hub(where).where
+    again = push(home, child.key, open_hub(where))
+    assert again.num_bytes == 0 and all(item.there for item in pull(away, child.key, open_hub(where)).items)
+
+
+def test_a_pushed_folder_is_a_zoo(tmp_path: Path, home: Zoo) -> None:
+    parent = an_entry(home)
+    child = an_entry(home, a_run("mini-ner", under=parent.key))
+    push(home, child.key, open_hub(str(tmp_path / "shared")))
+    shared = Zoo(tmp_path / "shared", fallbacks=())
+    assert shared.verify(child.key) == [] == shared.verify(parent.key)
+
+
+def test_a_push_cut_in_the_middle_shows_nothing_and_goes_on(
+    where: str, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = an_entry(home)
+    place = open_hub(where)
+    real, sent = place._fs.put_file, []  # type: ignore[attr-defined]
+
+    def put_file(source: str, target: str, **more: Any) -> Any:
+        sent.append(target)
+        if target.endswith("heads.safetensors"):
+            place._fs.pipe_file(target, Path(source).read_bytes()[:7])  # type: ignore[attr-defined]
+            raise ConnectionResetError("the line broke")
+        return real(source, target, **more)
+
+    monkeypatch.setattr(place._fs, "put_file", put_file)  # type: ignore[attr-defined]
+    with pytest.raises(HubError, match=r"cannot take .*heads\.safetensors.*the line broke"):
+        push(home, entry.key, place)
+    assert open_hub(where).keys() == ()
+    with pytest.raises(UnknownName):
+        pull(away, entry.key, open_hub(where))
+    before = list(sent)
+    monkeypatch.setattr(place._fs, "put_file", lambda a, b, **more: (sent.append(b), real(a, b, **more)))  # type: ignore[attr-defined]
+    push(home, entry.key, place)
+    assert len(sent) - len(before) < len(entry.card.files)  # what had arrived whole was not sent again
+    pull(away, entry.key, open_hub(where))
+    assert files(away.get(entry.key)) == files(entry)
+
+
+def test_a_card_is_not_written_beside_files_of_somebody_else(where: str, home: Zoo) -> None:
+    entry = an_entry(home)
+    place = open_hub(where)
+    place._fs.makedirs(place._at(entry.key), exist_ok=True)  # type: ignore[attr-defined]
+    place._fs.pipe_file(place._at(f"{entry.key}/extra.json"), b"{}")  # type: ignore[attr-defined]
+    with pytest.raises(HubError, match=r"extra\.json: not in the card"):
+        push(home, entry.key, place)
+    assert open_hub(where).keys() == ()
+
+
+def test_an_entry_is_never_overwritten(where: str, home: Zoo, away: Zoo) -> None:
+    mine, theirs = an_entry(home), an_entry(away, notes="trained elsewhere")
+    push(home, mine.key, open_hub(where))
+    for attempt in (push, pull):
+        with pytest.raises(HubError, match="with other content than your zoo"):
+            attempt(away, theirs.key, open_hub(where))
+
+
+def test_names_and_places_that_are_not_there(where: str, home: Zoo, away: Zoo) -> None:
+    with pytest.raises(HubError, match="is not there"):
+        pull(away, "anything", open_hub(where))
+    first, second = an_entry(home), an_entry(home, a_run(seed=1))
+    push(home, first.key, open_hub(where))
+    assert pull(away, None, open_hub(where)).items[0].key == first.key
+    push(home, second.key, open_hub(where))
+    with pytest.raises(HubError, match=r"holds 2 entries, name one"):
+        pull(away, None, open_hub(where))
+    with pytest.raises(HubError, match=r"'mini-nli' means 2 entries"):
+        pull(away, "mini-nli", open_hub(where))
+    with pytest.raises(UnknownName, match=r"unknown entry 'mini-nlu'"):
+        pull(away, "mini-nlu", open_hub(where))
+    with pytest.raises(UnknownName):
+        push(home, "nothing", open_hub(where))
+    with pytest.raises(HubError, match="leave --private and --public out"):
+        push(home, an_entry(home, a_run(seed=2)).key, open_hub(where), private=True)
+
+
+def test_a_damaged_entry_is_not_pushed(where: str, home: Zoo) -> None:
+    entry = an_entry(home)
+    (entry.folder / "heads.safetensors").write_bytes(tensors(3, b"\1"))
+    with pytest.raises(XlingError, match="altered"):
+        push(home, entry.key, open_hub(where))
+
+
+def test_an_unknown_licence_is_pointed_out(where: str, home: Zoo) -> None:
+    entry = an_entry(home, licence="unknown")
+    assert any("licence of" in note and "unknown" in note for note in plan_push(home, entry.key, open_hub(where)).notes)
+
+
+def test_a_parent_that_is_gone_is_a_note_unless_the_entry_runs_on_it(where: str, home: Zoo, away: Zoo) -> None:
+    parent = an_entry(home)
+    warm, under = an_entry(home, a_run("a", warm=parent.key)), an_entry(home, a_run("b", under=parent.key))
+    home.remove(parent.key, force=True)
+    done = push(home, warm.key, open_hub(where))
+    assert any("started from" in note for note in done.notes)
+    assert any("started from" in note for note in pull(away, warm.key, open_hub(where)).notes)
+    with pytest.raises(XlingError, match="runs on top of"):
+        push(home, under.key, open_hub(where))
+
+
+def test_links_in_a_shared_folder_are_not_followed(tmp_path: Path, home: Zoo, away: Zoo) -> None:
+    entry = an_entry(home)
+    shared = tmp_path / "shared"
+    push(home, entry.key, open_hub(str(shared)))
+    secret = tmp_path / "secret"
+    for name in ("heads.safetensors", "card.json"):
+        real = (shared / entry.key / name).read_bytes()
+        secret.write_bytes(real)
+        (shared / entry.key / name).unlink()
+        (shared / entry.key / name).symlink_to(secret)
+        with pytest.raises(HubError, match="is a symbolic link"):
+            pull(away, entry.key, open_hub(str(shared)))
+        (shared / entry.key / name).unlink()
+        (shared / entry.key / name).write_bytes(real)
+    moved = tmp_path / "moved"
+    shutil.move(shared / entry.key, moved)
+    (shared / entry.key).symlink_to(moved)
+    with pytest.raises(HubError, match="is a symbolic link"):
+        pull(away, entry.key, open_hub(str(shared)))
+    assert away.keys() == ()
+
+
+def test_a_folder_one_may_not_write_is_said_to_be_one(
+    tmp_path: Path, home: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = open_hub(str(tmp_path / "closed"))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(place._fs, "makedirs", refuse)  # type: ignore[attr-defined]
+    with pytest.raises(HubError, match="access is refused"):
+        push(home, an_entry(home).key, place)
+
+
+# --- the web -----------------------------------------------------------------------------------------------------
+
+
+def test_a_web_server_is_a_zoo_to_read(tmp_path: Path, home: Zoo, away: Zoo, web: tuple[str, Any]) -> None:
+    url, _ = web
+    parent = an_entry(home)
+    child = an_entry(home, a_run("mini-ner", warm=parent.key))
+    push(home, child.key, open_hub(str(tmp_path / "shared")))
+    assert open_hub(url).keys() == tuple(sorted([parent.key, child.key]))
+    assert plan_pull(away, "mini-ner", open_hub(url)).num_bytes == parent.card.num_bytes + child.card.num_bytes
+    pull(away, "mini-ner", open_hub(url))
+    for entry in (parent, child):
+        assert files(away.get(entry.key)) == files(entry)
+    with pytest.raises(HubError, match="can only be read"):
+        push(home, an_entry(home, a_run(seed=5)).key, open_hub(url))
+
+
+def test_a_web_server_that_lists_nothing_still_gives_what_is_named_in_full(
+    tmp_path: Path, home: Zoo, away: Zoo, web: tuple[str, Any]
+) -> None:
+    url, _ = web
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(str(tmp_path / "shared")))
+    (tmp_path / "shared" / "index.html").write_text("<html>nothing here</html>")
+    assert pull(away, entry.key, open_hub(url)).items[0].key == entry.key
+    with pytest.raises(XlingError, match="unknown entry"):
+        pull(away, "mini-nli", open_hub(url))
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"status": 401}, "access is refused"),
+        ({"status": 403}, "access is refused"),
+        ({"status": 404}, "not there|unknown entry"),
+        ({"status": 500}, "answers 500"),
+        ({"keep": 5}, r"\.safetensors"),
+    ],
+)
+def test_faults_of_a_web_server_leave_nothing(
+    fault: dict[str, int], text: str, tmp_path: Path, home: Zoo, away: Zoo, web: tuple[str, Any]
+) -> None:
+    url, handler = web
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(str(tmp_path / "shared")))
+    for name, value in fault.items():
+        setattr(handler, name, value)
+    with pytest.raises(XlingError, match=text):
+        pull(away, entry.key, open_hub(url))
+    assert away.keys() == ()
+
+
+def test_a_server_that_is_gone_is_said_to_be(away: Zoo) -> None:
+    key = "mini-nli-lora-fresh-xlmr-nano-s0-0123456789abcdef"
+    with pytest.raises(HubError, match=r"cannot be reached.*in your zoo stays usable"):
+        pull(away, key, open_hub("http://127.0.0.1:9/zoo"))
+
+
+# --- the command line --------------------------------------------------------------------------------------------
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, other, shared = tmp_path / "runs", tmp_path / "other", str(tmp_path / "shared")
+    zoo = Zoo(runs / "zoo", fallbacks=())
+    parent = an_entry(zoo)
+    child = an_entry(zoo, a_run("mini-ner", warm=parent.key))
+    run = CliRunner()
+    plan = run.invoke(push_command, [child.key, shared, "--dry-run", "--runs", str(runs)])
+    assert plan.exit_code == 0, plan.output
+    assert "would push" in plan.output and "Apache-2.0" in plan.output and parent.key in plan.output
+    assert not Path(shared).exists()
+    done = run.invoke(push_command, [parent.key, child.key, shared, "--runs", str(runs)])
+    assert done.exit_code == 0 and "pushed" in done.output and child.key in done.output
+    listed = run.invoke(pull_command, ["mini-ner", shared, "--dry-run", "--json", "--runs", str(other)])
+    assert listed.exit_code == 0 and '"there": false' in listed.output
+    taken = run.invoke(pull_command, ["mini-ner", shared, "--runs", str(other)])
+    assert taken.exit_code == 0, taken.output
+    assert Zoo(other / "zoo", fallbacks=()).get(child.key).card == child.card
+    again = run.invoke(pull_command, ["mini-ner", shared, "--runs", str(other)])
+    assert "there already" in again.output
