@@ -106,6 +106,7 @@ class Backbone:
         retrieval_pooling: how the hidden states of one sentence become one vector: mean (special tokens included, as
             the paper's code), mean-text (without them) or first.
         shape: its size, for one that may not be here yet; ``None`` where its `config.json` always is.
+        licence: of its weights, in words that `licences.read` knows.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Backbone:
     revision: str | None = None
     retrieval_pooling: str = "mean"
     shape: Shape | None = None
+    licence: str = "unknown"
 
 
 FAMILIES: dict[str, Family] = {
@@ -128,12 +130,13 @@ FAMILIES: dict[str, Family] = {
 BACKBONES: dict[str, Backbone] = {
     row.name: row
     for row in (
-        Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2),
+        Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2, licence="Apache-2.0"),
         Backbone(
             name="xlm-roberta-base",
             repo="FacebookAI/xlm-roberta-base",
             family="xlm-roberta",
             retrieval_layer=7,
+            licence="MIT",
             shape=Shape(layers=12, hidden=768, ffn=3072, vocabulary=250002, positions=514),
         ),
         Backbone(
@@ -141,6 +144,7 @@ BACKBONES: dict[str, Backbone] = {
             repo="FacebookAI/xlm-roberta-large",
             family="xlm-roberta",
             retrieval_layer=14,
+            licence="MIT",
             shape=Shape(layers=24, hidden=1024, ffn=4096, vocabulary=250002, positions=514),
         ),
     )
