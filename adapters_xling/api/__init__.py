@@ -6,6 +6,15 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
+from .entries import (
+    Retraining,
+    all_scores,
+    attest_scores,
+    entry_licence,
+    entry_readme,
+    kept_scores,
+    retraining,
+)
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report
@@ -13,16 +22,22 @@ from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
+    "Retraining",
     "Settings",
+    "all_scores",
     "answering",
+    "attest_scores",
     "build_submission",
     "check_submission",
     "compare",
     "cores",
     "default_recipe",
+    "entry_licence",
+    "entry_readme",
     "estimate",
     "evaluate",
     "has_gpu",
+    "kept_scores",
     "layers",
     "open_zoo",
     "plan",
@@ -31,6 +46,7 @@ __all__ = [
     "report_folder",
     "report_text",
     "require_rows",
+    "retraining",
     "run",
     "score_submission",
     "submission_labels",

@@ -25,7 +25,7 @@ _COMMANDS = {
     "report": ("grid", "report", "Render the report of a grid from its scores."),
     "compare": ("compare", "compare", "Compare two systems on a task: difference, interval and p, by language."),
     "submission": ("submission", "submission", "Build, check and score what is handed in to XTREME or XTREME-R."),
-    "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),
+    "zoo": ("zoo", "zoo", "List, find, show, compare, verify and remove trained entries."),
 }
 
 
