@@ -233,14 +233,14 @@ def attest_scores(
         MissingData: when nothing was scored, or its rows are not at hand any more.
         ZooError: for an entry that is read-only.
     """
-    from adapters_xling.zoo import attestations
+    from adapters_xling.zoo import attestations, provenance
 
     from .models import evaluate
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
-    wanted = list(names)
+    wanted, made = list(names), provenance()
     new = []
     for path in _score_files(settings.runs_dir / "scores", found.key):
         if wanted and path.parent.name not in wanted:
@@ -249,7 +249,7 @@ def attest_scores(
         evaluate(found.key, path.parent.name, languages=[language], split=split, settings=settings)
         kept = _read(path)
         new += [
-            attestations.attest(found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts)
+            attestations.attest(found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=made)
             for score in kept.scores
         ]
     if not new:

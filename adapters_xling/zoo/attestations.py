@@ -21,7 +21,8 @@ from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Frozen, Score
 from adapters_xling.zoo import files
-from adapters_xling.zoo.card import Card, Sha256
+from adapters_xling.zoo.card import Card, Provenance, Sha256
+from adapters_xling.zoo.origin import clean
 
 SCORES = files.SIDE_FILE
 SCHEMA = 1
@@ -68,19 +69,26 @@ def weights_digest(card: Card) -> str:
     return spec.digest({name: file.sha256 for name, file in card.files.items()})
 
 
-def attest(card: Card, score: Score, *, identity: str, scoring: str, rows: Mapping[str, Any]) -> Attestation:
-    """Seal one score of an entry, with the time, commit and versions of now.
+def attest(
+    card: Card, score: Score, *, identity: str, scoring: str, rows: Mapping[str, Any], made: Provenance
+) -> Attestation:
+    """Seal one score of an entry.
+
+    Args:
+        card: the entry's.
+        score: the number.
+        identity: digest of what the predictions were made from.
+        scoring: digest of the code that scored them.
+        rows: what was kept and dropped, and where the rows came from.
+        made: with what, as `zoo.provenance` says it of now.
 
     Raises:
         ZooError: for a score of another entry, or one that is no percentage.
     """
-    from adapters_xling.zoo.origin import clean, provenance
-
     if score.key != card.key:
         raise ZooError(f"a score of {score.key} cannot be attested for entry {card.key}")
     if not math.isfinite(score.value):
         raise ZooError(f"entry {card.key}: {score.task}, {score.language}: {score.value} is no score")
-    made = provenance()
     facts = {name: clean(value) if isinstance(value, str) else value for name, value in rows.items()}
     line = Attestation(
         schema=SCHEMA,
