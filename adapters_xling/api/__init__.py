@@ -13,6 +13,7 @@ from .entries import (
     entry_licence,
     entry_readme,
     kept_scores,
+    leaks,
     retraining,
 )
 from .grids import estimate, plan, require_rows, run
@@ -39,6 +40,7 @@ __all__ = [
     "has_gpu",
     "kept_scores",
     "layers",
+    "leaks",
     "open_zoo",
     "plan",
     "predict",

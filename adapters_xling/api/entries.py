@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from adapters_xling.zoo import Card, Entry
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
+    from adapters_xling.leaks import Leaks
     from adapters_xling.licences import Terms
     from adapters_xling.zoo.attestations import Attestation
 
@@ -205,6 +206,49 @@ def entry_readme(entry: str, settings: Settings | None = None) -> str:
         command = ""  # a composition or private task that options do not describe
     scores = [one.score for one in zoo.scores(found.key)]
     return render_readme(found.card, lineage=lineage.trace(zoo, found.key), scores=scores, retrain=command)
+
+
+def leaks(
+    entry: str,
+    *,
+    on: Sequence[str] = (),
+    languages: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    on_set: Callable[[str], Any] | None = None,
+) -> Leaks:
+    """Compare what an entry and its ancestors learnt from with the rows of benchmarks.
+
+    Args:
+        entry: key, or an unambiguous beginning of one.
+        on: tasks whose scored rows are looked at; by default the mini tasks for an entry that learnt from these alone,
+            else all others.
+        languages: look only at these.
+        settings: folders.
+        on_set: called with the name of each set as it is read.
+    """
+    from adapters_xling.leaks import find_leaks
+    from adapters_xling.zoo import lineage
+
+    from .settings import tasks as every
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    key = zoo.resolve(entry)
+    known = {spec.name: spec for spec in every(settings)}
+    learnt = {ref.name for card in lineage.trace(zoo, key).cards.values() if card for ref in card.run.tasks}
+    made_up = all(name in known and known[name].role == "mini" for name in learnt)
+    chosen = [task(name, settings) for name in on] or [
+        spec for spec in known.values() if (spec.role == "mini") == made_up and spec.role in ("mini", "target", "kit")
+    ]
+    return find_leaks(
+        key,
+        zoo=zoo,
+        benchmarks=chosen,
+        data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
+        languages=languages,
+        on_set=on_set,
+    )
 
 
 def kept_scores(settings: Settings | None = None) -> list[Score]:

@@ -1,15 +1,19 @@
-"""`xling zoo` about what entries say of themselves: find, diff, lineage, readme, attest."""
+"""`xling zoo` about what entries say of themselves: find, diff, lineage, readme, attest, leaks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import folders, print_json, print_table, settings_from, size
-from adapters_xling.errors import ConfigError
+from adapters_xling.cli.common import Bars, codes, folders, print_json, print_table, settings_from, size
+from adapters_xling.errors import ConfigError, ZooError
+
+if TYPE_CHECKING:
+    from adapters_xling.leaks import Overlap
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -154,6 +158,89 @@ def attest(entry: str, tasks: tuple[str, ...], **options: Any) -> None:
     found = api.attest_scores(entry, tasks, settings_from(options))
     cells = [one.score for one in found]
     click.echo(f"{len(cells)} scores on {', '.join(sorted({one.task for one in cells}))} are attested")
+
+
+@click.command()
+@click.argument("entry")
+@click.option("--on", multiple=True, metavar="TASK", help="Look at this task's scored rows; all benchmarks by default.")
+@click.option("--languages", metavar="CODES", help="Comma-separated codes; all when left out.")
+@click.option("--examples", is_flag=True, help="Print the first rows found in each task, by way.")
+@click.option("--by-language", is_flag=True, help="A line for each language.")
+@click.option("--strict", is_flag=True, help="Fail (exit 2) when any row is known from training rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@folders
+def leaks(
+    entry: str,
+    on: tuple[str, ...],
+    languages: str | None,
+    examples: bool,
+    by_language: bool,
+    strict: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say which rows of benchmarks ENTRY, or an entry it comes from, has learnt from.
+
+    A row is known by all of its texts, by one long text, by 13 words in a row, by its article, or as the twin of a known
+    row in another language. What cannot be read here is named as unchecked.
+    """
+    import dataclasses
+
+    from adapters_xling.leaks import HOW
+
+    bars = Bars(show=not as_json)
+    num_read = 0
+
+    def read(name: str) -> None:
+        nonlocal num_read
+        num_read += 1
+        bars("sets", name.split("/")[0], num_read, num_read)
+
+    found = api.leaks(entry, on=on, languages=codes(languages), settings=settings_from(options), on_set=read)
+    bars.close()
+    if as_json:
+        checked = [{"task": t, "split": s, "language": c, "rows": n} for (t, s, c), n in found.checked.items()]
+        body = {"key": found.key, "learnt_from": found.num_rows, "checked": checked, "unchecked": found.unchecked}
+        print_json({**body, "overlaps": [dataclasses.asdict(one) for one in found.overlaps]})
+    else:
+        rows = _by_set(found.overlaps, HOW, by_language=by_language)
+        if rows:
+            print_table(("set", "languages", "known from", "rows", *HOW), rows)
+        shown: dict[tuple[str, str], list[str]] = {}
+        for one in found.overlaps if examples else ():
+            for sample in one.samples:
+                place = f"{one.task}/{one.split}/{one.language} {sample.id}: {sample.how} ({sample.place})"
+                shown.setdefault((one.task, sample.how), []).append(f"{place}\n    {sample.text}")
+        for texts in shown.values():
+            click.echo("\n".join(texts[:3]))
+        sets = {(one.task, one.split, one.language) for one in found.overlaps}
+        learnt = ", ".join(f"{number:,} {part} rows" for part, number in found.num_rows.items())
+        total = sum(found.checked.values())
+        click.echo(f"{learnt} compared with {total:,} rows of {len(found.checked)} sets; {len(sets)} sets have known rows")
+        for name, why in found.unchecked.items():
+            click.secho(f"unchecked: {name}: {why}", fg="yellow", err=True)
+    if strict and (known := [one for one in found.overlaps if one.part == "train"]):
+        raise ZooError(
+            f"entry {found.key} learnt from {sum(one.num_known for one in known)} rows of {len(known)} sets it could be "
+            "scored on; see the table, and do not report scores on them as unseen"
+        )
+
+
+def _by_set(overlaps: Sequence[Overlap], how: Sequence[str], *, by_language: bool) -> list[tuple[Any, ...]]:
+    """Known rows by task, split and part, over the languages or one by one."""
+    groups: dict[tuple[str, str, str], list[Overlap]] = {}
+    for one in overlaps:
+        groups.setdefault((f"{one.task}/{one.split}", one.language if by_language else "", one.part), []).append(one)
+    return [
+        (
+            name,
+            language or len(found),
+            part,
+            sum(one.num_rows for one in found),
+            *(sum(one.known.get(way, 0) for one in found) or None for way in how),
+        )
+        for (name, language, part), found in groups.items()
+    ]
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -19,7 +19,7 @@ def zoo() -> None:
     """List, find, show, compare, verify and remove trained entries."""
 
 
-for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attest):
+for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attest, cards.leaks):
     zoo.add_command(command)
 
 
