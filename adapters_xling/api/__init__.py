@@ -6,6 +6,7 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
+from .adapting import Adapted, adapt
 from .entries import (
     Retraining,
     all_scores,
@@ -23,8 +24,10 @@ from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
+    "Adapted",
     "Retraining",
     "Settings",
+    "adapt",
     "all_scores",
     "answering",
     "attest_scores",

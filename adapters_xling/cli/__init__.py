@@ -17,6 +17,7 @@ _COMMANDS = {
     "tasks": ("tasks", "tasks", "List the tasks, check them, or make one from your own file."),
     "data": ("data", "data", "Show what data is at hand, pin hub data sets, check real rows."),
     "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
+    "adapt": ("adapt", "adapt", "Train an entry further on a few rows of your own, in the target language."),
     "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
     "layers": ("layers", "layers", "Score every layer on a retrieval task's dev rows, to choose one."),
     "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),
