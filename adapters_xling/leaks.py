@@ -138,9 +138,7 @@ def find_leaks(
     return leaks
 
 
-def _places(
-    card: Card, extra: Path | None, leaks: Leaks
-) -> dict[str, tuple[TaskSpec, str, str]]:
+def _places(card: Card, extra: Path | None, leaks: Leaks) -> dict[str, tuple[TaskSpec, str, str]]:
     """What a card names as train and dev rows, with their tasks."""
     found = {}
     for place in card.data:
@@ -202,9 +200,7 @@ def _sets(
     return found
 
 
-def _overlaps(
-    spec: TaskSpec, sets: dict[tuple[str, str], list[Example]], index: Index, part: str
-) -> list[Overlap]:
+def _overlaps(spec: TaskSpec, sets: dict[tuple[str, str], list[Example]], index: Index, part: str) -> list[Overlap]:
     """What one index knows of a benchmark's sets; twins of a parallel task are found over its languages."""
     known: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
     for name, examples in sets.items():

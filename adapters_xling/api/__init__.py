@@ -7,6 +7,7 @@ Each takes names and paths as a person would type them and gives back data.
 from __future__ import annotations
 
 from .adapting import Adapted, adapt
+from .advice import advise, judge_advice
 from .entries import (
     Retraining,
     all_scores,
@@ -28,6 +29,7 @@ __all__ = [
     "Retraining",
     "Settings",
     "adapt",
+    "advise",
     "all_scores",
     "answering",
     "attest_scores",
@@ -41,6 +43,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "has_gpu",
+    "judge_advice",
     "kept_scores",
     "layers",
     "leaks",

@@ -181,8 +181,8 @@ def _draft(
         strange = [label for label in body.get("labels", ()) if labels.get(label, label) not in base.labels]
         if strange:
             raise DataError(
-                f"{rows}: label {', '.join(map(repr, strange[:5]))} is none of the head's: {', '.join(base.labels)}. Say "
-                f"what it is with --label '{strange[0]}={base.labels[0]}', or choose the label's column with --columns"
+                f"{rows}: label {', '.join(map(repr, strange[:5]))} is none of the head's: {', '.join(base.labels)}. "
+                f"Say what it is with --label '{strange[0]}={base.labels[0]}', or choose the label's column with --columns"
             )
         body["sources"][0]["options"]["labels"] = dict(labels)
         body["labels"] = list(base.labels)

@@ -257,9 +257,7 @@ def kept_scores(settings: Settings | None = None) -> list[Score]:
     return [score for path in _score_files(folder, "*") for score in _read(path).scores]
 
 
-def attest_scores(
-    entry: str, names: Iterable[str] = (), settings: Settings | None = None
-) -> tuple[Attestation, ...]:
+def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | None = None) -> tuple[Attestation, ...]:
     """Keep the scores of an entry in the zoo beside its card, sealed, so that they travel with it.
 
     Scores come from what evaluation kept; it is asked again for each of them, so that what no longer fits its rows,
@@ -293,7 +291,9 @@ def attest_scores(
         evaluate(found.key, path.parent.name, languages=[language], split=split, settings=settings)
         kept = _read(path)
         new += [
-            attestations.attest(found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=made)
+            attestations.attest(
+                found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=made
+            )
             for score in kept.scores
         ]
     if not new:

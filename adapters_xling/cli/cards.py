@@ -84,9 +84,7 @@ def diff(ours: str, theirs: str, as_json: bool, **options: Any) -> None:
     settings = settings_from(options)
     zoo = api.open_zoo(settings)
     one, other = (zoo.get(zoo.resolve(name), verify=False) for name in (ours, theirs))
-    found = differences(
-        one.card, other.card, scores=(api.all_scores(one, settings), api.all_scores(other, settings))
-    )
+    found = differences(one.card, other.card, scores=(api.all_scores(one, settings), api.all_scores(other, settings)))
     if as_json:
         print_json([{"part": d.part, "name": d.name, "a": d.ours, "b": d.theirs} for d in found])
         return
@@ -216,7 +214,9 @@ def leaks(
         sets = {(one.task, one.split, one.language) for one in found.overlaps}
         learnt = ", ".join(f"{number:,} {part} rows" for part, number in found.num_rows.items())
         total = sum(found.checked.values())
-        click.echo(f"{learnt} compared with {total:,} rows of {len(found.checked)} sets; {len(sets)} sets have known rows")
+        click.echo(
+            f"{learnt} compared with {total:,} rows of {len(found.checked)} sets; {len(sets)} sets have known rows"
+        )
         for name, why in found.unchecked.items():
             click.secho(f"unchecked: {name}: {why}", fg="yellow", err=True)
     if strict and (known := [one for one in found.overlaps if one.part == "train"]):

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli import cards
+from adapters_xling.cli import advise, cards
 from adapters_xling.cli.common import duration, folders, print_json, print_table, settings_from, size
 from adapters_xling.errors import ConfigError, UnknownName, ZooError
 from adapters_xling.spec import Score, canonical, describe
@@ -19,7 +19,7 @@ def zoo() -> None:
     """List, find, show, compare, verify and remove trained entries."""
 
 
-for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attest, cards.leaks):
+for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attest, cards.leaks, advise.advise):
     zoo.add_command(command)
 
 

@@ -216,7 +216,9 @@ def facts(card: Card) -> list[str]:
         )
         lines.append(f"dev {training.metric} {training.dev_score:.1f} (chance {training.chance:.1f})")
     dirty = " (with changes)" if made.dirty else ""
-    lines.append(f"made {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}")
+    lines.append(
+        f"made {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}"
+    )
     lines.append(f"licence of its rows: {card.licence}")
     return lines
 
@@ -233,7 +235,9 @@ def box(key: str, card: Card | None) -> list[str]:
 
 
 def _method(run: RunSpec) -> str:
-    given = ", ".join(f"{name}={value}" for name, value in run.method.settings.items() if value not in (None, False, ()))
+    given = ", ".join(
+        f"{name}={value}" for name, value in run.method.settings.items() if value not in (None, False, ())
+    )
     return f"{run.method.name} ({given})" if given else run.method.name
 
 

@@ -140,7 +140,9 @@ def _results(scores: Sequence[Score], forms: dict[str, str]) -> list[dict[str, A
         {
             "task": {"type": PIPELINES.get(forms.get(task, only), "other"), "name": task},
             "dataset": {"name": f"{task} ({language})", "type": task, "config": language, "split": split},
-            "metrics": [{"type": score.metric, "value": round(score.value, 2), "name": score.metric} for score in found],
+            "metrics": [
+                {"type": score.metric, "value": round(score.value, 2), "name": score.metric} for score in found
+            ],
         }
         for (task, split, language), found in cells.items()
     ]

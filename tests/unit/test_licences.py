@@ -37,9 +37,7 @@ TEXTS = sorted({spec.licence for spec in SPECS} | {"", "see the authors", "CC BY
         ("CC BY 4.0 unless said otherwise", "NOASSERTION", "unknown", None, None),
     ],
 )
-def test_words_are_read(
-    text: str, expression: str, hub: str, may_share: bool | None, commercial: bool | None
-) -> None:
+def test_words_are_read(text: str, expression: str, hub: str, may_share: bool | None, commercial: bool | None) -> None:
     terms = read(text)
     assert (terms.expression, terms.hub_fields()["license"]) == (expression, hub)
     assert (terms.may_share, terms.commercial) == (may_share, commercial)

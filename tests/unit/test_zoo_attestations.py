@@ -18,7 +18,6 @@ from adapters_xling.spec import Score
 from adapters_xling.zoo import CARD, Entry, Zoo, attestations, provenance
 from adapters_xling.zoo.attestations import SCORES, Attestation, attest
 
-
 MADE = provenance()
 
 

@@ -120,9 +120,7 @@ def test_the_hubs_own_client_reads_the_readme(zoo: Zoo) -> None:
         ("encoder/model.safetensors", "transformers", "finetune"),
     ],
 )
-def test_the_metadata_name_the_library_that_reads_the_files(
-    zoo: Zoo, file: str, library: str, relation: str
-) -> None:
+def test_the_metadata_name_the_library_that_reads_the_files(zoo: Zoo, file: str, library: str, relation: str) -> None:
     import msgspec
 
     hub = BackboneId(name="xlm-roberta-base", repo="FacebookAI/xlm-roberta-base", revision="e" * 40, digest="a" * 64)
@@ -203,7 +201,9 @@ def test_differences_say_what_changed_and_nothing_else(zoo: Zoo) -> None:
     assert found["result", "licence"] == ("CC BY-SA 4.0", "Apache-2.0")
 
 
-def test_the_commands_print_what_the_functions_find(zoo: Zoo, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_commands_print_what_the_functions_find(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     first, second, third = a_family(zoo)
 
     def out(*args: str) -> str:
