@@ -93,9 +93,9 @@ Matrix = Mapping[str, Mapping[str, float]]
 def transfer_matrix(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
     """What each intermediate task came to on each target: the zero-shot mean over languages, then over seeds.
 
-    A target's name is ``<task> <method>``; candidates are intermediate tasks, ``none`` among them. The first metric that
-    a task's scores name counts. Cells that were not scored in all of a target's languages are left out, for means over
-    other languages cannot be compared.
+    A target's name is ``<task> <method>``; candidates are intermediate tasks, ``none`` among them. The first metric
+    that a task's scores name counts. Cells that were not scored in all of a target's languages are left out, for means
+    over other languages cannot be compared.
 
     Args:
         scores: as a grid's `scores.jsonl` has them.
@@ -177,8 +177,8 @@ def regrets(outcome: Matrix, predicted: Matrix, *, ks: Sequence[int] = (1, 3)) -
         )
     if not found:
         raise DataError(
-            "there is no target with two candidates that are both ranked and measured; train targets after at least two "
-            "intermediate tasks (none counts as one), and score them"
+            "there is no target with two candidates that are both ranked and measured; train targets after at least "
+            "two intermediate tasks (none counts as one), and score them"
         )
     return found
 

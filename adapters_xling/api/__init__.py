@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from .adapting import Adapted, adapt
 from .advice import advise, judge_advice
-from .entries import (
-    Retraining,
-    all_scores,
-    attest_scores,
-    entry_licence,
-    entry_readme,
-    kept_scores,
-    leaks,
-    retraining,
-)
+from .commands import Retraining, retraining
+from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
 from .reports import compare, render_report, report_folder, report_text, summary, write_report

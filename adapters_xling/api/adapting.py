@@ -182,7 +182,7 @@ def _draft(
         if strange:
             raise DataError(
                 f"{rows}: label {', '.join(map(repr, strange[:5]))} is none of the head's: {', '.join(base.labels)}. "
-                f"Say what it is with --label '{strange[0]}={base.labels[0]}', or choose the label's column with --columns"
+                f"Say what it is with --label '{strange[0]}={base.labels[0]}', or choose its column with --columns"
             )
         body["sources"][0]["options"]["labels"] = dict(labels)
         body["labels"] = list(base.labels)

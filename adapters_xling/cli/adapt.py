@@ -96,6 +96,6 @@ def adapt(
     )
     ends = f" [{difference.low:+.1f}, {difference.high:+.1f}]" if difference.low is not None else ""
     click.echo(f"  {metric}: {difference.value:+.1f}{ends} points, 95 % interval over the held-out rows, one seed")
-    if difference.low is None or difference.low <= 0 <= difference.high:
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
         click.echo("  the interval holds 0: so few held-out rows do not tell the two apart")
     click.echo(f"  the rows are task {found.task.name} (--tasks {found.folder})")

@@ -22,7 +22,7 @@ SURE = 0.95
 @click.option("--backbone", default="xlmr-nano", show_default=True, help="Only entries on this backbone.")
 @click.option("--probe", "probe_steps", type=click.IntRange(min=0), default=0, metavar="STEPS", help="Train so far.")
 @click.option(
-    "--rows", "max_rows", type=click.IntRange(min=20), default=1000, show_default=True, help="Rows to look at."
+    "--rows", "max_rows", type=click.IntRange(min=20), default=1000, show_default=True, help="Most rows read."
 )
 @click.option(
     "--judge",
@@ -35,8 +35,8 @@ SURE = 0.95
 def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any) -> None:
     """Rank the entries at hand as a start for --target, by cheap scores, and say how sure the order is.
 
-    By features (LogME) unless --probe asks for a few steps of training. What entries that already start from a candidate
-    scored on the target stands beside it.
+    By features (LogME) unless --probe asks for a few steps of training. What entries that already start from a
+    candidate scored on the target stands beside it.
     """
     import dataclasses
 
@@ -73,7 +73,7 @@ def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any
         print_json([dataclasses.asdict(one) for one in advices])
         return
     by = "probe" if options["probe_steps"] else "logme"
-    rows = [
+    table = [
         (
             one.candidate,
             one.task or "(bare backbone)",
@@ -84,7 +84,7 @@ def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any
         )
         for one in advices
     ]
-    print_table(("start from", "task", "logme", "probe", "first in", "measured"), rows)
+    print_table(("start from", "task", "logme", "probe", "first in", "measured"), table)
     first = advices[0]
     if (first.first or 0) >= SURE:
         click.echo(f"first by {by}, and clearly so on these rows: {first.candidate}")

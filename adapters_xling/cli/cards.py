@@ -179,8 +179,8 @@ def leaks(
 ) -> None:
     """Say which rows of benchmarks ENTRY, or an entry it comes from, has learnt from.
 
-    A row is known by all of its texts, by one long text, by 13 words in a row, by its article, or as the twin of a known
-    row in another language. What cannot be read here is named as unchecked.
+    A row is known by all of its texts, by one long text, by 13 words in a row, by its article, or as the twin of a
+    known row in another language. What cannot be read here is named as unchecked.
     """
     import dataclasses
 
@@ -221,8 +221,8 @@ def leaks(
             click.secho(f"unchecked: {name}: {why}", fg="yellow", err=True)
     if strict and (known := [one for one in found.overlaps if one.part == "train"]):
         raise ZooError(
-            f"entry {found.key} learnt from {sum(one.num_known for one in known)} rows of {len(known)} sets it could be "
-            "scored on; see the table, and do not report scores on them as unseen"
+            f"entry {found.key} learnt from {sum(one.num_known for one in known)} rows of {len(known)} sets it could "
+            "be scored on; see the table, and do not report scores on them as unseen"
         )
 
 

@@ -1,9 +1,9 @@
 """Scores measured after an entry was published: a side file of sealed lines, so that the card stays as it was sealed.
 
-`scores.jsonl` stands beside `card.json` and is not among the files that the card lists. Each line is one score with what
-it was made from, bound to the entry's key and to the digests of its files, and sealed by itself: a line that was edited,
-or moved here from another entry, is refused. As with the card, a seal finds accidents and careless edits; it is no
-signature.
+`scores.jsonl` stands beside `card.json` and is not among the files that the card lists. Each line is one score with
+what it was made from, bound to the entry's key and to the digests of its files, and sealed by itself: a line that was
+edited, or moved here from another entry, is refused. As with the card, a seal finds accidents and careless edits; it is
+no signature.
 """
 
 from __future__ import annotations

@@ -243,4 +243,4 @@ def _method(run: RunSpec) -> str:
 
 def _mermaid(text: str) -> str:
     """Text inside a Mermaid node, whose quotes and markup would end it."""
-    return text.translate(str.maketrans({'"': "'", "<": "‹", ">": "›", "#": "№", "\n": " "}))
+    return text.translate(str.maketrans('"<>#\n', "'‹›№ "))

@@ -7,7 +7,7 @@ it that the card, its ancestors or attested scores do not say; a field with noth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ def metadata(card: Card, lineage: Lineage, scores: Sequence[Score]) -> dict[str,
     return block
 
 
-def _results(scores: Sequence[Score], forms: dict[str, str]) -> list[dict[str, Any]]:
+def _results(scores: Sequence[Score], forms: Mapping[str, str]) -> list[dict[str, Any]]:
     """Scores in the form of the hub's model index: one result per task, split and language, with its metrics."""
     only = next(iter(forms.values())) if len(set(forms.values())) == 1 else ""
     cells: dict[tuple[str, str, str], list[Score]] = {}

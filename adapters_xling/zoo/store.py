@@ -254,8 +254,8 @@ class Zoo:
         entry = self.get(key)
         if entry.folder.parent != self.root:
             raise ZooError(
-                f"entry {key} is read-only: it lies in {entry.folder.parent}, not in {self.root}; scores are attested in "
-                "the zoo an entry belongs to"
+                f"entry {key} is read-only: it lies in {entry.folder.parent}, not in {self.root}; scores are attested "
+                "in the zoo an entry belongs to"
             )
         return attestations.add(entry.folder, entry.card, found)
 

@@ -1,4 +1,4 @@
-"""Advice about where to start: candidates that can serve, scores that mean what they say, and advice held against results."""
+"""Advice about where to start: candidates that can serve, scores that mean what they say, advice held to results."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_the_command_fails_when_it_is_told_to(
 
 @pytest.mark.realdata
 def test_real_rows_hold_what_is_known_of_them(tmp_path: Path, real_data: Path) -> None:
-    """SQuAD's dev articles are XQuAD's; the division by article takes them apart; XNLI's English is none of MultiNLI's."""
+    """SQuAD's dev articles are XQuAD's, the division by article takes them apart; XNLI's English is not MultiNLI's."""
     zoo = Zoo(tmp_path / "zoo", fallbacks=())
 
     def overlaps(name: str, *benchmarks: str, languages: tuple[str, ...]) -> dict[tuple[str, str], Overlap]:

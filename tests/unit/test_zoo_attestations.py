@@ -1,4 +1,4 @@
-"""Scores measured after publishing: kept beside a card that never changes, and refused when they are not what was sealed."""
+"""Scores measured after publishing: kept beside a card that never changes, refused when not what was sealed."""
 
 from __future__ import annotations
 
