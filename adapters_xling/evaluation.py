@@ -127,6 +127,7 @@ def evaluate(
     on_step: Callable[[str, str, int, int], Any] | None = None,
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
+    precision: str = inference.FULL,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
 
@@ -154,6 +155,7 @@ def evaluate(
         unscored: only keep the predictions, for rows whose answers are withheld (a benchmark's test sets); no scores
             come back.
         on_left_out: called with language and reason -> rows where rows cannot be scored and were left out.
+        precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
 
     Raises:
         ConfigError: when the entry has no head for the task, or is asked for a layer or pooling nothing reads.
@@ -184,7 +186,7 @@ def evaluate(
         trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
         max_length = card.run.recipe_for(trained).max_length
     read_at = card.run.backbone.name if card else name
-    how = [*how_read(task, read_at, max_length), reading.suffix]
+    how = [*how_read(task, read_at, max_length), reading.suffix, *in_precision(precision)]
     scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
     model: Model | None = None
@@ -228,10 +230,12 @@ def evaluate(
                     task,
                     max_length=max_length,
                     on_step=functools.partial(on_step, language) if on_step else None,
+                    precision=precision,
                 )
                 predictions, facts = _predict(predict, task, split, rows, tuned_on, dev, work)
                 seconds = round(time.perf_counter() - started, 4)
                 timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
+                timing |= {"precision": precision} if in_precision(precision) else {}
             values: dict[str, float] = {}
             outcomes = None
             if not unscored:
@@ -367,6 +371,11 @@ def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
     """What turns outputs into predictions: the code that predicts, and where a backbone's sentences are read."""
     row = BACKBONES.get(backbone)
     return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
+
+
+def in_precision(precision: str) -> list[str]:
+    """What a precision other than the usual one adds to the identity of scores."""
+    return [] if precision == inference.FULL else [precision]
 
 
 @functools.cache

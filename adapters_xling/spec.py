@@ -172,8 +172,11 @@ class Recipe(Frozen, frozen=True):
 
     Units: `warmup` is a fraction of all steps; `max_length` counts sub-word tokens; `max_steps` of 0 means that
     `epochs` decides; `patience` counts evaluations without gain (0: never stop early); `dev_examples` is how many
-    of the first dev rows select the best step (0: all). `carry` says what travels from a parent beside the method's own
-    weights: nothing, the pooler, or the pooler and (same head only) the head.
+    of the first dev rows select the best step (0: all), and `dev_precision` what they are read in. `sort_window` is
+    how many batches' rows are put in order of length before they are cut into batches, which then hold less padding (0:
+    none). `carry` says what travels from a parent beside the method's own weights: nothing, the pooler, or the pooler
+    and (same head only) the head. `pooling` is what a classifying head reads: the first token, the mean of all, or both
+    segments' means with their difference and product.
     """
 
     learning_rate: Positive
@@ -192,8 +195,10 @@ class Recipe(Frozen, frozen=True):
     patience: Annotated[int, msgspec.Meta(ge=0)]
     dev_examples: Annotated[int, msgspec.Meta(ge=0)]
     max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
-    pooling: Literal["first", "mean"]
+    pooling: Literal["first", "mean", "pair"]
     carry: Literal["none", "pooler", "head"]
+    dev_precision: Literal["fp32", "bf16"] = "fp32"
+    sort_window: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def steps(self, num_features: int) -> int:
         """Optimiser steps of a run: `max_steps` where given, else epochs over so many encoded training rows."""
@@ -357,6 +362,8 @@ LATER_FIELDS: dict[tuple[str, str], Any] = {
     ("HubSource", "branch"): None,
     ("RunSpec", "mixture"): None,
     ("RunSpec", "lm_head"): None,
+    ("Recipe", "dev_precision"): "fp32",
+    ("Recipe", "sort_window"): 0,
 }
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""

@@ -24,6 +24,7 @@ from adapters_xling.evaluation import (
     Reading,
     check_languages,
     how_read,
+    in_precision,
     open_model,
     scoring_code,
     weights_of,
@@ -89,6 +90,7 @@ def layers(
     backbone: Path | None = None,
     on_step: Callable[[str, str, int, int], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
+    precision: str = inference.FULL,
 ) -> LayerSweep:
     """Score every hidden state of an entry or a bare backbone on a retrieval task.
 
@@ -107,6 +109,7 @@ def layers(
         backbone: folder of a local backbone, which an entry names without its path.
         on_step: called with language, stage, what is done of it and its total.
         on_missing: called with language and reason where rows are not at hand.
+        precision: of the forward passes, "fp32" or "bf16".
 
     Raises:
         ConfigError: for a task that is no retrieval, or has no such split.
@@ -127,7 +130,7 @@ def layers(
     model.read_sentences_at(pooling=pooling)
     configured, pooling = model.sentences_at(task)
     max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
-    how = [*how_read(task, model.backbone.name, max_length), scoring_code()]
+    how = [*how_read(task, model.backbone.name, max_length), scoring_code(), *in_precision(precision)]
     folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
     codes = check_languages(task, languages, split)
@@ -148,7 +151,8 @@ def layers(
         if found is None:
             work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=vectors)
             on_stage = functools.partial(on_step, language) if on_step else None
-            scores = list(_score_layers(model, task, rows.examples, pooling, work, language, max_length, on_stage))
+            read = _Read(pooling, max_length, precision)
+            scores = list(_score_layers(model, task, rows.examples, read, work, language, on_stage))
             count = sum(getattr(row, "side", "query") == "query" for row in rows.examples)
             found = {"identity": identity, "scores": scores, "num_queries": count}
             atomic_write(path, json.dumps(found, indent=1))
@@ -166,22 +170,32 @@ def layers(
     )
 
 
+@dataclass(frozen=True)
+class _Read:
+    """How sentences are read: pooling, tokens at most, precision of the forward passes."""
+
+    pooling: str
+    max_length: int
+    precision: str
+
+
 def _score_layers(
     model: Model,
     task: TaskSpec,
     examples: Sequence[Any],
-    pooling: str,
+    how: _Read,
     work: inference.Work,
     language: str,
-    max_length: int,
     on_step: inference.OnStep | None,
 ) -> Iterator[float]:
     """The task's first metric by layer, from one pass over the sentences."""
     kind = kinds.get(task.kind)
-    features = cache.features(kind, examples, model.tokenizer, task, max_length=max_length)
+    features = cache.features(kind, examples, model.tokenizer, task, max_length=how.max_length)
 
     def read(batch: Batch) -> Iterator[torch.Tensor]:
-        return (model.sentence_vectors(hidden, batch["attention_mask"], pooling) for hidden in model.all_layers(batch))
+        return (
+            model.sentence_vectors(hidden, batch["attention_mask"], how.pooling) for hidden in model.all_layers(batch)
+        )
 
     with ExitStack() as stack:
         folder = stack.enter_context(working(work.folder))
@@ -192,7 +206,7 @@ def _score_layers(
                 VectorFile.open(folder / f"layer-{layer:02}", identity=work.identity, dtype=work.dtype, **shape)
             )
             stack.callback(files[-1].close)
-        inference.write_vectors(model, task, features, files, read, on_step=on_step)
+        inference.write_vectors(model, task, features, files, read, on_step=on_step, precision=how.precision)
         for layer, file in enumerate(files):
             stage = functools.partial(_stage, on_step, f"layer {layer}") if on_step else None
             found = kind.decode_vectors(file, examples, task, device=model.device, on_step=stage)

@@ -65,7 +65,8 @@ def write_report(
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]
     limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
-    kept = report.Kept((settings or Settings()).runs_dir, limits)
+    readings = {cell.target.task: cell.target.reading for cell in planned.cells if cell.target.reading}
+    kept = report.Kept((settings or Settings()).runs_dir, limits, readings)
     report.write_scores(folder / "scores.jsonl", scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
     results = report.collect(scores, info=info, facts=facts)

@@ -365,7 +365,7 @@ class _Work:
                 continue
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
-            if not paths.score_file(folder, split, code, limit=limit).is_file():
+            if not paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading).is_file():
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1
                 job.disk_bytes += (rows - size.corpus) * self.timings.row_bytes(task, PREDICTION_BYTES)

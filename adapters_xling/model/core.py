@@ -25,6 +25,11 @@ from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
 
+Pooling = Literal["first", "mean", "pair"]
+"""What a classifying head reads of a row: `Recipe.pooling`."""
+ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Tensors of a batch that the encoder reads; the last is there only where the backbone marks second segments."""
+
 
 class Pooler(nn.Module):
     """Dense map and tanh between the pooled vector and a classifying head.
@@ -33,12 +38,12 @@ class Pooler(nn.Module):
     the entry, and it may travel to the next task while the head does not.
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, *, pooling: Pooling = "first") -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dense = nn.Linear(hidden_size * (4 if pooling == "pair" else 1), hidden_size)
 
     def forward(self, pooled_ND: Tensor) -> Tensor:
-        """Map (N,D) to (N,D)."""
+        """Map (N,D), or (N,4D) of pairs, to (N,D)."""
         return torch.tanh(self.dense(pooled_ND))
 
 
@@ -54,7 +59,8 @@ class Model(nn.Module):
         heads: output layers by head name.
         head_cards: what each head is, as the card will say it.
         trainable: what the run may change in the encoder.
-        pooling: how the token vectors of a row become one: the first token's, or their mean.
+        pooling: how the token vectors of a row become one: the first token's, their mean, or features that compare the
+            two segments (`pair_features`).
         dropout: the recipe's; of every head, and of what the run trains of the backbone itself (`set_dropout`). A slot
             has the dropout its method's settings say, and what is frozen has none, being in eval mode.
         backbone_fingerprint: of the tensors as loaded, before any slot.
@@ -65,7 +71,7 @@ class Model(nn.Module):
         loaded: LoadedBackbone,
         method: Method,
         *,
-        pooling: Literal["first", "mean"] = "first",
+        pooling: Pooling = "first",
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -124,7 +130,7 @@ class Model(nn.Module):
         """Run the encoder; the only place where this happens.
 
         Args:
-            batch: `input_ids` and `attention_mask`, both (N,T).
+            batch: `input_ids` and `attention_mask`, both (N,T), and `token_type_ids` where there are any.
             start_layer: hidden state to start from, when `hidden` holds it (0 is the embeddings' output).
             hidden: (N,T,D) as an earlier call returned for ``layer=start_layer`` of the same batch and route.
             layer: hidden state to return; None for the one the heads read.
@@ -142,12 +148,13 @@ class Model(nn.Module):
                 f"cannot encode from hidden state {start_layer} ({'given' if hidden is not None else 'not given'}) to "
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
-        inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
         if hidden is None and stop == self.num_layers:
             return self.encoder(**inputs).last_hidden_state
         with self.method.context(self.encoder, **inputs):
             if hidden is None:
-                hidden = self.encoder.get_submodule(self.family.embeddings)(input_ids=inputs["input_ids"])
+                embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+                hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
             assert hidden is not None
             mask = self._attention_mask(inputs["attention_mask"], hidden)
             for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
@@ -170,7 +177,7 @@ class Model(nn.Module):
     def head_output(self, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
         """What the task's head makes of the encoder rows, before the kind shapes it: (N,C), (N,T,C) or vectors (N,D).
 
-        Needs nothing but `input_ids` and `attention_mask`. Raises as `forward` does.
+        Needs nothing but what `encode` does. Raises as `forward` does.
         """
         kind = kinds.get(task.kind)
         if not kind.trains:
@@ -180,8 +187,15 @@ class Model(nn.Module):
         hidden = self.encode(batch)
         if kind.pooled:
             assert self.pooler is not None
-            hidden = self.pooler(pool(hidden, batch["attention_mask"], self.pooling))
+            hidden = self.pooler(self.pooled(hidden, batch))
         return kind.apply_head(head, hidden, dict(batch), self.tokens())
+
+    def pooled(self, hidden_NTD: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the pooler reads of every row, (N,D) or of pairs (N,4D); see `pooling`."""
+        if self.pooling == "pair":
+            separator = int(self.tokenizer.sep_token_id)
+            return pair_features(hidden_NTD, batch["attention_mask"], batch["input_ids"], separator=separator)
+        return pool(hidden_NTD, batch["attention_mask"], self.pooling)
 
     def tokens(self) -> TokenOutput:
         """The encoder's own token vectors as an output layer: the live matrix, so that what is tied stays tied."""
@@ -267,11 +281,13 @@ class Model(nn.Module):
         head = kind.make_head(task, hidden_size=self.hidden_size, dropout=self.dropout)
         if head is None:
             return
-        kind.fit_head(head, num_tokens=len(self.tokens().vectors))
+        epsilon = float(self.encoder.config.layer_norm_eps)
+        kind.fit_head(head, num_tokens=len(self.tokens().vectors), norm_epsilon=epsilon)
         self.heads[_safe(name)] = initialised(head, self.seed, name).to(self.device)
         self.head_cards[name] = HeadCard(kind=task.kind, labels=task.labels, task=task.name)
         if kind.pooled and self.pooler is None:
-            self.pooler = initialised(Pooler(self.hidden_size), self.seed, "pooler").to(self.device)
+            pooler = Pooler(self.hidden_size, pooling=self.pooling)
+            self.pooler = initialised(pooler, self.seed, "pooler").to(self.device)
 
     def head_of(self, task: TaskSpec) -> nn.Module:
         """The head a task uses.
@@ -393,6 +409,32 @@ def pool(hidden_NTD: Tensor, mask_NT: Tensor, pooling: str, *, before: int = 0, 
         mask_NT = (places_T >= before) & (places_T < mask_NT.sum(1, keepdim=True) - after)
     weights_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
     return (hidden_NTD * weights_NT1).sum(1) / weights_NT1.sum(1).clamp(min=1)
+
+
+def pair_features(hidden_NTD: Tensor, mask_NT: Tensor, ids_NT: Tensor, *, separator: int) -> Tensor:
+    """Mean of each segment's tokens, their absolute difference and product, side by side: (N,4D).
+
+    The features by which InferSent (Conneau et al. 2017) and Sentence-BERT (Reimers and Gurevych 2019) compare two
+    sentences, here of segments that have read each other. The special tokens are in neither mean; a row of one segment
+    is compared with itself.
+
+    Args:
+        hidden_NTD: token vectors.
+        mask_NT: 1 for real tokens, which stand on the left.
+        ids_NT: the tokens.
+        separator: token that ends a segment.
+    """
+    ends_NT = (ids_NT == separator) & mask_NT.bool()
+    after_NT = ends_NT.cumsum(1)
+    text_NT = mask_NT.bool() & ~ends_NT
+    text_NT[:, 0] = False  # the token in front of the first segment
+    first_NT, second_NT = text_NT & (after_NT == 0), text_NT & (after_NT > 0)
+    second_NT = torch.where(second_NT.any(1, keepdim=True), second_NT, first_NT)
+    a_ND, b_ND = (
+        (hidden_NTD * part.unsqueeze(-1).to(hidden_NTD.dtype)).sum(1) / part.sum(1, keepdim=True).clamp(min=1)
+        for part in (first_NT, second_NT)
+    )
+    return torch.cat([a_ND, b_ND, (a_ND - b_ND).abs(), a_ND * b_ND], dim=1)
 
 
 def seed_for(seed: int, name: str) -> int:

@@ -1,30 +1,31 @@
 """The masked-LM head a backbone was pretrained with: where it is, what identifies it, and how a head of ours takes it.
 
-Beside its encoder a backbone may bring the head in a file of its own (`lm_head.safetensors`) or, as XLM-R's checkpoints
-do, inside `model.safetensors`. The first is no part of the backbone's digest and so has one of its own in a run; the
-second is. Importing this loads no deep-learning library.
+Beside its encoder a backbone may bring the head in a file of its own (`lm_head.safetensors`) or, as hub checkpoints do,
+inside `model.safetensors`. The first is no part of the backbone's digest and so has one of its own in a run; the second
+is. What its tensors are called there is the family's (`Family.lm_head`). Importing this loads no deep-learning library.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters_xling.backbones import Family
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId
 from adapters_xling.zoo import Zoo, file_digest
 
-from .backbone import folder_of
+from .backbone import family_in, folder_of
 from .backbone_files import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
 
 FILE = "lm_head.safetensors"
-PREFIX = "lm_head."
-_OUTPUT = "decoder."
-"""What lies below is the tied output layer, whose matrix is the token matrix: it is not read a second time."""
+_OLD_NAMES = {".weight": ".gamma", ".bias": ".beta"}
+"""How the oldest BERT checkpoints call what a normalisation learns."""
 
 
 def lm_head_digest(name: BackboneId, *, zoo: Zoo | None = None, backbone: str | Path | None = None) -> str | None:
@@ -70,8 +71,8 @@ def start_from_backbone(head: nn.Module, folder: Path, *, expected: str | None, 
     file = own if found else folder / WEIGHTS
     try:
         with safe_open(file, framework="pt") as weights:
-            names = [name for name in weights.keys() if name.startswith(PREFIX)]  # noqa: SIM118 - no mapping
-            tensors = {name.removeprefix(PREFIX): weights.get_tensor(name) for name in names if _OUTPUT not in name}
+            names = _stored_names(family_in(folder), frozenset(weights.keys()))
+            tensors = {name: weights.get_tensor(stored) for name, stored in names.items()}
     except (SafetensorError, OSError) as err:
         raise ZooError(f"{file}: cannot be read as safetensors ({err}); fetch the backbone again") from err
     if not tensors:
@@ -82,8 +83,20 @@ def start_from_backbone(head: nn.Module, folder: Path, *, expected: str | None, 
     if wrong:
         raise ZooError(
             f"{file}: its masked-LM head does not fit this backbone ({', '.join(wrong[:3])} missing, unexpected or of "
-            f"another shape); wanted are {', '.join(f'{PREFIX}{name}' for name in wanted)}"
+            f"another shape); wanted are {', '.join(stored for _, stored in family_in(folder).lm_head)}"
         )
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])
+
+
+def _stored_names(family: Family, found: Collection[str]) -> dict[str, str]:
+    """Name of each tensor of the head -> its name among those found; the tied output matrix is not read again."""
+    names = {}
+    for name, stored in family.lm_head:
+        stem, dot, last = stored.rpartition(".")
+        for candidate in (stored, stem + _OLD_NAMES.get(dot + last, dot + last)):
+            if candidate in found:
+                names[name] = candidate
+                break
+    return names

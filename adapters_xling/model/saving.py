@@ -13,8 +13,8 @@ from adapters_xling.errors import ZooError
 from adapters_xling.methods.slots import slot_name
 from adapters_xling.spec import RunSpec, TaskSpec, key
 from adapters_xling.tasks import kinds
-from adapters_xling.tasks.examples import Example
-from adapters_xling.tasks.kinds.base import pad
+from adapters_xling.tasks.examples import Example, Features
+from adapters_xling.tasks.kinds.common import pad_rows
 from adapters_xling.zoo import HeadCard, Probe
 
 from .core import Model, task_of_head
@@ -68,7 +68,10 @@ def probe(model: Model, task: TaskSpec, examples: Sequence[Example], *, max_leng
     """
     kind = kinds.get(task.kind)
     features = kind.encode(list(examples[:PROBE_EXAMPLES]), model.tokenizer, task, max_length=max_length)
-    inputs = [{"input_ids": one.input_ids} for one in features[:PROBE_EXAMPLES]]
+    inputs: list[dict[str, Any]] = [
+        {"input_ids": one.input_ids} if one.second is None else {"input_ids": one.input_ids, "second": one.second}
+        for one in features[:PROBE_EXAMPLES]
+    ]
     if not inputs:
         return None
     outputs = _answers(model, task, inputs)
@@ -125,10 +128,9 @@ def _answers(model: Model, task: TaskSpec, inputs: Sequence[dict[str, Any]]) -> 
     answers = []
     for one in inputs:
         rows = [[int(token) for token in row] for row in one["input_ids"]]
-        lengths = torch.tensor([len(row) for row in rows])
-        ids_NT = pad(rows, model.pad_id)
-        mask_NT = (torch.arange(ids_NT.shape[1])[None] < lengths[:, None]).long()
-        batch = {"input_ids": ids_NT.to(model.device), "attention_mask": mask_NT.to(model.device)}
+        second = [int(position) for position in one["second"]] if "second" in one else None
+        batch = pad_rows([Features(example=0, input_ids=rows, second=second)], model.pad_id)
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         values = model.head_output(batch, task).float().flatten()[:PROBE_VALUES]
         answers.append([float(value) for value in values])
     model.train(mode)

@@ -29,10 +29,12 @@ class Kept:
     Attributes:
         runs_dir: folder of everything produced.
         limits: task -> rows that were scored of each language, where not all were.
+        readings: retrieval task -> what sets scores of another layer than the usual one apart.
     """
 
     runs_dir: Path
     limits: Mapping[str, int | None] = field(default_factory=dict)
+    readings: Mapping[str, str] = field(default_factory=dict)
 
     def outcomes(self, key: str, target: Target, language: str) -> Outcomes:
         """What became of each example.
@@ -41,7 +43,8 @@ class Kept:
             MissingData: when that was not kept, with what to do.
         """
         folder = self.runs_dir / "scores" / Path(key).name / target.task
-        path = score_file(folder, target.split, language, limit=self.limits.get(target.task))
+        reading = self.readings.get(target.task, "")
+        path = score_file(folder, target.split, language, limit=self.limits.get(target.task), reading=reading)
         found = keeping.read_outcomes(path)
         if found is None:
             what = "has scores but no outcomes per example" if path.is_file() else "does not exist"

@@ -1,8 +1,8 @@
 """Tokenised examples on disk: encoded once, memory-mapped afterwards, one Features object at a time.
 
-One safetensors file per content: token ids as one flat int32 array with offsets, labels and meta as JSON bytes with
-offsets. The file's name is the digest of everything that determines it, so a file is right or absent; the payload's
-CRC is checked at opening, and a file that fails is built again. Nothing is pickled.
+One safetensors file per content: token ids as one flat int32 array with offsets; labels, meta and second segments as
+JSON bytes with offsets. The file's name is the digest of everything that determines it, so a file is right or absent;
+the payload's CRC is checked at opening, and a file that fails is built again. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class CachedFeatures(Sequence[Features]):
         borders = arrays["row_tokens"][first : last + 1]
         rows = [arrays["tokens"][a:b].tolist() for a, b in itertools.pairwise(borders)]
         a, b = arrays["feature_rest"][i : i + 2]
-        label, meta = json.loads(arrays["rest"][a:b].tobytes())
-        return Features(example=int(arrays["example"][i]), input_ids=rows, label=label, meta=meta)
+        label, meta, *second = json.loads(arrays["rest"][a:b].tobytes())
+        return Features(int(arrays["example"][i]), rows, label, meta, *second)
 
     def __iter__(self) -> Iterator[Features]:
         return (self[i] for i in range(len(self)))
@@ -209,7 +209,8 @@ def _encode(kind: Kind, examples: Sequence[Example], tokenizer: Any, task: TaskS
                 flat += row
                 row_tokens.append(base + len(flat))
             feature_rows.append(len(row_tokens) - 1)
-            rest += json.dumps([feature.label, feature.meta], ensure_ascii=False, separators=(",", ":")).encode()
+            values = [feature.label, feature.meta] + ([] if feature.second is None else [feature.second])
+            rest += json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
             feature_rest.append(len(rest))
             example.append(start + feature.example)
         tokens.append(np.array(flat, dtype="<i4"))

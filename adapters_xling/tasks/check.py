@@ -155,6 +155,12 @@ def _malformed(kind: Kind, task: TaskSpec, feature: Features, *, num_ids: int, m
         bad = [token for token in row if type(token) is not int or not 0 <= token < num_ids]
         if bad:
             return f"token id {bad[0]!r} is not an index into the {num_ids} known tokens"
+    if feature.second is not None:
+        lengths = [len(row) for row in feature.input_ids]
+        if len(feature.second) != len(lengths) or not all(
+            type(at) is int and 0 < at < length for at, length in zip(feature.second, lengths, strict=True)
+        ):
+            return f"second segments begin at {feature.second!r} in rows of {lengths} tokens"
     try:
         json.dumps(feature.meta)
     except (TypeError, ValueError) as err:
@@ -177,7 +183,8 @@ def _check_batch(
     who = f"task {task.name!r}: examples {examples[features[0].example].id!r} to {examples[features[-1].example].id!r}"
     num_rows = sum(len(feature.input_ids) for feature in features)
     width = max(len(row) for feature in features for row in feature.input_ids)
-    for name in ("input_ids", "attention_mask"):
+    marked = ["token_type_ids"] if any(feature.second is not None for feature in features) else []
+    for name in ("input_ids", "attention_mask", *marked):
         if name not in batch or tuple(batch[name].shape) != (num_rows, width):
             raise DataError(f"{who}: batch[{name!r}] must have shape {(num_rows, width)}")
     generator = torch.Generator().manual_seed(0)
@@ -189,7 +196,7 @@ def _check_batch(
     if head is None:
         logits = hidden
     else:
-        kind.fit_head(head, num_tokens=num_ids)
+        kind.fit_head(head, num_tokens=num_ids, norm_epsilon=1e-5)
         tokens = TokenOutput(torch.randn((num_ids, HIDDEN_SIZE), generator=generator), lambda vectors: vectors)
         logits = kind.shape_logits(kind.apply_head(head, hidden, batch, tokens), batch)
         loss = kind.loss(logits, batch)

@@ -114,12 +114,15 @@ class Features:
         label: class index, gold choice, tag ids aligned with the tokens (-100 where none), or (start, end) token
             positions for `span`; None when the row has no gold.
         meta: whatever the kind's `decode` needs (word positions, character offsets), JSON-able.
+        second: for each row the position where its second segment begins, for backbones that mark that segment's
+            tokens (BERT's token types); None for all others and for rows of one segment.
     """
 
     example: int
     input_ids: list[list[int]]
     label: Any = None
     meta: Any = None
+    second: list[int] | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -51,7 +51,12 @@ class TaskData:
         """Score the dev rows, in percent; several processes share the rows and get the same score."""
         examples = [example for rows in self.dev.values() for example in rows]
         predictions = inference.predict(
-            model, self.task, examples, max_length=self.recipe.max_length, processes=processes
+            model,
+            self.task,
+            examples,
+            max_length=self.recipe.max_length,
+            processes=processes,
+            precision=self.recipe.dev_precision,
         )
         return mean_score(self.task, self.dev, predictions)
 

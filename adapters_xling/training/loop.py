@@ -62,7 +62,7 @@ class Loop:
         self.checkpoint, self.started = checkpoint, started
         sizes = {name: len(part.train) for name, part in parts.items()}
         self.rates, self.steps = shares(run, sizes), total_steps(run, sizes)
-        self.batches = {n: Batches(len(p.train), p.recipe.batch_size, seed=run.seed) for n, p in parts.items()}
+        self.batches = {name: _stream(part, run) for name, part in parts.items()}
         self.progress = Progress({name: TaskProgress() for name in parts})
         self.divisions = {name: Division.of(processes, part.recipe.accumulate) for name, part in parts.items()}
         self.optimizer = optimiser(model, run.recipe)
@@ -268,3 +268,10 @@ class Loop:
         if len(scores) > 1:
             logged["dev/mean"] = self.progress.curve[-1][1]
         self.accelerator.log(logged, self.progress.step)
+
+
+def _stream(part: TaskData, run: RunSpec) -> Batches:
+    """Batches of a task's rows in the order that the run's seed and recipe say."""
+    window = run.recipe.sort_window
+    lengths = [one.num_tokens for one in part.train] if window else ()
+    return Batches(len(part.train), part.recipe.batch_size, seed=run.seed, lengths=lengths, window=window)

@@ -45,7 +45,8 @@ class Probe(Frozen, frozen=True):
 
     Attributes:
         task: whose head gave the outputs.
-        inputs: one mapping per input, e.g. ``{"input_ids": [0, 5, 2]}``, as plain nested lists of numbers.
+        inputs: one mapping per input, e.g. ``{"input_ids": [[0, 5, 2]]}``, as plain nested lists of numbers; with
+            `second`, where second segments begin, for backbones that mark them.
         outputs: one nested list of floats per input.
         tolerance: largest absolute difference that still counts as the same output.
     """

@@ -52,6 +52,7 @@ from adapters_xling.model import (
     save_entry,
 )
 from adapters_xling.model import backbone as backbone_module
+from adapters_xling.model.core import pair_features
 from adapters_xling.spec import Base, Fresh, RunSpec, Slot, Stack, TaskSpec, Use, Warm, key
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Facts, HeadCard, Zoo
@@ -288,6 +289,36 @@ def test_pooling_is_the_first_token_or_the_mean(backbone_folder: Path, zoo: Zoo)
     runs = [a_run("head", backbone_folder, pooling=pooling) for pooling in ("first", "mean")]
     first, mean = (logits(build(run, zoo=zoo, tasks=[NLI]), NLI) for run in runs)
     assert not torch.allclose(first, mean)
+
+
+def test_a_pair_is_read_as_two_means_their_difference_and_product() -> None:
+    """Special tokens and padding are in neither mean; a row of one segment is compared with itself."""
+    sep, hidden = 2, torch.randn(2, 9, 3)
+    ids = torch.tensor([[0, 5, 6, sep, sep, 7, sep, 1, 1], [0, 5, 6, 8, sep, 1, 1, 1, 1]])
+    mask = torch.tensor([[1] * 7 + [0] * 2, [1] * 5 + [0] * 4])
+    pair, single = pair_features(hidden, mask, ids, separator=sep)
+    a, b = hidden[0, 1:3].mean(0), hidden[0, 5]
+    assert torch.allclose(pair, torch.cat([a, b, (a - b).abs(), a * b]), atol=1e-6)
+    c = hidden[1, 1:4].mean(0)
+    assert torch.allclose(single, torch.cat([c, c, torch.zeros(3), c * c]), atol=1e-6)
+
+
+@one_of_each
+def test_pairs_train_are_kept_and_come_back(case: str, backbone_folder: Path, zoo: Zoo) -> None:
+    entry, before = train_entry(a_run(case, backbone_folder, pooling="pair"), zoo)
+    model = open_entry(entry.key, zoo=zoo)
+    assert model.pooler is not None and model.pooler.dense.in_features == 4 * HIDDEN
+    assert torch.equal(logits(model, NLI), before)
+
+
+def test_a_pooler_of_another_reading_does_not_travel(backbone_folder: Path, zoo: Zoo) -> None:
+    parent, _ = train_entry(a_run("lora", backbone_folder, pooling="pair"), zoo)
+    child = a_run("lora", backbone_folder, init=Warm(entry=parent.key), pooling="mean", carry="pooler")
+    with pytest.raises(ConfigError, match="reads pooling 'pair', this run 'mean'"):
+        build(child, zoo=zoo, tasks=[NLI])
+    build(
+        a_run("lora", backbone_folder, init=Warm(entry=parent.key), pooling="mean", carry="none"), zoo=zoo, tasks=[NLI]
+    )
 
 
 @one_of_each

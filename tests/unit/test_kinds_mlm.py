@@ -79,7 +79,8 @@ def test_logits_are_made_for_masked_tokens_alone_and_the_token_matrix_gets_their
     batch = KIND.collate(features, pad_id=1)
     head = KIND.make_head(spec(), hidden_size=8, dropout=0.5)
     assert head is not None
-    KIND.fit_head(head, num_tokens=len(TOKENIZER))
+    KIND.fit_head(head, num_tokens=len(TOKENIZER), norm_epsilon=1e-3)
+    assert head.layer_norm.eps == 1e-3
     vectors = torch.randn(len(TOKENIZER), 8, requires_grad=True)
     logits = KIND.apply_head(head, torch.randn(*batch["input_ids"].shape, 8), batch, TokenOutput(vectors, torch.neg))
     assert logits.shape == (int((batch["labels"] != IGNORE).sum()), len(TOKENIZER))

@@ -22,7 +22,8 @@ IGNORE = -100
 """Label of positions that carry no loss (torch's default `ignore_index`)."""
 
 Batch = dict[str, Tensor]
-"""Always `input_ids` (N,T) and `attention_mask` (N,T); `labels` where the examples have gold; more by kind."""
+"""Always `input_ids` (N,T) and `attention_mask` (N,T); `token_type_ids` (N,T) where the backbone marks second segments
+and there are any; `labels` where the examples have gold; more by kind."""
 
 
 class TokenOutput(NamedTuple):
@@ -103,8 +104,14 @@ class Kind(ABC):
         The head maps (N,D) when `pooled`, else (N,T,D), to its output.
         """
 
-    def fit_head(self, head: nn.Module, *, num_tokens: int) -> None:
-        """Finish a new head whose outputs are tokens of the vocabulary; most heads need nothing."""
+    def fit_head(self, head: nn.Module, *, num_tokens: int, norm_epsilon: float) -> None:
+        """Finish a new head whose outputs are tokens of the vocabulary; most heads need nothing.
+
+        Args:
+            head: as `make_head` made it.
+            num_tokens: rows of the token matrix.
+            norm_epsilon: what the backbone's own normalisations add to the variance.
+        """
         return
 
     def apply_head(self, head: nn.Module, hidden: Tensor, batch: Batch, tokens: TokenOutput) -> Tensor:

@@ -91,12 +91,14 @@ class Choice(Kind):
         choices = iter(tokenize(tokenizer, texts))
         features = []
         for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
-            input_ids, lost = [], 0
+            input_ids, seconds, lost = [], [], 0
             for choice in [next(choices) for _ in row.choices]:
                 num_prompt, num_choice = fit_pair(len(prompt), len(choice), room)
-                input_ids.append(pair.join(cut(prompt, num_prompt, side=side), cut(choice, num_choice, side=side)))
+                shown = cut(prompt, num_prompt, side=side)
+                input_ids.append(pair.join(shown, cut(choice, num_choice, side=side)))
+                seconds += pair.second(shown) or []
                 lost += len(prompt) + len(choice) - num_prompt - num_choice
-            features.append(Features(example=i, input_ids=input_ids, label=row.label, meta={"cut": lost}))
+            features.append(Features(i, input_ids, row.label, {"cut": lost}, seconds or None))
         return features
 
     def check_label(self, features: Features, task: TaskSpec) -> str | None:

@@ -126,10 +126,11 @@ class Template:
     """Special tokens around one or two segments, read off the tokenizer so that no family is assumed.
 
     `parts` are the tokens before, (between) and after the segments: ``(<s>,), (</s>, </s>), (</s>,)`` for a pair
-    in XLM-R.
+    in XLM-R. `marks_second` says whether the tokens from the second segment on are of another type, as BERT's are.
     """
 
     parts: tuple[tuple[int, ...], ...]
+    marks_second: bool = False
 
     @classmethod
     def of(cls, tokenizer: Any, *, pair: bool) -> Template:
@@ -145,8 +146,13 @@ class Template:
                 parts.append([])
             else:
                 parts[-1].append(token)
-        assert len(parts) == (3 if pair else 2), f"{type(tokenizer).__name__} lost a segment: {row}"
-        return cls(tuple(map(tuple, parts)))
+        who = type(tokenizer).__name__
+        assert len(parts) == (3 if pair else 2), f"{who} lost a segment: {row}"
+        types = tokenizer.create_token_type_ids_from_sequences([_FIRST], [_SECOND]) if pair else [0]
+        if any(types):
+            second = row.index(_SECOND)
+            assert types == [0] * second + [1] * (len(row) - second), f"{who} has types of its own: {types}"
+        return cls(tuple(map(tuple, parts)), any(types))
 
     @property
     def num_special(self) -> int:
@@ -159,6 +165,10 @@ class Template:
         for segment, after in zip(segments, self.parts[1:], strict=True):
             row += [*segment, *after]
         return row
+
+    def second(self, first: Sequence[int]) -> list[int] | None:
+        """Where the second segment begins after this first one, for `Features.second`; None where it is not marked."""
+        return [sum(map(len, (self.parts[0], first, self.parts[1])))] if self.marks_second else None
 
     def room(self, max_length: int, *, least: int = 2) -> int:
         """Tokens left for text in a row of `max_length`.
@@ -212,9 +222,17 @@ def cut(ids: list[int], length: int, *, side: str = "end") -> list[int]:
 
 
 def pad_rows(features: Sequence[Features], pad_id: int) -> Batch:
-    """`input_ids` and `attention_mask` (N,T) of all rows of all features, in order."""
+    """`input_ids` and `attention_mask` (N,T) of all rows of all features, in order.
+
+    With them `token_type_ids` (N,T), 1 from the second segment on, where any feature says where that begins.
+    """
     rows = [row for feature in features for row in feature.input_ids]
-    return {"input_ids": pad(rows, pad_id), "attention_mask": pad([[1] * len(row) for row in rows], 0)}
+    batch = {"input_ids": pad(rows, pad_id), "attention_mask": pad([[1] * len(row) for row in rows], 0)}
+    if any(feature.second is not None for feature in features):
+        firsts = [first for feature in features for first in feature.second or map(len, feature.input_ids)]
+        types = [[0] * first + [1] * (len(row) - first) for first, row in zip(firsts, rows, strict=True)]
+        batch["token_type_ids"] = pad(types, 0)
+    return batch
 
 
 def class_labels(features: Sequence[Features]) -> Batch:

@@ -33,7 +33,8 @@ NO_TOKEN = -1
 class MaskedHead(nn.Module):
     """Dense, GELU and normalisation, then the token matrix and a bias per token: (M,D) -> (M,V).
 
-    The form of XLM-R's own head, so that its pretrained weights fit. It has no dropout there either.
+    The form of XLM-R's, RoBERTa's and BERT's own heads, so that their pretrained weights fit. It has no dropout there
+    either.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -129,9 +130,11 @@ class MaskedText(Kind):
         """See `Kind.make_head`: (M,D) -> (M,V), with the token matrix; `fit_head` gives it its bias."""
         return MaskedHead(hidden_size)
 
-    def fit_head(self, head: nn.Module, *, num_tokens: int) -> None:
-        """Give the head one bias per token."""
+    def fit_head(self, head: nn.Module, *, num_tokens: int, norm_epsilon: float) -> None:
+        """Give the head one bias per token, and its normalisation the backbone's epsilon."""
+        assert isinstance(head, MaskedHead)
         head.bias = nn.Parameter(torch.zeros(num_tokens))
+        head.layer_norm.eps = norm_epsilon
 
     def apply_head(self, head: nn.Module, hidden: Tensor, batch: Batch, tokens: TokenOutput) -> Tensor:
         """Logits (M,V) of the masked tokens alone, for V is large; of all tokens (N,T,V) in a batch without labels."""

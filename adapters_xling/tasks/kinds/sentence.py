@@ -37,7 +37,8 @@ from .common import (
 
 
 class Sentence(Kind):
-    """Classification of a sentence or a pair, encoded as ``<s> A </s></s> B </s>``.
+    """Classification of a sentence or a pair, encoded as ``<s> A </s></s> B </s>`` (or as the backbone's own
+    pairs are).
 
     A pair that is too long loses tokens at the end of its longer half; `meta["cut"]` counts them.
     """
@@ -82,14 +83,14 @@ class Sentence(Kind):
         for i, (row, first, second) in enumerate(zip(rows, firsts, seconds, strict=True)):
             if row.second is None:
                 segments = [cut(first, single.room(max_length))]
-                ids = single.join(*segments)
+                ids, start = single.join(*segments), None
             else:
                 num_first, num_second = fit_pair(len(first), len(second), pair.room(max_length))
                 segments = [cut(first, num_first), cut(second, num_second)]
-                ids = pair.join(*segments)
+                ids, start = pair.join(*segments), pair.second(segments[0])
             lost = len(first) + (len(second) if row.second is not None else 0) - sum(map(len, segments))
             label = None if row.label is None else index[row.label]
-            features.append(Features(example=i, input_ids=[ids], label=label, meta={"cut": lost}))
+            features.append(Features(example=i, input_ids=[ids], label=label, meta={"cut": lost}, second=start))
         return features
 
     def check_label(self, features: Features, task: TaskSpec) -> str | None:

@@ -135,7 +135,7 @@ class Span(Kind):
                     "count": len(part),
                     "position": position,
                 }
-                windows.append(Features(i, [template.join(query, part)], label, meta))
+                windows.append(Features(i, [template.join(query, part)], label, meta, template.second(query)))
             if reason := _unreachable(row, tokens, gold, windows, options["max_answer_length"]):
                 for window in windows:
                     window.meta["unreachable"] = reason

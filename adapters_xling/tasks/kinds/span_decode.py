@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from unicodedata import category
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def tokenize_contexts(tokenizer: Any, contexts: Sequence[str]) -> dict[str, Toke
     """Tokenise contexts with character positions; equal contexts share one result.
 
     XLM-R's pieces carry the blank in front of a word, and its tokenizer reports that blank as part of the token (or
-    gives a lone ``▁`` the character that follows), so both are mended here.
+    gives a lone ``▁`` the character that follows), so both are mended here. So are the marks (accents, vowel signs)
+    that an uncased BERT drops: they belong to the token whose letter they stand on, or answers would lose them.
     """
     result: dict[str, Tokens] = {}
     todo = list(dict.fromkeys(contexts))
@@ -53,8 +55,12 @@ def tokenize_contexts(tokenizer: Any, contexts: Sequence[str]) -> dict[str, Toke
         )
         for i, context in enumerate(part):
             starts, ends = [], []
-            for piece, (begin, stop) in zip(encoded.tokens(i), encoded["offset_mapping"][i], strict=True):
+            offsets = encoded["offset_mapping"][i]
+            borders = [*(begin for begin, _ in offsets[1:]), len(context)][: len(offsets)]
+            for piece, (begin, stop), border in zip(encoded.tokens(i), offsets, borders, strict=True):
                 start, end = begin, stop
+                while begin < end < border and category(context[end])[0] == "M":
+                    end += 1
                 while start < end and context[start].isspace():
                     start += 1
                 while end > start and context[end - 1].isspace():

@@ -5,6 +5,7 @@ Shapes: N windows (a long sentence has several), T tokens, W words of one window
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from .common import (
     pad_rows,
     softmax,
     to_numpy,
+    tokenize,
     wrong_type,
 )
 
@@ -186,7 +188,15 @@ class Tag(Kind):
 
 
 def _pieces_by_word(rows: Sequence[TagExample], tokenizer: Any) -> list[list[list[int]]]:
-    """Token ids of every word of every sentence; never an empty list for a word."""
+    """Token ids of every word of every sentence; never an empty list for a word.
+
+    Where a tokenizer keeps the blank in front of a word as part of it but does not put one there (RoBERTa), every word
+    is given with one, as it stands in running text; so does the transformers library's own tagging example.
+    """
+    unknown = [tokenizer.unk_token_id]
+    if _wants_blanks(tokenizer):
+        ids = iter(tokenize(tokenizer, [f" {word}" for row in rows for word in row.words]))
+        return [[next(ids) or unknown for _ in row.words] for row in rows]
     result = []
     for at in range(0, len(rows), _SENTENCES_AT_ONCE):
         part = rows[at : at + _SENTENCES_AT_ONCE]
@@ -197,8 +207,14 @@ def _pieces_by_word(rows: Sequence[TagExample], tokenizer: Any) -> list[list[lis
             pieces: list[list[int]] = [[] for _ in row.words]
             for token, word in zip(encoded["input_ids"][i], encoded.word_ids(i), strict=True):
                 pieces[word].append(token)
-            result.append([ids or [tokenizer.unk_token_id] for ids in pieces])
+            result.append([ids or unknown for ids in pieces])
     return result
+
+
+def _wants_blanks(tokenizer: Any) -> bool:
+    """Whether a word differs with and without a blank in front, and the tokenizer adds none by itself."""
+    step = tokenizer.backend_tokenizer.pre_tokenizer
+    return step is not None and json.loads(step.__getstate__()).get("add_prefix_space") is False
 
 
 def _windows(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:

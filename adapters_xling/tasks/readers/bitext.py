@@ -16,15 +16,19 @@ MIN_SORTED = 50
 """So many lines are in alphabetical order only because somebody sorted them."""
 
 
-@reader("aligned")
+@reader("aligned", options=("from_line",))
 def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read two files of which line n of one translates line n of the other: the queries', then the corpus'.
 
     Queries in alphabetical order are XTREME's: its download script sorts the English lines so that nobody knows which
     sentence translates which. They get no matches.
 
+    Options:
+        from_line: first line that counts, from 1 (lines before it are another split's).
+
     Raises:
         DataError: where the files differ in length: every later pair would be wrong.
+        ConfigError: for a first line that is no number from 1.
     """
     if len(files) != 2:
         raise ConfigError(f"reader 'aligned' wants two files, queries and corpus; the task names {len(files)}")
@@ -34,6 +38,10 @@ def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language:
         raise DataError(
             f"{query_file} has {len(queries)} lines, {corpus_file} has {len(corpus)}: they are not aligned line by line"
         )
+    first = options.get("from_line", 1)
+    if isinstance(first, bool) or not isinstance(first, int) or first < 1:
+        raise ConfigError(f"reader 'aligned': from_line is {first!r}; give the number of a line, from 1")
+    queries, corpus = queries[first - 1 :], corpus[first - 1 :]
     texts = [line for _, line in queries]
     shuffled = len(texts) >= MIN_SORTED and texts == sorted(texts)
     for number, line in queries:

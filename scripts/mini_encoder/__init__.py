@@ -1,0 +1,1 @@
+"""Parts of ``build_mini_encoder.py``: text, vocabulary, transplant, objectives, figures."""

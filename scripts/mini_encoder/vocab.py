@@ -1,0 +1,55 @@
+"""A SentencePiece unigram vocabulary of many languages in XLM-R's layout."""
+
+from __future__ import annotations
+
+import collections
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
+MARK = "▁"
+COVERAGE = 0.9995
+
+
+def build(folder: Path, lines: Iterable[str], *, pieces: int, threads: int) -> None:
+    """Learn ``pieces`` pieces and write sentencepiece.bpe.model and tokenizer.json."""
+    import sentencepiece as spm
+    from transformers import XLMRobertaTokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "pieces.txt"
+    counts: collections.Counter[str] = collections.Counter()
+    with text.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(line.replace("\n", " ")[:300] + "\n")
+            counts.update(unicodedata.normalize("NFKC", line))
+    for blank in " \n\t":
+        counts.pop(blank, None)
+    spm.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(folder / "sentencepiece.bpe"),
+        vocab_size=pieces,
+        model_type="unigram",
+        character_coverage=COVERAGE,
+        normalization_rule_name="nmt_nfkc",
+        num_threads=threads,
+        max_sentence_length=3000,
+        seed_sentencepiece_size=400_000,
+        shuffle_input_sentence=True,
+        input_sentence_size=400_000,
+        minloglevel=1,
+    )
+    text.unlink()
+    (folder / "sentencepiece.bpe.vocab").unlink()
+    XLMRobertaTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model"), model_max_length=512).save_pretrained(
+        folder
+    )
+
+
+def load(folder: Path) -> Any:
+    """The fast tokenizer of a folder."""
+    from transformers import XLMRobertaTokenizerFast
+
+    return XLMRobertaTokenizerFast.from_pretrained(folder)
