@@ -98,7 +98,8 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 _CC = r"CC[ -]BY(?P<more>(?:-(?:NC|SA|ND))*)(?:[ -](?P<version>\d\.\d))?(?:[ -](?P<port>[A-Z]{2}))?"
 _WHOSE = r"(?:(?:some|passages|(?:[\w-]+ )?text|Wikipedia|Wikinews)\s+)?"
-_AFTER = r"(?:\s*\([\w ,.'-]+\))?"
+_AFTER = r"(?:\s*\((?![^)]*\b(?:non|no|not|only|except|unless|research)\b)[\w ,.'-]+\))?"
+"""What a licence is of, in brackets; words that could take from it what it allows leave it unread."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def read(text: str) -> Terms:
 def _part(text: str) -> Terms | None:
     """One part, read as a whole: a phrase of the table, an SPDX name, or a Creative Commons licence; else None."""
     for pattern, names in _PHRASES:
-        if found := re.fullmatch(pattern, text, re.IGNORECASE):
+        if found := re.fullmatch(f"(?:{pattern}){_AFTER}", text, re.IGNORECASE):
             names = names or (f"BSD-{found[1]}-Clause",)
             return combine(Terms((_NAMED.get(name) or _cc_named(name),)) for name in names)
     if found := re.fullmatch(_WHOSE + _CC + _AFTER, text, re.IGNORECASE):

@@ -34,6 +34,9 @@ TEXTS = sorted({spec.licence for spec in SPECS} | {"", "see the authors", "CC BY
         ("per treebank, some CC BY-NC-SA", "CC-BY-NC-SA AND NOASSERTION", "other", None, False),
         ("ask Anna", "NOASSERTION", "unknown", None, None),
         ("", "NOASSERTION", "unknown", None, None),
+        ("CC BY 4.0; BSD-2-Clause (English)", "BSD-2-Clause AND CC-BY-4.0", "cc-by-4.0", True, True),
+        ("MIT (research only)", "NOASSERTION", "unknown", None, None),
+        ("CC BY 4.0 (non-commercial)", "NOASSERTION", "unknown", None, None),
         ("CC BY 4.0 unless said otherwise", "NOASSERTION", "unknown", None, None),
     ],
 )
