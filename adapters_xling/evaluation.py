@@ -258,7 +258,7 @@ def evaluate(
                     value=value,
                     num_examples=len(predictions),
                     split=split,
-                    zero_shot=language not in task.train_languages or not kinds.get(task.kind).trains,
+                    zero_shot=language not in trained_languages(card, task) or not kinds.get(task.kind).trains,
                     backbone=card.run.backbone.name if card else Path(name).name,
                     **said,
                 )
@@ -271,6 +271,18 @@ def evaluate(
         if on_language:
             on_language(language, kept.scores)
     return scores
+
+
+def trained_languages(card: Card | None, task: TaskSpec) -> frozenset[str]:
+    """Languages of the rows that trained a task's head in an entry; those of the task where its card names none.
+
+    Rows of a mixture's tasks with heads of their own (MLM in many languages) do not count.
+    """
+    heads = card.heads if card else {}
+    others = {head.task for name, head in heads.items() if name != task.head_name}
+    places = [place.split("/") for place in (card.data if card else ())]
+    found = {part[2] for part in places if len(part) == 3 and part[1] == "train" and part[0] not in others}
+    return frozenset(found or task.train_languages)
 
 
 def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:

@@ -7,7 +7,11 @@ Each takes names and paths as a person would type them and gives back data.
 
 from __future__ import annotations
 
+from .adapting import Adapted, adapt
+from .advice import advise, judge_advice
+from .commands import Retraining, retraining
 from .compositions import choose, merge
+from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
 from .reports import (
@@ -26,8 +30,14 @@ from .sharing import export, import_adapter, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
 __all__ = [
+    "Adapted",
+    "Retraining",
     "Settings",
+    "adapt",
+    "advise",
+    "all_scores",
     "answering",
+    "attest_scores",
     "build_submission",
     "check_submission",
     "choose",
@@ -35,14 +45,19 @@ __all__ = [
     "compare_grids",
     "cores",
     "default_recipe",
+    "entry_licence",
+    "entry_readme",
     "estimate",
     "evaluate",
     "export",
     "has_gpu",
     "import_adapter",
     "join_scores",
+    "judge_advice",
     "keep_layers",
+    "kept_scores",
     "layers",
+    "leaks",
     "merge",
     "open_zoo",
     "plan",
@@ -54,6 +69,7 @@ __all__ = [
     "report_folder",
     "report_text",
     "require_rows",
+    "retraining",
     "run",
     "score_submission",
     "submission_labels",

@@ -17,6 +17,7 @@ _COMMANDS = {
     "tasks": ("tasks", "tasks", "List the tasks, check them, or make one from your own file."),
     "data": ("data", "data", "Show what data is at hand, pin hub data sets, check real rows."),
     "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
+    "adapt": ("adapt", "adapt", "Train an entry further on a few rows of your own, in the target language."),
     "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
     "choose": ("choose", "choose", "Choose what an entry stands on in each language, on dev rows."),
     "layers": ("layers", "layers", "Score every layer on a retrieval task's dev rows, to choose one."),
@@ -30,7 +31,7 @@ _COMMANDS = {
     "pull": ("share", "pull", "Fetch somebody's entries into your zoo."),
     "import": ("importing", "import_", "Make an entry of an adapter that was made elsewhere."),
     "export": ("export", "export", "Write an entry for plain transformers or ONNX, without need of this package."),
-    "zoo": ("zoo", "zoo", "List, show, verify and remove trained entries."),
+    "zoo": ("zoo", "zoo", "List, find, show, compare, verify and remove trained entries."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`xling zoo`: list, show, verify, remove, clean up."""
+"""`xling zoo`: list, show, verify, remove, clean up; what cards say is in `cards`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Any
 import click
 
 from adapters_xling import api
+from adapters_xling.cli import advise, cards
 from adapters_xling.cli.common import duration, folders, print_json, print_table, settings_from, size
-from adapters_xling.errors import ZooError
-from adapters_xling.spec import canonical, describe
+from adapters_xling.errors import ConfigError, UnknownName, ZooError
+from adapters_xling.spec import Score, canonical, describe
+from adapters_xling.zoo import Card
 
 
 @click.group()
 def zoo() -> None:
-    """List, show, verify and remove trained entries."""
+    """List, find, show, compare, verify and remove trained entries."""
+
+
+for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attest, cards.leaks, advise.advise):
+    zoo.add_command(command)
 
 
 @zoo.command("list")
@@ -52,7 +58,8 @@ def list_(task: str | None, method: str | None, as_json: bool, **options: Any) -
 @folders
 def show(entry: str, as_json: bool, **options: Any) -> None:
     """Show an entry's card: where it comes from, what it scored, what it needs."""
-    found = api.open_zoo(settings_from(options))
+    settings = settings_from(options)
+    found = api.open_zoo(settings)
     item = found.get(found.resolve(entry))
     card, run = item.card, item.card.run
     if as_json:
@@ -60,19 +67,21 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         return
     click.secho(item.key, bold=True)
     origin = card.provenance
-    settings = ", ".join(f"{name}={value}" for name, value in run.method.settings.items() if value is not None)
+    given = ", ".join(f"{name}={value}" for name, value in run.method.settings.items() if value is not None)
     lines = [
         ("task", run.task),
-        ("method", f"{run.method.name} ({settings})"),
+        ("method", f"{run.method.name} ({given})"),
         ("backbone", f"{run.backbone.name}, weights sha256 {str(run.backbone.digest)[:16]}…"),
         ("init, route", f"{run.init.__struct_config__.tag}, {describe(run.route)}"),
         ("parents", "\n".join(card.parents) or "none"),
         ("children", "\n".join(found.children(item.key)) or "none"),
         ("parameters", f"{card.num_trainable:,} trainable of {card.num_parameters:,}"),
         ("size", size(card.num_bytes)),
-        ("licence", card.licence),
+        ("licence", "\n".join(api.entry_licence(item.key, settings).lines())),
+        ("scores", _scores(api.all_scores(item, settings)) or "none yet: xling evaluate"),
         ("made", f"{origin.created}, commit {origin.commit or 'unknown'}{' (with changes)' if origin.dirty else ''}"),
         ("by", origin.command),
+        ("retrain", _retrain(card, settings)),
         ("folder", str(item.folder)),
     ]
     if (facts := card.training) is not None:
@@ -86,6 +95,23 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         click.echo(f"  {name:<12} {first}")
         for line in rest:
             click.echo(f"  {'':<12} {line}")
+
+
+def _scores(scores: list[Score]) -> str:
+    """Scores of an entry, a line per task, split and metric: its languages in order."""
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for one in scores:
+        lines.setdefault((one.task, one.split, one.metric), []).append(f"{one.language} {one.value:.1f}")
+    return "\n".join(f"{task} {split} {metric}: {', '.join(found)}" for (task, split, metric), found in lines.items())
+
+
+def _retrain(card: Card, settings: api.Settings) -> str:
+    """The command that trains an entry again, with what it needs; the reason where there is none."""
+    try:
+        found = api.retraining(card, settings)
+    except (ConfigError, UnknownName) as err:
+        return f"no command: {err}"
+    return "\n".join([found.command, *(f"({note})" for note in found.notes)])
 
 
 @zoo.command()

@@ -1,5 +1,6 @@
 """The zoo of trained entries: cards, verified files, atomic writing. Imports no torch."""
 
+from adapters_xling.zoo.attestations import Attestation
 from adapters_xling.zoo.card import (
     CARD,
     CARD_SCHEMA,
@@ -14,13 +15,16 @@ from adapters_xling.zoo.card import (
     Training,
 )
 from adapters_xling.zoo.files import file_digest, safetensors_problem
+from adapters_xling.zoo.lineage import Lineage, trace
 from adapters_xling.zoo.origin import cpu_name, provenance
+from adapters_xling.zoo.readme import render_readme
 from adapters_xling.zoo.staging import Garbage
 from adapters_xling.zoo.store import Draft, Entry, Zoo, ZooWarning
 
 __all__ = [
     "CARD",
     "CARD_SCHEMA",
+    "Attestation",
     "Card",
     "DataCard",
     "Draft",
@@ -29,6 +33,7 @@ __all__ = [
     "FileDigest",
     "Garbage",
     "HeadCard",
+    "Lineage",
     "Probe",
     "Provenance",
     "TaskTraining",
@@ -38,5 +43,7 @@ __all__ = [
     "cpu_name",
     "file_digest",
     "provenance",
+    "render_readme",
     "safetensors_problem",
+    "trace",
 ]

@@ -167,6 +167,10 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
+SIDE_FILE = "scores.jsonl"
+"""What may stand beside the files a card lists; it is sealed by itself (`attestations`)."""
+
+
 def compare(folder: Path, files: dict[str, Any]) -> list[str]:
     """Every difference between the files a card promises and those on disk: missing, truncated, altered, extra.
 
@@ -180,7 +184,7 @@ def compare(folder: Path, files: dict[str, Any]) -> list[str]:
             problems.append(f"{name}: missing, expected {files[name].num_bytes:,} bytes")
     for name in present:
         path = folder / name
-        if name == "card.json":
+        if name in ("card.json", SIDE_FILE) and name not in files:
             continue
         if name not in files:
             problems.append(f"{name}: not in the card; {refuse(path) or 'an entry holds only what its card lists'}")

@@ -7,15 +7,26 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adapters_xling import paths, spec
 from adapters_xling.errors import ZooError, unknown
 from adapters_xling.spec import RunSpec
-from adapters_xling.zoo import card_file, files
+from adapters_xling.zoo import attestations, card_file, files
+from adapters_xling.zoo.attestations import Attestation
 from adapters_xling.zoo.card import CARD, KEY, Card, build
-from adapters_xling.zoo.entry import Draft, Entry, ancestors, damage, digest_all, is_backbone, is_entry, matches, tasks
+from adapters_xling.zoo.entry import (
+    Draft,
+    Entry,
+    ancestors,
+    damage,
+    digest_all,
+    is_backbone,
+    is_entry,
+    matches,
+    tasks,
+)
 from adapters_xling.zoo.origin import clean, provenance
 from adapters_xling.zoo.staging import PARTIAL, STALE_S, Garbage, publish, staging, sweep
 
@@ -165,7 +176,7 @@ class Zoo:
             card = card_file.read(folder)
         except ZooError as err:
             return [*problems, str(err)]
-        problems += files.compare(folder, card.files)
+        problems += files.compare(folder, card.files) + attestations.problems(folder, card)
         return problems + [f"parent {key} is not in zoo {self.root}" for key in card.parents if key not in self]
 
     def backbone_folder(self, name: str) -> Path:
@@ -223,7 +234,8 @@ class Zoo:
         if problems := files.compare(folder, card.files):
             raise ZooError(f"entry {card.key} ({folder}): {'; '.join(problems)}. Fetch it again; nothing was taken")
         with self.receiving(card, source=str(folder)) as own:
-            for name in (*card.files, CARD):
+            side = (attestations.SCORES,) if attestations.read(folder, card) else ()
+            for name in (*card.files, CARD, *side):
                 (own / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, own / name, follow_symlinks=False)
         return self.get(card.key, verify=False)
@@ -243,7 +255,7 @@ class Zoo:
         self._refuse_damaged(card.key)
         with staging(self.root, card.key, needs_bytes=card.num_bytes) as own:
             yield own
-            if problems := files.compare(own, card.files):
+            if problems := files.compare(own, card.files) + attestations.problems(own, card):
                 raise ZooError(
                     f"entry {card.key} did not arrive from {source} as its card says: {'; '.join(problems)}. Fetch it "
                     "again; nothing was taken"
@@ -251,6 +263,29 @@ class Zoo:
             if card_file.parse((own / CARD).read_bytes(), f"the card of {card.key} from {source}") != card:
                 raise ZooError(f"the card of {card.key} changed while it came from {source}; nothing was taken")
             self._publish(own, card.key)
+
+    def scores(self, key: str) -> tuple[Attestation, ...]:
+        """Scores of an entry that were measured after it was published, each checked against its seal.
+
+        Raises:
+            ZooError: naming the line that is not what was written.
+        """
+        entry = self.get(key, verify=False)
+        return attestations.read(entry.folder, entry.card)
+
+    def attest(self, key: str, found: Iterable[Attestation]) -> tuple[Attestation, ...]:
+        """Keep scores beside an entry's card, which stays as it is; returns all that are there then.
+
+        Raises:
+            ZooError: for an entry that is read-only, and for scores of another entry or other weights.
+        """
+        entry = self.get(key)
+        if entry.folder.parent != self.root:
+            raise ZooError(
+                f"entry {key} is read-only: it lies in {entry.folder.parent}, not in {self.root}; scores are attested "
+                "in the zoo an entry belongs to"
+            )
+        return attestations.add(entry.folder, entry.card, found)
 
     def remove(self, key: str, *, force: bool = False) -> None:
         """Remove an entry, damaged or not, in one step (a kill leaves a partial folder for `gc`, never half an entry).

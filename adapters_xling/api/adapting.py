@@ -1,0 +1,250 @@
+"""Few labels in the target language: an entry goes on with a person's own rows, and is measured on rows held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from adapters_xling import languages, paths
+from adapters_xling.errors import ConfigError, DataError, unknown
+from adapters_xling.spec import Score, TaskSpec, Warm
+from adapters_xling.zoo import Entry
+
+from .models import answering, default_recipe, evaluate, local_folder
+from .reports import compare
+from .settings import Settings, open_zoo, task
+
+if TYPE_CHECKING:
+    from adapters_xling.report import Versus
+
+BUCKETS = 20
+FEW: dict[str, Any] = {"carry": "head", "max_steps": 0, "epochs": 20.0, "batch_size": 16, "patience": 0}
+"""Differences to an entry's usual recipe when it goes on with few rows: its head goes on too, and the length is told in
+passes over the rows. The best step is looked for once per pass."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted:
+    """What came of going on with a person's rows.
+
+    Attributes:
+        entry: the new entry.
+        task: the rows as a task of their own.
+        folder: where its task file is (`--tasks`).
+        num_rows: split -> rows; `test` is what neither trained nor chose a step.
+        shared: held-out rows that share a text with rows that trained, by `tasks.overlap`'s rule.
+        before: scores of the entry it started from on the held-out rows.
+        after: scores of the new entry on them.
+        versus: new minus old, paired by row, with an interval.
+    """
+
+    entry: Entry
+    task: TaskSpec
+    folder: Path
+    num_rows: Mapping[str, int]
+    shared: int
+    before: tuple[Score, ...]
+    after: tuple[Score, ...]
+    versus: Versus
+
+
+def adapt(
+    entry: str,
+    rows: Path,
+    *,
+    language: str,
+    on: str | None = None,
+    name: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    held_out: float = 0.3,
+    dev_share: float = 0.15,
+    recipe: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    show_progress: bool = True,
+) -> Adapted:
+    """Train an entry further on rows of one's own, and score both it and the result on rows held out of them.
+
+    The rows are divided by a hash of their group (a column `group`, else the first text), so that rows that belong
+    together stay together: some train, some choose the best step, some are held out and only scored. The division
+    depends on the groups and the name alone, so a longer file leaves every row where it was.
+
+    Args:
+        entry: key, or an unambiguous beginning of one; its method, settings, backbone and head are kept.
+        rows: table (tsv, csv, jsonl, json) of labelled rows.
+        language: code of their language.
+        on: task of the entry whose head goes on; needed only when it has several.
+        name: name of the rows as a task; default: the file's name and the language.
+        columns: field -> column, for what cannot be guessed.
+        labels: label in the file -> label of the head.
+        held_out: share of the groups that is only scored.
+        dev_share: share of the groups that chooses the step.
+        recipe: optimisation settings by name; the usual ones of the backbone by default.
+        overrides: differences to them and to `FEW`.
+        seed: of order and dropout.
+        settings: folders and device. The task file goes to its `tasks`, else `XLING_TASKS`, else `<runs>/tasks`.
+        show_progress: draw a progress bar.
+
+    Raises:
+        ConfigError: for shares that leave nothing, or a name that is taken by another task.
+        DataError: for rows that cannot be used, labels the head does not have, or too few groups.
+    """
+    from adapters_xling import grid, methods, tasks
+    from adapters_xling.model import backbone_id
+    from adapters_xling.training import train as train_run
+
+    settings = settings or Settings()
+    zoo = open_zoo(settings)
+    parent = zoo.get(zoo.resolve(entry))
+    languages.language(language)
+    base = tasks.with_labels(task(on or answering(parent), settings), data_dir=settings.data_dir)
+    if base.head_name not in parent.card.heads:
+        raise ConfigError(
+            f"entry {parent.key} has no head {base.head_name!r} for task {base.name!r}; it has: "
+            f"{', '.join(parent.card.heads) or 'none'}"
+        )
+    folder = settings.tasks or paths.private_tasks_dir() or settings.runs_dir / "tasks"
+    name = name or re.sub(r"[^a-z0-9]+", "-", f"{rows.stem}-{language}".lower()).strip("-")
+    body = _draft(rows, base, name=name, language=language, columns=columns, labels=labels or {})
+    body["sources"][0]["partition"] = _partition(name, held_out=held_out, dev_share=dev_share)
+    _write(folder / f"{name}.yaml", body, rows)
+    settings = dataclasses.replace(settings, tasks=folder)
+    own = task(name, settings)
+    found = _divided(own, rows)
+    run = parent.card.run
+    steps_per_pass = max(1, len(found["train"]) // int((overrides or {}).get("batch_size", FEW["batch_size"])))
+    built = grid.make_run(
+        own,
+        methods.resolve(run.method),
+        backbone=backbone_id(run.backbone.name, download=True),
+        recipe=recipe or default_recipe(run.backbone.name),
+        overrides={
+            **FEW,
+            "pooling": run.recipe.pooling,
+            "max_length": run.recipe_for(run.tasks[0].name).max_length,
+            "eval_every_steps": steps_per_pass,
+            **(overrides or {}),
+        },
+        init=Warm(entry=parent.key),
+        route=run.route,
+        seed=seed,
+        data_dir=settings.data_dir,
+        backbone_folder=local_folder(run.backbone.name),
+    )
+    every_s, every_steps = settings.checkpoint_interval
+    made = train_run(
+        built,
+        zoo=zoo,
+        data_dir=settings.data_dir,
+        log_dir=settings.runs_dir / "logs",
+        device=settings.device,
+        show_progress=show_progress,
+        extra_tasks=folder,
+        backbone=local_folder(run.backbone.name),
+        checkpoint_dir=settings.checkpoint_dir,
+        checkpoint_s=every_s,
+        checkpoint_steps=every_steps,
+    )
+    before, after = (
+        evaluate(key, name, languages=[language], split="test", settings=settings) for key in (parent.key, made.key)
+    )
+    versus = compare(made.key, parent.key, name, split="test", languages=[language], settings=settings)
+    counts = {split: len(examples) for split, examples in found.items()}
+    return Adapted(made, own, folder, counts, _shared(found), tuple(before), tuple(after), versus)
+
+
+def _draft(
+    rows: Path,
+    base: TaskSpec,
+    *,
+    name: str,
+    language: str,
+    columns: Mapping[str, str] | None,
+    labels: Mapping[str, str],
+) -> dict[str, Any]:
+    """The rows as a task file with the kind, options, metrics, labels and head of another task."""
+    from adapters_xling.spec import canonical
+    from adapters_xling.tasks import private
+
+    body = yaml.safe_load(private.draft_task(rows, name=name, kind=base.kind, columns=columns, language=language))
+    if base.labels:
+        for given in labels.values():
+            if given not in base.labels:
+                raise unknown(f"label of {base.name}", given, base.labels, "--label FILE=HEAD")
+        strange = [label for label in body.get("labels", ()) if labels.get(label, label) not in base.labels]
+        if strange:
+            raise DataError(
+                f"{rows}: label {', '.join(map(repr, strange[:5]))} is none of the head's: {', '.join(base.labels)}. "
+                f"Say what it is with --label '{strange[0]}={base.labels[0]}', or choose its column with --columns"
+            )
+        body["sources"][0]["options"]["labels"] = dict(labels)
+        body["labels"] = list(base.labels)
+    return {
+        **body,
+        "metrics": list(base.metrics),
+        "head": base.head_name,
+        "options": canonical(base.options),
+        "title": f"Rows of {rows.name}",
+    }
+
+
+def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any]:
+    """Buckets of the splits: the held-out ones first, so that they stay while others change their use."""
+    test, dev = round(held_out * BUCKETS), round(dev_share * BUCKETS)
+    if test < 1 or dev < 1 or test + dev >= BUCKETS:
+        raise ConfigError(
+            f"held out {held_out:g}, choosing the step {dev_share:g}: each must be a twentieth at least, and both "
+            "together leave something to train on"
+        )
+    numbers = list(range(BUCKETS))
+    splits = {"train": numbers[test + dev :], "dev": numbers[test : test + dev], "test": numbers[:test]}
+    return {"buckets": BUCKETS, "splits": splits, "salt": f"{name}:"}
+
+
+def _write(target: Path, body: dict[str, Any], rows: Path) -> None:
+    """Write a task file, once: what scores and entries were made with is not changed under them."""
+    text = f"# Drafted from {rows.name} for going on with few rows; divided by group, see `partition`.\n"
+    text += yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    if target.exists() and yaml.safe_load(target.read_text(encoding="utf-8")) != body:
+        raise ConfigError(
+            f"{target} describes other rows or another division under that name; give another --name, or remove it"
+        )
+    if not target.exists():
+        paths.atomic_write(target, text)
+
+
+def _divided(own: TaskSpec, rows: Path) -> dict[str, list[Any]]:
+    """The rows of each split.
+
+    Raises:
+        DataError: when a split is empty.
+    """
+    from adapters_xling import tasks
+
+    found: dict[str, list[Any]] = {}
+    for split in ("train", "dev", "test"):
+        try:
+            found[split] = tasks.load(own, split, own.languages[0]).examples
+        except DataError as err:
+            raise DataError(
+                f"{rows}: too few groups of rows for three splits ({split}: {err}). Give more rows, another column "
+                "`group`, or other shares (--held-out, --dev-share)"
+            ) from err
+    return found
+
+
+def _shared(found: Mapping[str, list[Any]]) -> int:
+    """Held-out rows that share a text or a sequence with rows that trained or chose."""
+    from adapters_xling.tasks.overlap import Index, Reader
+
+    index = Index(Reader())
+    for split in ("train", "dev"):
+        index.add(found[split], place=split)
+    return sum(one is not None for one in index.look_up(found["test"]))

@@ -1,0 +1,187 @@
+"""Going on with few rows of one's own: honest splits, the zero-shot figure beside it, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters_xling import api, tasks
+from adapters_xling.api.adapting import BUCKETS, _partition
+from adapters_xling.cli import main
+from adapters_xling.errors import ConfigError, DataError, UnknownName, XlingError
+from adapters_xling.paths import predictions_file
+
+NLI = tasks.get("mini-nli")
+ENTRY = "mini-nli-bottleneck"
+SHORT = {"epochs": 1.0, "eval_every_steps": 2}
+
+
+def write_rows(path: Path, language: str, num: int, *, change: Callable[[dict[str, Any]], None] | None = None) -> Path:
+    """The first development rows of the made-up world as a person's file."""
+    with path.open("w", encoding="utf-8") as stream:
+        for example in tasks.load(NLI, "dev", language).examples[:num]:
+            row: dict[str, Any] = {"premise": example.first, "hypothesis": example.second, "label": example.label}
+            if change:
+                change(row)
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[api.Adapted, api.Settings]:
+    folder = tmp_path_factory.mktemp("adapt")
+    settings = api.Settings(runs=folder / "runs", device="cpu")
+    rows = write_rows(folder / "Mine Rows.jsonl", "sw", 90)
+    return api.adapt(ENTRY, rows, language="sw", overrides=SHORT, settings=settings, show_progress=False), settings
+
+
+def test_both_are_scored_on_the_same_rows_that_neither_trained_nor_chose(
+    adapted: tuple[api.Adapted, api.Settings],
+) -> None:
+    found, settings = adapted
+    splits = {split: tasks.load(found.task, split, "sw").examples for split in ("train", "dev", "test")}
+    assert dict(found.num_rows) == {split: len(rows) for split, rows in splits.items()}
+    assert sum(found.num_rows.values()) == 90 and min(found.num_rows.values()) > 0
+    groups = {split: {row.group for row in rows} for split, rows in splits.items()}
+    assert not groups["test"] & (groups["train"] | groups["dev"]) and not groups["train"] & groups["dev"]
+    parent = next(iter(found.entry.card.parents))
+    for key in (found.entry.key, parent):
+        file = settings.runs_dir / "scores" / key / found.task.name / "test-sw.json"
+        ids = [json.loads(line)["id"] for line in predictions_file(file).read_text(encoding="utf-8").splitlines()]
+        assert ids == [row.id for row in splits["test"]]
+    assert {one.num_examples for one in (*found.before, *found.after)} == {len(splits["test"])}
+
+
+def test_the_difference_is_that_of_the_two_scores_with_an_interval(
+    adapted: tuple[api.Adapted, api.Settings],
+) -> None:
+    found, _ = adapted
+    difference = found.versus.languages["sw"]
+    assert difference.value == pytest.approx(found.after[0].value - found.before[0].value)
+    assert difference.low is not None and difference.high is not None
+    assert difference.low <= difference.value <= difference.high
+
+
+def test_what_is_said_of_zero_shot_is_true_of_each(adapted: tuple[api.Adapted, api.Settings]) -> None:
+    found, settings = adapted
+    assert all(one.zero_shot for one in found.before) and not any(one.zero_shot for one in found.after)
+    scores = api.evaluate(found.entry.key, "mini-nli", languages=["sw", "de"], limit=5, settings=settings)
+    assert {one.language: one.zero_shot for one in scores} == {"sw": False, "de": True}
+
+
+def test_the_new_entry_goes_on_with_method_and_head_and_names_its_rows(
+    adapted: tuple[api.Adapted, api.Settings],
+) -> None:
+    found, settings = adapted
+    card = found.entry.card
+    parent = api.open_zoo(settings).get(card.parents[0]).card
+    assert card.run.method == parent.run.method and card.run.recipe.carry == "head"
+    assert set(card.heads) == set(parent.heads)
+    place = f"{found.task.name}/train/sw"
+    assert card.data[place].used == found.num_rows["train"]
+    assert "LicenseRef-Private" in api.entry_licence(found.entry.key, settings).expression
+
+
+def test_its_scores_can_be_attested_and_shown_in_its_readme(adapted: tuple[api.Adapted, api.Settings]) -> None:
+    import dataclasses
+
+    found, settings = adapted
+    settings = dataclasses.replace(settings, tasks=found.folder)
+    lines = api.attest_scores(found.entry.key, [found.task.name], settings)
+    assert {one.score.value for one in lines} == {score.value for score in found.after}
+    assert api.open_zoo(settings).verify(found.entry.key) == []
+    readme = api.entry_readme(found.entry.key, settings)
+    assert f"| {found.task.name} | test | sw | {found.num_rows['test']} | {found.after[0].value:.1f} |" in readme
+    retrain = api.retraining(found.entry.card, settings)
+    assert "--warm" in retrain.arguments and "carry=head" in retrain.arguments
+
+
+def test_doing_it_again_trains_nothing(adapted: tuple[api.Adapted, api.Settings], tmp_path: Path) -> None:
+    found, settings = adapted
+    rows = write_rows(tmp_path / "Mine Rows.jsonl", "sw", 90)
+    with pytest.raises(ConfigError, match="another --name"):  # the same rows, but another file
+        api.adapt(ENTRY, rows, language="sw", overrides=SHORT, settings=settings, show_progress=False)
+    same = settings.runs_dir.parent / "Mine Rows.jsonl"
+    again = api.adapt(ENTRY, same, language="sw", overrides=SHORT, settings=settings, show_progress=False)
+    assert again.entry.card == found.entry.card
+
+
+def test_a_longer_file_leaves_every_row_where_it_was(tmp_path: Path) -> None:
+    places: list[dict[str, str]] = []
+    for num in (60, 100):
+        rows = write_rows(tmp_path / f"{num}.jsonl", "de", num)
+        text = tasks.draft_task(rows, name="mine", kind="sentence", language="de")
+        import yaml
+
+        body = yaml.safe_load(text)
+        body["sources"][0]["partition"] = _partition("mine", held_out=0.3, dev_share=0.15)
+        folder = tmp_path / f"tasks{num}"
+        folder.mkdir()
+        (folder / "mine.yaml").write_text(yaml.safe_dump(body), encoding="utf-8")
+        spec = tasks.get("mine", extra=folder)
+        places.append(
+            {row.group: split for split in ("train", "dev", "test") for row in tasks.load(spec, split, "de").examples}
+        )
+    assert len(places[0]) < len(places[1])
+    assert all(places[1][group] == split for group, split in places[0].items())
+
+
+def test_shares_are_shares_of_the_groups() -> None:
+    splits = _partition("x", held_out=0.5, dev_share=0.1)["splits"]
+    assert {split: len(buckets) for split, buckets in splits.items()} == {"train": 8, "dev": 2, "test": 10}
+    assert sorted(number for buckets in splits.values() for number in buckets) == list(range(BUCKETS))
+    smaller = _partition("x", held_out=0.3, dev_share=0.1)["splits"]
+    assert set(smaller["test"]) < set(splits["test"]), "rows that were held out stay so as long as can be"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"language": "xx"}, UnknownName, "unknown language"),
+        ({"held_out": 0.9, "dev_share": 0.2}, ConfigError, "leave something to train on"),
+        ({"held_out": 0.0}, ConfigError, "a twentieth at least"),
+        ({"labels": {"neutral": "perhaps"}}, UnknownName, "unknown label of mini-nli 'perhaps'"),
+        ({"on": "mini-pos"}, ConfigError, "has no head 'mini-pos'"),
+        ({"on": "mini-nil"}, UnknownName, "Did you mean 'mini-nli'"),
+        ({"columns": {"first": "premis"}}, DataError, "no column 'premis'"),
+        ({"columns": {"frist": "premise"}}, UnknownName, "Did you mean 'first'"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    tmp_path: Path, options: dict[str, Any], error: type[XlingError], words: str
+) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 40)
+    with pytest.raises(error, match=words):
+        api.adapt(ENTRY, rows, **{"language": "sw", **options}, show_progress=False)
+
+
+def test_labels_that_are_not_the_heads_are_refused_or_translated(tmp_path: Path) -> None:
+    swahili = {"entailment": "ndiyo", "neutral": "labda", "contradiction": "hapana"}
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 40, change=lambda row: row.update(label=swahili[row["label"]]))
+    with pytest.raises(DataError, match="'hapana', 'labda', 'ndiyo' is none of the head's"):
+        api.adapt(ENTRY, rows, language="sw", show_progress=False)
+    given = {name: label for label, name in swahili.items()}
+    found = api.adapt(ENTRY, rows, language="sw", labels=given, overrides=SHORT, show_progress=False)
+    gold = {row.label for row in tasks.load(found.task, "train", "sw").examples}
+    assert gold <= set(NLI.labels)
+
+
+def test_rows_of_one_group_cannot_be_divided(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 40, change=lambda row: row.update(group="one"))
+    with pytest.raises(DataError, match="too few groups"):
+        api.adapt(ENTRY, rows, language="sw", show_progress=False)
+
+
+def test_the_command_shows_both_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 60)
+    words = ["adapt", ENTRY, str(rows), "--language", "sw", "--with", "epochs=1", "--quiet"]
+    main(words)
+    text = capsys.readouterr().out
+    assert "before, zero-shot" in text and "after" in text and "95 % interval over the held-out rows" in text
+    main([*words, "--json"])
+    body = json.loads(capsys.readouterr().out)
+    assert body["before_is_zero_shot"] and sum(body["rows"].values()) == 60

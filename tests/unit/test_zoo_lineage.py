@@ -1,0 +1,225 @@
+"""Lineage, README, search and difference: what cards of an entry and its ancestors say, and nothing they do not."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import yaml
+from test_zoo_attestations import a_score, sealed
+from zoo_samples import a_run, an_entry, some_facts, tensors
+
+from adapters_xling.cli import main
+from adapters_xling.errors import ConfigError, UnknownName
+from adapters_xling.spec import BackboneId
+from adapters_xling.zoo import Entry, HeadCard, Zoo
+from adapters_xling.zoo.difference import differences
+from adapters_xling.zoo.finding import Query, search
+from adapters_xling.zoo.lineage import alone, trace
+from adapters_xling.zoo.readme import metadata, render_readme
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Zoo:
+    return Zoo(tmp_path / "runs" / "zoo", fallbacks=())
+
+
+def a_family(zoo: Zoo) -> tuple[Entry, Entry, Entry]:
+    """A grandparent, a parent that starts from it, and a child that starts from the first and stands on the second."""
+    first = an_entry(zoo, licence="CC BY-SA 4.0")
+    second = an_entry(zoo, a_run("mini-pos", warm=first.key), licence="Apache-2.0")
+    third = an_entry(zoo, a_run("mini-ner", warm=first.key, under=second.key), licence="MIT")
+    return first, second, third
+
+
+def test_a_lineage_names_every_ancestor_once_after_its_parents(zoo: Zoo) -> None:
+    first, second, third = a_family(zoo)
+    found = trace(zoo, third.key)
+    assert list(found.cards) == [first.key, second.key, third.key]
+    assert {(e.child, e.parent): e.role for e in found.edges} == {
+        (second.key, first.key): "starts from",
+        (third.key, first.key): "starts from",
+        (third.key, second.key): "stands on",
+    }
+    assert found.licence().hub_fields() == {"license": "cc-by-sa-4.0"}, "the parents' rows count"
+    assert found.missing == ()
+
+
+def test_an_ancestor_that_is_not_here_is_named_and_its_licence_unknown(zoo: Zoo) -> None:
+    first, second, _ = a_family(zoo)
+    zoo.remove(first.key, force=True)
+    found = trace(zoo, second.key)
+    assert found.missing == (first.key,)
+    assert found.licence().may_share is None
+    assert "not in this zoo" in found.tree() and "stroke-dasharray" in found.svg()
+    assert alone(second.card).missing == (first.key,)
+
+
+def test_the_tree_says_what_each_was_made_of(zoo: Zoo) -> None:
+    first, second, third = a_family(zoo)
+    lines = trace(zoo, third.key).tree().splitlines()
+    assert lines[0] == third.key
+    assert any(line.startswith(f"├─ starts from {first.key}") for line in lines)
+    assert any(line.startswith(f"└─ stands on {second.key}") for line in lines)
+    assert lines[-1].endswith(f"starts from {first.key}  (above)")
+    text = "\n".join(lines)
+    assert text.count("rows mini-nli/train/en: 80, 1 dropped") == 3
+    assert "20 steps (best 10)" in text and "dev accuracy 81.2 (chance 33.3)" in text
+    assert (third.card.provenance.commit or "unknown")[:12] in text
+
+
+def test_the_picture_is_sound_xml_with_every_entry_inside_its_frame(zoo: Zoo) -> None:
+    _, _, third = a_family(zoo)
+    root = ElementTree.fromstring(trace(zoo, third.key).svg())
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    boxes = [node.attrib for node in root if node.tag.endswith("rect")]
+    assert len(boxes) == 3
+    spans = [tuple(float(box[name]) for name in ("x", "y", "width", "height")) for box in boxes]
+    assert all(x >= 0 and y >= 0 and x + w <= width and y + h <= height for x, y, w, h in spans)
+    assert len({y for _, y, _, _ in spans}) == 3, "each stands below its parents"
+    assert not any(node.tag.endswith("script") for node in root.iter())
+
+
+def test_a_card_cannot_break_out_of_the_graph(zoo: Zoo) -> None:
+    entry = an_entry(zoo)
+    found = trace(zoo, entry.key)
+    from adapters_xling.zoo import lineage
+
+    text = lineage._mermaid('x"] --> n9["<script>#1\n')
+    assert not set(text) & set('"<>#\n')
+    assert found.mermaid().count("[") == 1
+
+
+def test_the_hubs_own_client_reads_the_readme(zoo: Zoo) -> None:
+    from huggingface_hub import ModelCard
+
+    _, _, third = a_family(zoo)
+    scores = [a_score(third.key, code, value) for code, value in (("en", 90.126), ("sw", 61.5))]
+    text = render_readme(third.card, lineage=trace(zoo, third.key), scores=scores, retrain="xling train mini-ner")
+    card = ModelCard(text)  # raises where the block is no valid metadata
+    assert card.data.license == "cc-by-sa-4.0"
+    assert card.data.language == ["en", "sw"]
+    assert card.data.library_name == "adapters_xling", "its files are none of a library's"
+    assert card.data.metrics == ["accuracy"]
+    results = {one.dataset_config: one for one in ModelCard(text).data.eval_results}
+    assert {code: one.metric_value for code, one in results.items()} == {"en": 90.13, "sw": 61.5}
+    assert results["sw"].dataset_type == "mini-nli" and results["sw"].dataset_split == "test"
+    assert results["sw"].task_type == "text-classification"
+    assert "| mini-nli | test | sw | 300 | 61.5 | zero-shot |" in text
+    assert "```\nxling train mini-ner\n```" in text
+    assert all(one.sha256 in text for one in third.card.files.values())
+
+
+@pytest.mark.parametrize(
+    ("file", "library", "relation"),
+    [
+        ("encoder/adapter_model.safetensors", "peft", "adapter"),
+        ("encoder/adapter.safetensors", "adapter-transformers", "adapter"),
+        ("encoder/model.safetensors", "transformers", "finetune"),
+    ],
+)
+def test_the_metadata_name_the_library_that_reads_the_files(zoo: Zoo, file: str, library: str, relation: str) -> None:
+    import msgspec
+
+    hub = BackboneId(name="xlm-roberta-base", repo="FacebookAI/xlm-roberta-base", revision="e" * 40, digest="a" * 64)
+    data = {"xnli/train/en": {"kept": 5, "source": "hub facebook/xnli@0123 (en, train)"}}
+    with zoo.writing(msgspec.structs.replace(a_run(), backbone=hub)) as draft:
+        (draft.folder / "encoder").mkdir()
+        (draft.folder / file).write_bytes(tensors())
+        draft.finish(some_facts(data=data, heads={"x": HeadCard(kind="tag", labels=("O",), task="mini-nli")}))
+    assert draft.entry is not None
+    block = metadata(draft.entry.card, alone(draft.entry.card), ())
+    assert (block["library_name"], block["base_model_relation"]) == (library, relation)
+    assert block["base_model"] == "FacebookAI/xlm-roberta-base"
+    assert block["datasets"] == ["facebook/xnli"]
+    assert block["pipeline_tag"] == "token-classification"
+    assert "model-index" not in block, "nothing was scored"
+
+
+def test_a_readme_of_a_card_alone_claims_no_licence_for_its_parents(zoo: Zoo) -> None:
+    _, second, _ = a_family(zoo)
+    block = yaml.safe_load(render_readme(second.card).split("---")[1])
+    assert block["license"] == "other", "the parent's licence is not known here"
+
+
+def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:
+    first, second, third = a_family(zoo)
+    zoo.attest(first.key, sealed(first, "sw", "de", value=50.0))
+    zoo.attest(second.key, sealed(second, "sw", value=70.0))
+    kept = [a_score(third.key, "sw", 10.0)]
+
+    def keys(**query: object) -> list[str]:
+        return [hit.entry.key for hit in search(zoo, Query(**query), measured=kept)]  # type: ignore[arg-type]
+
+    everything = sorted([first.key, second.key, third.key])
+    assert keys() == everything
+    assert keys(task="mini-pos") == [second.key]
+    assert keys(on="mini-nli", order="score") == [second.key, first.key, third.key]
+    assert keys(on="mini-nli", language="de") == [first.key]
+    assert keys(language="sw", min_score=40) == sorted([first.key, second.key])
+    assert keys(language="en") == everything, "trained in it"
+    assert keys(min_score=81) == everything and keys(min_score=82) == []
+    assert keys(max_bytes=1) == [] and keys(max_bytes=10**6, order="size") == everything
+    assert keys(licence="cc-by-sa-4.0") == everything and keys(licence="MIT") == [third.key]
+    assert keys(commercial=True) == everything
+    an_entry(zoo, a_run("mini-choice"), licence="CC BY-NC 4.0")
+    assert keys(commercial=True) == everything
+    hit = next(hit for hit in search(zoo, Query(on="mini-nli")) if hit.entry.key == first.key)
+    assert (hit.score, hit.num_scores) == (50.0, 2)
+
+
+def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -> None:
+    a_family(zoo)
+    for query, words in (
+        (Query(task="mini-nil"), "Did you mean 'mini-nli'"),
+        (Query(on="xnli"), "scored on"),
+        (Query(language="fr"), "language of an entry"),
+        (Query(method="loar"), "Did you mean 'lora'"),
+        (Query(backbone="x"), "xlmr-nano"),
+        (Query(order="scoer"), "Did you mean 'score'"),
+    ):
+        with pytest.raises(UnknownName, match=words):
+            search(zoo, query)
+    with pytest.raises(ConfigError, match="no percentage"):
+        search(zoo, Query(min_score=101))
+
+
+def test_differences_say_what_changed_and_nothing_else(zoo: Zoo) -> None:
+    first, second, _ = a_family(zoo)
+    assert differences(first.card, first.card) == ()
+    other = an_entry(zoo, a_run(seed=4), licence="CC BY-SA 4.0")
+    found = {(d.part, d.name): (d.ours, d.theirs) for d in differences(first.card, other.card)}
+    assert found.pop(("run", "seed")) == (0, 4)
+    assert all(part == "made" for part, _ in found), "only the time it was made"
+    scores = ([a_score(first.key, value=60.0)], [a_score(second.key, value=62.5)])
+    found = {(d.part, d.name): (d.ours, d.theirs) for d in differences(first.card, second.card, scores=scores)}
+    assert found["run", "tasks[0].name"] == ("mini-nli", "mini-pos")
+    assert found["run", "init.entry"] == (None, first.key)
+    assert found["scores", "mini-nli test sw accuracy"] == (60.0, 62.5)
+    assert found["result", "licence"] == ("CC BY-SA 4.0", "Apache-2.0")
+
+
+def test_the_commands_print_what_the_functions_find(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first, second, third = a_family(zoo)
+
+    def out(*args: str) -> str:
+        main(["zoo", *args])
+        return capsys.readouterr().out
+
+    assert third.key in out("lineage", third.key)
+    assert out("lineage", third.key, "--format", "mermaid").startswith("flowchart TD")
+    assert json.loads(out("lineage", third.key, "--format", "json"))["key"] == third.key
+    picture = tmp_path / "l.svg"
+    out("lineage", third.key, "--format", "svg", "--output", str(picture))
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    assert "seed" not in out("diff", first.key, second.key).split("rows")[0]
+    assert json.loads(out("find", "--task", "mini-pos", "--method", "lora", "--json"))[0]["key"] == second.key
+    assert "no entry fits" in out("find", "--max-size", "1B")
+    assert out("readme", third.key).startswith("---\n")
+    for wrong in ("4 elephants", "kB", ""):
+        with pytest.raises(SystemExit):
+            main(["zoo", "find", "--max-size", wrong]) if wrong else main(["zoo", "find", "--min-score", "200"])
