@@ -89,7 +89,8 @@ def build(
             f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
             "Valid: slot, stack(<entries>, slot), or fuse(<entries>), whose mixing is what trains"
         )
-    loaded = load_for(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone)
+    attention = _training_attention(run.recipe.precision, device)
+    loaded = load_for(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone, attention=attention)
     method.check(loaded.family)
     model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
     longest = max(run.recipe_for(ref.name).max_length for ref in run.tasks)
@@ -284,14 +285,24 @@ class Resident(Turns):
         return entry
 
 
-def load_for(run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None) -> LoadedBackbone:
+def _training_attention(precision: str, device: Any) -> str | None:
+    """Kernel that training uses: the backbone's own, but plain products on a CPU in bfloat16.
+
+    There the fused kernel's backward pass takes about ten times as long (LOG.md); the results differ by rounding.
+    """
+    return "eager" if precision == "bf16" and torch.device(device).type == "cpu" else None
+
+
+def load_for(
+    run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None, attention: str | None = None
+) -> LoadedBackbone:
     """Load the backbone of a run, and no other.
 
     Raises:
         ZooError: naming who needs it, when it is not to be had.
     """
     try:
-        loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone)
+        loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone, attention=attention)
     except ZooError as err:
         raise ZooError(f"{who}: {err}") from err
     require_same(loaded.id, run.backbone, who=who)
