@@ -181,6 +181,45 @@ class Bootstrap:
         by_seed = tuple(float(value) for value in values_S)
         return Difference(float(values_S.mean()), low, high, p, len(by_seed), by_seed)
 
+    def share(
+        self, ours: Sequence[Drawn], full: Sequence[Drawn], zero: Sequence[Drawn]
+    ) -> tuple[float, float | None, float | None]:
+        """One system's gain over a floor in percent of another's, with its percentile interval; seeds are paired.
+
+        Both gains are taken under the same draws. With ``student`` the two share one draw of a bivariate t over seeds,
+        so that seeds on which both are better stay seeds on which both are. Only meaningful where the interval of the
+        other system's gain excludes 0.
+        """
+        gains = [
+            (
+                np.mean([a.scores - b.scores for a, b in _paired(one, zero)], axis=0),
+                np.mean([a.draws - b.draws for a, b in _paired(one, zero)], axis=0),
+            )
+            for one in (ours, full)
+        ]
+        values_2S = np.stack([values for values, _ in gains])
+        draws_2SB = np.stack([draws for _, draws in gains])
+        draws_2B = draws_2SB.mean(axis=1)
+        num = values_2S.shape[1]
+        if num > 1 and self.seeds == "student":
+            spread, axes = np.linalg.eigh(np.cov(values_2S) / num)
+            generator = self._generator("seeds of a share", str(num))
+            normal_2B = generator.standard_normal((2, self.num_resamples))
+            scale_B = np.sqrt((num - 1) / generator.chisquare(num - 1, self.num_resamples))
+            draws_2B = draws_2B + (axes * np.sqrt(np.maximum(spread, 0))) @ normal_2B * scale_B
+        elif num > 1 and self.seeds == "resample":
+            picks = self._generator("seeds", str(num)).integers(0, num, (1, num - 1, self.num_resamples))
+            draws_2B = np.take_along_axis(draws_2SB, picks, axis=1).mean(axis=1)
+        value = 100 * float(values_2S[0].mean() / values_2S[1].mean())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares_B = 100 * draws_2B[0] / draws_2B[1]
+        defined_B = shares_B[np.isfinite(shares_B)]
+        if len(defined_B) < LEAST_DEFINED * self.num_resamples:
+            return value, None, None
+        tail = (1 - CONFIDENCE) / 2
+        low, high = (float(end) for end in np.quantile(defined_B, [tail, 1 - tail]))
+        return value, low, high
+
     def _over_seeds(self, values_S: np.ndarray, draws_SB: np.ndarray) -> np.ndarray:
         num = len(values_S)
         if num == 1 or self.seeds == "fixed":

@@ -1,11 +1,12 @@
 """Choose optimisation settings on English held-out rows alone, and keep every configuration that was tried.
 
-    python scripts/tune.py kit-nli --backbone xlmr-mini --method full --vary learning_rate=1e-4,3e-4 --vary pooling=first,mean
+    python scripts/tune.py kit-nli --backbone xlmr-mini --method full \\
+        --vary learning_rate=1e-4,3e-4 --vary pooling=first,mean
 
 trains the task once for each combination and reads what its own card says: the score on the task's English development
-rows, which no table reports. Nothing else is scored. Runs are those of the product (`xling run` would find them), so what was
-trained is not trained again, a killed call goes on where it was, and calls with other settings, methods, tasks or seeds
-add to the same table. `tried.jsonl` has a line per configuration, `tried.md` is made from it.
+rows, which no table reports. Nothing else is scored. Runs are those of the product (`xling run` would find them), so
+what was trained is not trained again, a killed call goes on where it was, and calls with other settings, methods, tasks
+or seeds add to the same table. `tried.jsonl` has a line per configuration, `tried.md` is made from it.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Every configuration that was tried",
         "",
-        "Chosen on English development rows alone, which no table of results is made of. Made by `scripts/tune.py` from",
-        "`tried.jsonl`; failures are rows too.",
+        "Chosen on English development rows alone, which no table of results is made of.",
+        "Made by `scripts/tune.py` from `tried.jsonl`; failures are rows too.",
     ]
     for (task, backbone, method), own in sorted(groups.items()):
         unlike = [f for f in own[0]["recipe"] if len({json.dumps(row["recipe"].get(f)) for row in own}) > 1]
@@ -165,8 +166,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         alike = ["learning_rate", "batch_size", "max_steps", "pooling", "max_length", "precision"]
         same = ", ".join(f"{f} {_said(f, own[0]['recipe'][f])}" for f in alike if f not in unlike)
         lines += ["", f"## {task}, {backbone}, {method}", ""]
+        chance = _score(own[0].get("chance"))
         lines += [
-            f"{len(own)} tried; {metric} on dev rows, chance {_score(own[0].get('chance'))}. The same in all: {same}.",
+            f"{len(own)} tried; {metric} on dev rows, chance {chance}. The same in all: {same}.",
             "",
         ]
         lines += [

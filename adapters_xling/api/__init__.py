@@ -12,7 +12,17 @@ from .commands import Retraining, retraining
 from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
 from .models import answering, default_recipe, evaluate, layers, predict, train
-from .reports import compare, render_report, report_folder, report_text, summary, write_report
+from .reports import (
+    compare,
+    compare_grids,
+    join_scores,
+    keep_layers,
+    render_report,
+    report_folder,
+    report_text,
+    summary,
+    write_report,
+)
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .submissions import build_submission, check_submission, score_submission, submission_labels
 
@@ -28,6 +38,7 @@ __all__ = [
     "build_submission",
     "check_submission",
     "compare",
+    "compare_grids",
     "cores",
     "default_recipe",
     "entry_licence",
@@ -35,7 +46,9 @@ __all__ = [
     "estimate",
     "evaluate",
     "has_gpu",
+    "join_scores",
     "judge_advice",
+    "keep_layers",
     "kept_scores",
     "layers",
     "leaks",

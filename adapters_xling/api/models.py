@@ -170,6 +170,7 @@ def layers(
     settings: Settings | None = None,
     on_step: Callable[[str, str, int, int], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
+    precision: str = "fp32",
 ) -> LayerSweep:
     """Score every hidden state on a retrieval task's dev rows, from one pass over its sentences.
 
@@ -185,6 +186,7 @@ def layers(
         settings: folders and device.
         on_step: called with language, stage, what is done of it and its total.
         on_missing: called with language and reason where rows are not at hand.
+        precision: of the forward passes, "fp32" or "bf16".
     """
     from adapters_xling import sweep
 
@@ -204,6 +206,7 @@ def layers(
         device=settings.device,
         on_step=on_step,
         on_missing=on_missing,
+        precision=precision,
     )
 
 

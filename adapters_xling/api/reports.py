@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import entries
+from adapters_xling.spec import canonical_json, entries
 from adapters_xling.zoo import Zoo
 
 from .settings import Settings, cores, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
-    from adapters_xling.report import EntryFacts, Versus
+    from adapters_xling.report import EntryFacts, Kept, Results, Versus
     from adapters_xling.statistics import Seeds
+    from adapters_xling.sweep import LayerSweep
     from adapters_xling.zoo import Provenance
 
 
@@ -61,6 +62,7 @@ def write_report(
         num_trained=len(outcome.trained),
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
         all_languages={} if limit else _all_languages(planned, settings),
+        random={planned.grid.random: planned.grid.backbone} if planned.grid.random else {},
     )
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]
@@ -85,7 +87,101 @@ def render_report(folder: Path) -> dict[str, Path]:
     scores = report.read_scores(folder / "scores.jsonl")
     info, facts = report.decode_info(folder / "info.json")
     sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
-    return report.write(scores, folder, info=info, facts=facts, sections=sections)
+    marks = report.marks_of(folder)
+    return report.write(scores, folder, info=info, facts=facts, sections=sections, marks=marks)
+
+
+def compare_grids(name: str, other: str, *, settings: Settings | None = None) -> Path:
+    """Compare the rows of two finished grids that differ in their backbone alone, and keep that for the first's report.
+
+    Needs no model: it stands on what was kept of each example.
+
+    Args:
+        name: a grid, whose report gets a section.
+        other: another grid, on another backbone, with targets in common.
+        settings: folders.
+
+    Returns:
+        The file with the comparisons.
+
+    Raises:
+        MissingData: when one of them has no scores.
+        DataError: when they have no row or target in common.
+    """
+    from adapters_xling import report
+
+    folders = [report_folder(one, settings=settings) for one in (name, other)]
+    sides = [_finished(one, folder, settings) for one, folder in zip((name, other), folders, strict=True)]
+    against = folders[1].name
+    report.write_comparisons(folders[0], report.between(*sides), against=against)
+    return folders[0] / report.BETWEEN.format(against)
+
+
+def _finished(name: str, folder: Path, settings: Settings | None) -> tuple[Results, Kept]:
+    """Cells of a finished grid, and where what was kept of its examples is."""
+    from adapters_xling import grid, report
+
+    info, facts = report.decode_info(folder / "info.json")
+    results = report.collect(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
+    targets = [one for one in grid.load_grid(name).targets if not isinstance(one, str)]
+    return results, report.Kept(
+        (settings or Settings()).runs_dir,
+        {one.task: one.limit for one in targets},
+        {one.task: one.reading for one in targets if one.reading},
+    )
+
+
+def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None = None) -> int:
+    """Write every score of several finished grids into one file: a `Score` a line, sorted, each once.
+
+    Args:
+        names: grids.
+        file: where they go.
+        settings: folders.
+
+    Returns:
+        Scores written.
+
+    Raises:
+        MissingData: when a grid has no scores.
+    """
+    from adapters_xling import report
+
+    found = [
+        score for name in names for score in report.read_scores(report_folder(name, settings=settings) / "scores.jsonl")
+    ]
+    every = sorted({canonical_json(score): score for score in found}.items())
+    report.write_scores(file, [score for _, score in every])
+    return len(every)
+
+
+def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -> Path | None:
+    """Keep layer sweeps of a grid's entries, and of its bare backbone, in the grid's folder for its report.
+
+    Args:
+        planned: the grid.
+        sweeps: key, or name of the backbone, -> its sweep, all of one task.
+        folder: of the grid's report.
+
+    Returns:
+        The file; None where nothing of the grid's own was swept.
+    """
+    from adapters_xling import methods, report
+
+    found = []
+    for name, sweep in sweeps.items():
+        run = planned.runs.get(name)
+        if run is None and name != planned.grid.backbone:
+            continue  # the twin with random weights is a floor of the scores, not an encoder to compare layers of
+        label = methods.resolve(run.method).label if run else report.BASE
+        after = (planned.mixtures.get(name) or run.task) if run else "none"
+        seed = run.seed if run else 0
+        found.append(report.Swept(name, label, after, seed, sweep.configured, sweep.values))
+    if not found:
+        return None
+    one = next(iter(sweeps.values()))
+    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found))
+    return report.write_layers(folder, kept)
 
 
 def report_text(folder: Path, format: str) -> str:
@@ -100,7 +196,8 @@ def report_text(folder: Path, format: str) -> str:
     info, facts = report.decode_info(folder / "info.json")
     scores = report.read_scores(folder / "scores.jsonl")
     sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
-    return report.render(format, scores, info=info, facts=facts, sections=sections)
+    marks = report.marks_of(folder)
+    return report.render(format, scores, info=info, facts=facts, sections=sections, marks=marks)
 
 
 def summary(folder: Path) -> str:

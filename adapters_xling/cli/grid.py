@@ -12,7 +12,7 @@ import click
 from adapters_xling import api
 from adapters_xling.cli.common import checkpoints, duration, executors, folders, print_json, settings_from
 from adapters_xling.cli.plan import narrowed, narrowing, say, show
-from adapters_xling.errors import MissingData, XlingError
+from adapters_xling.errors import ConfigError, MissingData, XlingError
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate
@@ -100,6 +100,7 @@ class _Events:
 
 @click.command()
 @click.argument("grid")
+@click.argument("more", nargs=-1, metavar="[MORE]...")
 @click.option(
     "--format",
     "wanted",
@@ -107,22 +108,50 @@ class _Events:
     help="Print this format instead of writing all files.",
 )
 @click.option("--text", "wanted", flag_value="text", help="The same as --format text.")
+@click.option(
+    "--against",
+    metavar="OTHER",
+    help="Compare with the same rows of grid OTHER on another backbone, example by example; stays in the report.",
+)
+@click.option(
+    "--scores",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write every score of GRID and MORE grids into FILE, one a line, instead.",
+)
 @folders
-def report(grid: str, wanted: str | None, **options: Any) -> None:
+def report(
+    grid: str, more: tuple[str, ...], wanted: str | None, against: str | None, scores: Path | None, **options: Any
+) -> None:
     """Render the report of GRID from the scores of its last run; needs no model and no torch.
 
     GRID is a grid, or the folder that a narrowed or limited run of it left its scores in.
     """
     settings = settings_from(options)
+    if more and not scores:
+        raise ConfigError("several grids have a report each: name one, or join their scores (--scores FILE)")
+    if scores:
+        for one in (grid, *more):
+            _require_scores(one, api.report_folder(one, settings=settings))
+        click.echo(f"{scores}: {api.join_scores([grid, *more], scores, settings=settings):,} scores")
+        return
+    if against:
+        for one in (grid, against):
+            _require_scores(one, api.report_folder(one, settings=settings))
+        api.compare_grids(grid, against, settings=settings)
     folder = Path(grid)
     if not (folder / "scores.jsonl").is_file():
         folder = api.report_folder(grid, settings=settings)
-    if not (folder / "scores.jsonl").is_file():
-        raise MissingData(f"{folder / 'scores.jsonl'} does not exist: {_instead(grid, folder)}")
+    _require_scores(grid, folder)
     if wanted:
         click.echo(api.report_text(folder, wanted), nl=False)
     else:
         click.echo(json.dumps({name: str(path) for name, path in api.render_report(folder).items()}, indent=2))
+
+
+def _require_scores(grid: str, folder: Path) -> None:
+    if not (folder / "scores.jsonl").is_file():
+        raise MissingData(f"{folder / 'scores.jsonl'} does not exist: {_instead(grid, folder)}")
 
 
 def _instead(grid: str, folder: Path) -> str:

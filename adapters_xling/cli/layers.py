@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ from adapters_xling.errors import ConfigError, MissingData, unknown
 
 if TYPE_CHECKING:
     from adapters_xling.api import Settings
+    from adapters_xling.grid import Plan
     from adapters_xling.sweep import LayerSweep
 
 BAR = 30
@@ -27,6 +30,9 @@ BAR = 30
 @click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", default="dev", show_default=True, help="Another one can be looked at, not chosen on.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first queries of each language.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the forward passes; a grid brings its own.")
+@click.option("--methods", help="With --grid: only these methods (comma-separated).")
+@click.option("--intermediate", help="With --grid: only these intermediate tasks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the sweep as JSON.")
 @reading
 @folders
@@ -38,22 +44,29 @@ def layers(
     languages: str | None,
     split: str,
     limit: int | None,
+    precision: str | None,
+    methods: str | None,
+    intermediate: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Score every layer of an encoder on the dev rows of a retrieval TASK, and say which is best.
 
-    Sentences are run through the encoder once for all layers. Use the layer with `xling evaluate … --layer N`.
+    Sentences are run through the encoder once for all layers. Use the layer with `xling evaluate … --layer N`. What is
+    swept of a whole grid stands in its report too.
     """
     settings = settings_from(options)
     if sum(map(bool, (on, backbone, grid))) > 1:
         raise ConfigError("give one of --on, --backbone and --grid, not both: an entry and a grid bring their backbone")
+    narrow = {"methods": codes(methods) or [], "intermediate": codes(intermediate) or []}
+    if any(narrow.values()) and not grid:
+        raise ConfigError("--methods and --intermediate narrow a grid: give --grid too")
     bars = Bars(show=not as_json)
 
     def absent(language: str, reason: str) -> None:
         click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
-    def sweep_of(on: str | None, backbone: str) -> LayerSweep:
+    def sweep_of(on: str | None, backbone: str, precision: str) -> LayerSweep:
         return api.layers(
             task,
             on=on,
@@ -64,15 +77,20 @@ def layers(
             settings=settings,
             on_step=bars,
             on_missing=absent,
+            precision=precision,
             **options,
         )
 
     if grid:
         with contextlib.closing(bars):
-            _sweep_grid(grid, task, sweep_of, settings=settings, as_json=as_json)
+            planned = api.plan(grid, narrow=narrow, settings=settings)
+            precision = precision or planned.grid.scoring_precision
+            every = functools.partial(sweep_of, precision=precision)
+            folder = None if limit or languages else api.report_folder(grid, settings=settings)
+            _sweep_grid(planned, grid, task, every, settings=settings, as_json=as_json, folder=folder)
         return
     with contextlib.closing(bars):
-        sweep = sweep_of(on, backbone or "xlmr-nano")
+        sweep = sweep_of(on, backbone or "xlmr-nano", precision or "fp32")
     means, best = sweep.means, sweep.best
     if as_json:
         fields = ("name", "task", "split", "metric", "pooling", "configured", "best", "num_queries", "values", "means")
@@ -107,15 +125,17 @@ def layers(
 
 
 def _sweep_grid(
+    planned: Plan,
     grid: str,
     task: str,
     sweep_of: Callable[[str | None, str], LayerSweep],
     *,
     settings: Settings,
     as_json: bool,
+    folder: Path | None,
 ) -> None:
-    """Sweep what a grid scores on a task, as far as it is trained, and print the means by layer side by side."""
-    planned = api.plan(grid, settings=settings)
+    """Sweep what a grid scores on a task, as far as it is trained, keep it for the grid's report (in `folder`, unless
+    only some languages or rows were swept), and print the means by layer side by side."""
     names = list(dict.fromkeys(cell.name for cell in planned.cells if cell.target.task == task))
     if not names:
         known = dict.fromkeys(cell.target.task for cell in planned.cells)
@@ -124,8 +144,10 @@ def _sweep_grid(
     there = [name for name in names if name not in planned.runs or name in zoo]
     if not there:
         raise MissingData(f"none of the {len(names)} entries of grid {grid} is trained: xling run {grid}")
-    sweeps = {name: sweep_of(name if name in planned.runs else None, planned.grid.backbone) for name in there}
+    sweeps = {name: sweep_of(name if name in planned.runs else None, name) for name in there}
     untrained = [name for name in names if name not in sweeps]
+    if folder:
+        api.keep_layers(planned, sweeps, folder)
     if as_json:
         found = [{f: getattr(s, f) for f in ("name", "split", "metric", "best", "means")} for s in sweeps.values()]
         print_json({"task": task, "sweeps": found, "untrained": untrained})
@@ -136,7 +158,8 @@ def _sweep_grid(
     rows = []
     for name, sweep in sweeps.items():
         run = planned.runs.get(name)
-        what = f"{run.task} · {run.method.name} · seed {run.seed}" if run else f"{name} (bare)"
+        after = planned.mixtures.get(name) or (run.task if run else "")
+        what = f"{after} · {run.method.name} · seed {run.seed}" if run else f"{name} (bare)"
         rows.append((what, *sweep.means, "·" if sweep.best is None else str(sweep.best)))
     print_table(columns, rows)
     if untrained:

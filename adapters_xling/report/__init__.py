@@ -7,13 +7,15 @@ scores do not say (sizes, times, convergence) comes from the caller as `EntryFac
 
 from __future__ import annotations
 
-from adapters_xling.report.cells import FLOORS, Average, Cell, System, Target
+from adapters_xling.report.between import between
+from adapters_xling.report.cells import BASE, FLOORS, Average, Cell, System, Target
 from adapters_xling.report.collect import collect
 from adapters_xling.report.compare import Kept, compare
-from adapters_xling.report.compared import sections_of, write_comparisons
+from adapters_xling.report.compared import BETWEEN, marks_of, sections_of, write_comparisons
 from adapters_xling.report.comparisons import Comparison, Comparisons, Interval
 from adapters_xling.report.info import decode_info, encode_info
 from adapters_xling.report.latex import latex
+from adapters_xling.report.layers import Layers, Swept, read_layers, write_layers
 from adapters_xling.report.page import html
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts, RunInfo, read_scores, write_scores
@@ -23,6 +25,8 @@ from adapters_xling.report.versus import Versus, versus
 from adapters_xling.report.writing import FILES, FORMATS, render, write
 
 __all__ = [
+    "BASE",
+    "BETWEEN",
     "FILES",
     "FLOORS",
     "FORMATS",
@@ -35,13 +39,16 @@ __all__ = [
     "Interval",
     "Item",
     "Kept",
+    "Layers",
     "Results",
     "RunInfo",
     "Section",
     "Sheet",
+    "Swept",
     "System",
     "Target",
     "Versus",
+    "between",
     "collect",
     "compare",
     "csv",
@@ -50,6 +57,8 @@ __all__ = [
     "html",
     "latex",
     "markdown",
+    "marks_of",
+    "read_layers",
     "read_scores",
     "render",
     "sections_of",
@@ -57,5 +66,6 @@ __all__ = [
     "versus",
     "write",
     "write_comparisons",
+    "write_layers",
     "write_scores",
 ]

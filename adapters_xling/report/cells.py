@@ -15,6 +15,7 @@ FLOORS: dict[str, str] = {
     "majority": "most frequent training label",
     "head": "frozen backbone, only the head is trained",
     "vectors": "token vectors alone, no layers",
+    "random": "randomly initialised encoder, all of it trained",
 }
 """Methods that say what a score is worth, in the order they are listed."""
 
@@ -22,17 +23,20 @@ LEXICAL_FLOOR = "vectors"
 LEXICAL_MARGIN = 5.0
 """A task whose best method is within this many points of the lexical floor is labelled lexical."""
 
+REFERENCE = "full"
+"""Method that every other one is reported against: the largest gain that the same rows and steps can give."""
+ZERO = "head"
+"""Floor that gains are counted from: the same head on the frozen encoder."""
+HELPS, HARMS = "*", "▼"
+"""Marks of a Δ that the comparison against no intermediate task finds, after correction for how many there are."""
+
 NO_INTERMEDIATE = "none"
+RANDOM = "random"
+"""Floor that the scores of a backbone belong to whose weights were only drawn, whatever method trained it."""
 BASE = "base"
 """Method of scores of a bare backbone."""
 UNTRAINED = (BASE, "majority")
 """Methods whose scores stand on no entry that anybody trained."""
-
-# Two-sided 5 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond the last the last is used (stricter).
-_T_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-)
 
 
 class Target(NamedTuple):
@@ -134,19 +138,6 @@ class Average:
     def complete(self) -> bool:
         """Whether no cell is missing."""
         return self.num == self.expected
-
-    @property
-    def beyond_seed_noise(self) -> bool | None:
-        """For a paired delta: does a two-sided paired t test over seeds reject "no difference" at 5 %?
-
-        None where there is nothing to test: fewer than two seeds, or seeds that do not differ at all.
-        """
-        values = list(self.by_seed.values())
-        spread = _sd(values)
-        if spread is None or spread < 1e-9:
-            return None
-        critical = _T_95[min(len(values) - 1, len(_T_95)) - 1]
-        return abs(_mean(values)) / (spread / math.sqrt(len(values))) > critical
 
 
 def average(cells: Sequence[Cell], *, expected: int) -> Average:

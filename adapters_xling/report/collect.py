@@ -7,8 +7,8 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
-from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, UNTRAINED, Cell, System, Target
-from adapters_xling.report.results import Results
+from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, RANDOM, UNTRAINED, Cell, System, Target
+from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.spec import Score, canonical_json
 
@@ -16,7 +16,11 @@ _Place = tuple[Target, System, str]
 
 
 def collect(
-    scores: Iterable[Score], *, info: RunInfo | None = None, facts: Mapping[str, EntryFacts] | None = None
+    scores: Iterable[Score],
+    *,
+    info: RunInfo | None = None,
+    facts: Mapping[str, EntryFacts] | None = None,
+    marks: Marks | None = None,
 ) -> Results:
     """Aggregate scores over seeds and order everything for display.
 
@@ -27,6 +31,7 @@ def collect(
         scores: any scores; a line given twice counts once.
         info: headline metrics, order of tasks, languages expected.
         facts: by entry key; entries without scores may be in it (failed runs).
+        marks: of differences that comparisons found (`compared.marks_of`).
 
     Raises:
         DataError: when two entries give the same cell and seed, or there is nothing to report.
@@ -37,14 +42,7 @@ def collect(
     for score in scores:
         place = (
             Target(score.task, score.metric, score.split),
-            System(
-                score.backbone,
-                score.method,
-                canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
-                (facts[score.key].mixture if score.key in facts else "") or score.intermediate,
-                score.init,
-                score.route,
-            ),
+            _system(score, info, facts),
             score.language,
         )
         other = found.setdefault(place, {}).setdefault(score.seed, score)
@@ -84,6 +82,21 @@ def collect(
         },
         zero_shot=zero_shot,
         chance=_chance(found, facts, headline),
+        marks=marks or {},
+    )
+
+
+def _system(score: Score, info: RunInfo, facts: Mapping[str, EntryFacts]) -> System:
+    """The row that a score belongs to; a backbone with random weights is a floor of the one it is the twin of."""
+    if score.backbone in info.random:
+        return System(info.random[score.backbone], RANDOM, "{}", NO_INTERMEDIATE, "fresh", "slot")
+    return System(
+        score.backbone,
+        score.method,
+        canonical_json(facts[score.key].method_settings) if score.key in facts else "{}",
+        (facts[score.key].mixture if score.key in facts else "") or score.intermediate,
+        score.init,
+        score.route,
     )
 
 

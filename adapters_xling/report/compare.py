@@ -15,11 +15,25 @@ from adapters_xling import keeping
 from adapters_xling.errors import DataError, MissingData
 from adapters_xling.metrics import Outcomes
 from adapters_xling.paths import score_file
-from adapters_xling.report.cells import System, Target
-from adapters_xling.report.comparisons import EQUAL_STEPS, FRESH, Comparison, Comparisons, Interval, corrected
+from adapters_xling.report.cells import REFERENCE, ZERO, System, Target
+from adapters_xling.report.comparisons import (
+    EQUAL_STEPS,
+    FRESH,
+    FULL,
+    WARM,
+    Comparison,
+    Comparisons,
+    Interval,
+    Share,
+    corrected,
+)
 from adapters_xling.report.results import Results
 from adapters_xling.report.scores import EntryFacts
+from adapters_xling.report.shares import shares_of
 from adapters_xling.statistics import Bootstrap, Drawn, Sample, resamples_for
+
+AGAINST = (FRESH, WARM, FULL)
+"""Controls that are rows of the report themselves."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,7 @@ def pair(
         found = bootstrap.difference(*ends)
         return Interval(value=found.value, low=found.low, high=found.high, p=found.p)
 
-    averaged = [code for code in both if code in zero_shot]
+    averaged = [code for code in both if code in zero_shot] if zero_shot else both
     parallel = all(scored[code].parallel for code in both)
     ids = [scored[code].ids for code in averaged or both]
     return {
@@ -134,7 +148,8 @@ def pair(
         "mean": difference(averaged) if averaged else None,
         "languages": {code: difference([code]) for code in both},
         "num_languages": len(averaged),
-        "expected": len(zero_shot),
+        "expected": len(zero_shot or both),
+        "source_only": not zero_shot,
         "num_examples": len(set().union(*ids)) if parallel else sum(map(len, ids)),
         "num_left_out": sum(scored[code].num_left_out for code in averaged or both),
         "parallel": parallel,
@@ -149,7 +164,7 @@ def _seeds(by_seed: Mapping[int, Drawn], seeds: Sequence[int]) -> Drawn:
 def compare(
     results: Results, kept: Kept, *, bootstrap: Bootstrap | None = None, controls: Mapping[str, str] | None = None
 ) -> Comparisons:
-    """Compare every cell that has an intermediate task with the same method without one.
+    """Compare every cell with what it is to be told from: `comparisons.FRESH` and the other controls.
 
     Args:
         results: cells of a report; of each task the target that stands for it is compared.
@@ -158,9 +173,10 @@ def compare(
         controls: entry -> its control at equal total steps.
     """
     if bootstrap is None:
-        num = sum(system.is_compared for system in results.systems) * len(results.headline)
-        bootstrap = Bootstrap(num_resamples=resamples_for(num))
+        num = max(len([pair for pair in _pairs(results) if pair[1] == against]) for against in AGAINST)
+        bootstrap = Bootstrap(num_resamples=resamples_for(num * len(results.headline)))
     found: list[Comparison] = []
+    shares: list[Share] = []
     for target in results.headline:
         sides, pairs = _sides(results, target, controls or {})
         lacking: dict[Any, str] = {}
@@ -179,12 +195,20 @@ def compare(
                     **target._asdict(),
                     **system._asdict(),
                     against=against,
-                    not_converged=tuple(_unconverged(keys, results.facts)),
+                    not_converged=tuple(unconverged(keys, results.facts)),
                     **outcome,
                 )
             )
+        plain = {
+            code: {side[1]: by_seed for side, by_seed in one.sides.items() if side[0] == FRESH}
+            for code, one in known.items()
+        }
+        shares += shares_of(bootstrap, results, target, plain)
     return Comparisons(
-        num_resamples=bootstrap.num_resamples, seeds=bootstrap.seeds, comparisons=tuple(corrected(found))
+        num_resamples=bootstrap.num_resamples,
+        seeds=bootstrap.seeds,
+        comparisons=tuple(corrected(found)),
+        shares=tuple(shares),
     )
 
 
@@ -196,33 +220,60 @@ def _sides(
     results: Results, target: Target, controls: Mapping[str, str]
 ) -> tuple[_Sides, list[tuple[System, str, Any, Any]]]:
     """What is to be scored on a target, and what is to be compared: (row, against what, one side, the other)."""
-    sides: _Sides = {}
-    pairs: list[tuple[System, str, Any, Any]] = []
+    sides: _Sides = {
+        (FRESH, system): {code: dict(cell.key_by_seed) for code, cell in cells.items()}
+        for system in results.systems
+        if (cells := results.row(target, system)) and _is_drawn(system)
+    }
+    pairs = [
+        (system, against, (FRESH, system), (FRESH, other))
+        for system, against, other in _pairs(results)
+        if (FRESH, system) in sides and (FRESH, other) in sides and sides[FRESH, system] != sides[FRESH, other]
+    ]
     for system in results.contenders:
-        cells = results.row(target, system)
-        base = results.baseline(system)
-        if not cells or base is None:
-            continue
-        ours = (FRESH, system)
-        sides[ours] = {code: dict(cell.key_by_seed) for code, cell in cells.items()}
-        base_cells = results.row(target, base)
-        if base_cells:
-            sides[FRESH, base] = {code: dict(cell.key_by_seed) for code, cell in base_cells.items()}
-            pairs.append((system, FRESH, ours, (FRESH, base)))
         longer = {
             code: {seed: controls[key] for seed, key in by_seed.items() if key in controls}
-            for code, by_seed in sides[ours].items()
+            for code, by_seed in sides.get((FRESH, system), {}).items()
         }
         if any(longer.values()):
             sides[EQUAL_STEPS, system] = longer
-            pairs.append((system, EQUAL_STEPS, ours, (EQUAL_STEPS, system)))
+            pairs.append((system, EQUAL_STEPS, (FRESH, system), (EQUAL_STEPS, system)))
     return sides, pairs
+
+
+def _is_drawn(system: System) -> bool:
+    """Whether what became of each example is wanted of a row: contenders, and the floor that gains are counted from."""
+    return not system.is_floor or system.method == ZERO
+
+
+def _pairs(results: Results) -> list[tuple[System, str, System]]:
+    """Rows, what each is to be told from, and the row that this is."""
+    found: list[tuple[System, str, System]] = []
+    for system in results.contenders:
+        if (base := results.baseline(system)) is not None:
+            found.append((system, FRESH, base))
+        started = system._replace(init="warm", route="slot")
+        if system.has_intermediate and system != started and started in results.systems:
+            found.append((system, WARM, started))
+        full = [one for one in results.contenders if one.method == REFERENCE and one.backbone == system.backbone]
+        full = [one for one in full if one.intermediate == system.intermediate]
+        if system.method != REFERENCE and full:
+            found.append((system, FULL, full[0]))
+    return found
 
 
 def _scored(
     bootstrap: Bootstrap, kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
 ) -> Scored | None:
-    """All sides on one language; a side that lacks outcomes is noted with the reason, and left out."""
+    """All sides on one language, drawn; see `outcomes_of`."""
+    found = outcomes_of(kept, target, language, sides, lacking)
+    return draw(bootstrap, language, target.metric, found) if found else None
+
+
+def outcomes_of(
+    kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
+) -> dict[Any, dict[int, Outcomes]]:
+    """What became of each example of all sides; a side that lacks it is noted with the reason, and left out."""
     found: dict[Any, dict[int, Outcomes]] = {}
     for side, by_language in sides.items():
         try:
@@ -232,10 +283,10 @@ def _scored(
             continue
         if read:
             found[side] = read
-    return draw(bootstrap, language, target.metric, found) if found else None
+    return found
 
 
-def _unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
+def unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
     """Those of some entries, and of the entries they start from or stand on, that did not converge."""
     every = {name for key in keys for name in (key, *(facts[key].parents if key in facts else ()))}
     return sorted(name for name in every if name in facts and facts[name].converged is False)

@@ -7,16 +7,24 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from adapters_xling.paths import atomic_write
-from adapters_xling.report.comparisons import EQUAL_STEPS, FRESH, Comparison, Comparisons, Interval
+from adapters_xling.report.cells import HARMS, HELPS, System, Target
+from adapters_xling.report.comparisons import EQUAL_STEPS, FRESH, FULL, WARM, Comparison, Comparisons, Interval
 from adapters_xling.report.effects import tint, whole_scale
 from adapters_xling.report.formats import UNCONVERGED, intermediate_name, method_name, number, signed, target_name
-from adapters_xling.report.results import Results
+from adapters_xling.report.layers import layers_section, read_layers
+from adapters_xling.report.results import Marks, Results
+from adapters_xling.report.shares import share_section
 from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, Sheet
 
 COMPARISONS_FILE = "comparisons.json"
+BETWEEN = "against-{}.json"
+"""Comparisons with the same rows of another grid, by its name."""
 TITLE = "Does the intermediate task help?"
-HELPS, HARMS = "*", "▼"
+OTHERWISE = "Which differences are real?"
+"""Heading where no row of a report has an intermediate task."""
 _TITLES = {
     FRESH: ("Against no intermediate task", "The same method, seeds and rows, the target task alone."),
     EQUAL_STEPS: (
@@ -24,7 +32,33 @@ _TITLES = {
         "The same method, seeds and rows; the run without an intermediate task may take as many steps as the "
         "intermediate and the target training together.",
     ),
+    WARM: (
+        "Standing on the intermediate entry, against starting from it",
+        "The same method, intermediate entry, seeds and rows; the entry stays frozen below a new slot instead of "
+        "going on.",
+    ),
+    FULL: (
+        "Against full fine-tuning",
+        "The same intermediate step (full fine-tuning's own), target, seeds and rows.",
+    ),
 }
+
+
+_MARKS = {"helps": HELPS, "harms": HARMS, "": ""}
+
+
+def marks_of(folder: Path) -> Marks:
+    """Marks of all Δ against no intermediate task: what a grid's comparisons find after correction, and nothing else.
+
+    Raises:
+        DataError: for a file of comparisons that holds something else.
+    """
+    comparisons = Comparisons.read(folder / COMPARISONS_FILE)
+    return {
+        (Target(one.task, one.metric, one.split), System(*_system(one))): _MARKS[one.verdict]
+        for one in (comparisons.comparisons if comparisons else ())
+        if one.against == FRESH and one.verdict
+    }
 
 
 def comparison_section(comparisons: Comparisons, results: Results) -> Section | None:
@@ -34,11 +68,39 @@ def comparison_section(comparisons: Comparisons, results: Results) -> Section | 
         return None
     scale = whole_scale(one.mean.value for one in every if one.mean)
     sheets = []
-    for against, (title, lead) in _TITLES.items():
+    for against, (name, lead) in _TITLES.items():
         own = [one for one in every if one.against == against]
         if any(one.mean for one in own):
-            sheets.append(_sheet(own, results, scale, f"compared-{against}", title, lead))
-    return Section("compared", TITLE, tuple(sheets), lead=_lead(comparisons), note=_lacking(every))
+            sheets.append(_sheet(own, results, scale, f"compared-{against}", name, lead))
+    title = TITLE if any(one.against == FRESH for one in every) else OTHERWISE
+    return Section("compared", title, tuple(sheets), lead=_lead(comparisons), note=_lacking(every))
+
+
+def _between_section(comparisons: Comparisons, results: Results, name: str) -> Section | None:
+    """The same rows on two encoders, zero-shot and on the language trained on; None when there is nothing."""
+    own = [one for one in comparisons.comparisons if one.mean]
+    if not own:
+        return None
+    backbone = own[0].against
+    scale = whole_scale(one.mean.value for one in own if one.mean)
+    sheets = [_sheet(own, results, scale, f"{name}-zero-shot", "Zero-shot", "")]
+    in_source = [one for one in own if _in_source(one, results)]
+    if in_source and not results.source_only:
+        shown = [
+            msgspec.structs.replace(one, mean=_in_source(one, results), p_holm=None, p_bh=None, source_only=True)
+            for one in in_source
+        ]
+        sheets.append(_sheet(shown, results, scale, f"{name}-source", "On the language trained on", ""))
+    lead = f"{own[0].backbone} minus {backbone}: the same method, settings, seeds and rows. {_lead(comparisons)}"
+    return Section(
+        name, f"Against the same on {backbone}", tuple(sheets), lead=lead, note=_lacking(comparisons.comparisons)
+    )
+
+
+def _in_source(one: Comparison, results: Results) -> Interval | None:
+    """The difference on the language trained on, where that is one."""
+    codes = results.sources(Target(one.task, one.metric, one.split))
+    return one.languages.get(codes[0]) if len(codes) == 1 else None
 
 
 def _sheet(own: Sequence[Comparison], results: Results, scale: float, name: str, title: str, lead: str) -> Sheet:
@@ -83,8 +145,9 @@ def _item(one: Comparison | None, scale: float) -> Item:
         return Item(ABSENT.text, title=one.missing)
     depth, sign = tint(one.mean.value, scale)
     hole = f"{one.num_languages} of {one.expected} languages" if one.num_languages < one.expected else ""
-    small = (interval_text(one.mean), hole, "" if len(one.seeds) > 1 else "1 seed")
-    mark = {"helps": HELPS, "harms": HARMS}.get(one.verdict, "") + (UNCONVERGED if one.not_converged else "")
+    source = "source language" if one.source_only else ""
+    small = (interval_text(one.mean), source, hole, "" if len(one.seeds) > 1 else "1 seed")
+    mark = _MARKS[one.verdict] + (UNCONVERGED if one.not_converged else "")
     return Item(
         signed(one.mean.value),
         one.mean.value,
@@ -129,21 +192,22 @@ def _lead(comparisons: Comparisons) -> str:
     if seeds == 1:
         noise = "with one seed nothing is said about training noise"
     return (
-        "Difference of zero-shot means in points, with its 95 % interval from a paired bootstrap of "
+        "Difference of zero-shot means (of scores on the source language where no other was scored) in points, with "
+        "its 95 % interval from a paired bootstrap of "
         f"{comparisons.num_resamples:,} draws of test examples; where rows are translations of each other an example "
         f"is drawn for all languages at once; {noise}."
     )
 
 
 def _foot(own: Sequence[Comparison]) -> str:
-    longer = all(one.against == EQUAL_STEPS for one in own)
+    transfer = all(one.against == FRESH for one in own)
     family = sum(one.p_holm is not None for one in own)
     gains, losses = (sum(one.verdict == verdict for one in own) for verdict in ("helps", "harms"))
     doubtful = sum(bool(one.not_converged) for one in own)
     text = "Nothing is marked as a gain or a loss: no comparison here can be corrected for how many there are."
     if family:
         text = (
-            f"{HELPS} a gain and {HARMS} a loss{'' if longer else ' (negative transfer)'} that Holm's correction for "
+            f"{HELPS} a gain and {HARMS} a loss{' (negative transfer)' if transfer else ''} that Holm's correction for "
             f"{family} comparison{'s' * (family != 1)} leaves below 5 %: {gains} and {losses}."
         )
     if doubtful:
@@ -163,20 +227,27 @@ def _lacking(every: Sequence[Comparison]) -> str:
 
 
 def sections_of(folder: Path, results: Results) -> tuple[Section, ...]:
-    """What a grid's folder adds to its report: the section of its comparisons, where there are any.
+    """What a grid's folder adds to its report: its comparisons and its layer sweeps, where there are any.
 
     Raises:
-        DataError: for a file of comparisons that holds something else.
+        DataError: for a file of comparisons or sweeps that holds something else.
     """
     comparisons = Comparisons.read(folder / COMPARISONS_FILE)
-    section = comparisons and comparison_section(comparisons, results)
-    return (section,) if section else ()
+    between = [one for path in sorted(folder.glob(BETWEEN.format("*"))) if (one := Comparisons.read(path))]
+    found = [
+        share_section(comparisons.shares, results) if comparisons else None,
+        comparison_section(comparisons, results) if comparisons else None,
+        *(_between_section(one, results, f"between-{number}") for number, one in enumerate(between)),
+        layers_section(read_layers(folder)),
+    ]
+    return tuple(section for section in found if section)
 
 
-def write_comparisons(folder: Path, comparisons: Comparisons) -> None:
-    """Write a grid's comparisons into its folder, as JSON and as CSV."""
-    atomic_write(folder / COMPARISONS_FILE, comparisons.encode())
-    atomic_write(folder / "comparisons.csv", comparisons_csv(comparisons))
+def write_comparisons(folder: Path, comparisons: Comparisons, *, against: str = "") -> None:
+    """Write a grid's comparisons into its folder, as JSON and as CSV; those with another grid under that one's name."""
+    file = folder / (BETWEEN.format(against) if against else COMPARISONS_FILE)
+    atomic_write(file, comparisons.encode())
+    atomic_write(file.with_suffix(".csv"), comparisons_csv(comparisons))
 
 
 def comparisons_csv(comparisons: Comparisons) -> str:

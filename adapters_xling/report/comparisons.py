@@ -15,8 +15,9 @@ from adapters_xling.errors import DataError
 from adapters_xling.spec import Frozen
 from adapters_xling.statistics import ALPHA, benjamini_hochberg, holm
 
-FRESH, EQUAL_STEPS = "fresh", "equal-steps"
-"""What a cell is compared with: the run without an intermediate task, and one that may take as many steps in total."""
+FRESH, EQUAL_STEPS, WARM, FULL = "fresh", "equal-steps", "warm", "full"
+"""What a cell is compared with: the run without an intermediate task; one that may take as many steps in total; of a
+run that stands on its intermediate entry, the one that starts from it; of an adapter, full fine-tuning."""
 
 
 class Interval(Frozen, frozen=True):
@@ -41,9 +42,9 @@ class Comparison(Frozen, frozen=True):
         intermediate: what came before the target.
         init: how the cell's slot starts.
         route: what it stands on.
-        against: `FRESH` or `EQUAL_STEPS`.
+        against: `FRESH`, `EQUAL_STEPS`, `WARM`, `FULL`, or the name of another backbone.
         seeds: paired; empty where nothing could be compared.
-        mean: over the zero-shot languages.
+        mean: over the zero-shot languages, or over all where `source_only`.
         languages: each language by itself, those trained on too; their p values are not corrected.
         num_languages: languages in `mean`.
         expected: languages a complete mean has.
@@ -55,6 +56,7 @@ class Comparison(Frozen, frozen=True):
         not_converged: entries behind either side, and those they started from, that did not converge. Such a
             comparison has no verdict and is in no correction.
         missing: why there is no interval; empty where there is one.
+        source_only: no language was scored that was not trained on.
     """
 
     task: str
@@ -79,6 +81,7 @@ class Comparison(Frozen, frozen=True):
     p_bh: float | None = None
     not_converged: tuple[str, ...] = ()
     missing: str = ""
+    source_only: bool = False
 
     @property
     def verdict(self) -> str:
@@ -88,12 +91,45 @@ class Comparison(Frozen, frozen=True):
         return "helps" if self.mean.value > 0 else "harms"
 
 
+class Share(Frozen, frozen=True):
+    """What a method keeps of full fine-tuning's gain over the floor `cells.ZERO`, without an intermediate task.
+
+    Attributes:
+        task: target task.
+        metric: the score compared.
+        split: of the target.
+        backbone: of all three.
+        method: whose share it is.
+        settings: of the method, canonical JSON.
+        over: the source languages, joined by ``+``, or ``zero-shot``.
+        seeds: paired.
+        num_floor_seeds: seeds of the floor; the first one's stands for those it lacks.
+        full: gain of full fine-tuning.
+        ours: gain of the method.
+        share: of `ours` in `full`, in percent; None where the interval of `full` holds 0.
+    """
+
+    task: str
+    metric: str
+    split: str
+    backbone: str
+    method: str
+    settings: str
+    over: str
+    seeds: tuple[int, ...]
+    num_floor_seeds: int
+    full: Interval
+    ours: Interval
+    share: Interval | None = None
+
+
 class Comparisons(Frozen, frozen=True):
     """All comparisons of a grid, and how they were made."""
 
     num_resamples: int
     seeds: str
     comparisons: tuple[Comparison, ...]
+    shares: tuple[Share, ...] = ()
 
     def encode(self) -> bytes:
         """Write them as JSON."""

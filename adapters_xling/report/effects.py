@@ -47,7 +47,10 @@ def effect_section(results: Results) -> Section | None:
         bands = [way_name(row) if several else "" for row in rows]
         columns = (Column("task", numeric=False), *map(Column, (row.intermediate for row in rows), bands))
         body = [
-            (Item(target_name(results, target)), *(effect(_delta(results, target, row), scale) for row in rows))
+            (
+                Item(target_name(results, target)),
+                *(effect(_delta(results, target, row), scale, mark=results.mark(target, row)) for row in rows),
+            )
             for target in results.headline
         ]
         overall: Row = (Item("all tasks"), *(effect(results.overall_delta(row), scale) for row in rows))
@@ -91,11 +94,11 @@ def tint(value: float, scale: float) -> tuple[int, str]:
     return round(100 * min(1.0, abs(value) / scale)), "loss" if value < 0 else "gain"
 
 
-def effect(part: Average | Cell, scale: float) -> Item:
+def effect(part: Average | Cell, scale: float, *, mark: str = "") -> Item:
     """A tinted Δ, with its spread over seeds below it."""
     if part.mean is None:
         return ABSENT
     depth, sign = tint(part.mean, scale)
-    star, gap = ("*" if part.beyond_seed_noise else "", hole(part)) if isinstance(part, Average) else ("", "")
+    gap = hole(part) if isinstance(part, Average) else ""
     small = tuple(text.strip() for text in (spread(part), gap) if text)
-    return Item(signed(part.mean), part.mean, mark=star + dagger(part), small=small, tint=depth, sign=sign)
+    return Item(signed(part.mean), part.mean, mark=mark + dagger(part), small=small, tint=depth, sign=sign)

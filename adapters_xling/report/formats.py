@@ -83,17 +83,16 @@ def average_text(part: Average) -> str:
     return number(part.mean) + dagger(part) + spread(part) + hole(part)
 
 
-def delta_text(part: Average) -> str:
-    """A delta: with its spread when several seeds were paired, `*` when a t test finds it, ``1 seed`` otherwise.
+def delta_text(part: Average, *, mark: str = "") -> str:
+    """A delta with what the comparisons found of it, and its spread when several seeds were paired.
 
     >>> delta_text(Average(2.06, {0: 2.06}, 7, 7))
     '+2.1 (1 seed)'
     """
     if part.mean is None:
         return MISSING
-    star = "*" if part.beyond_seed_noise else ""
     seeds = " (1 seed)" if len(part.by_seed) == 1 else spread(part)
-    return signed(part.mean) + star + dagger(part) + seeds + hole(part)
+    return signed(part.mean) + mark + dagger(part) + seeds + hole(part)
 
 
 def quantity(value: float | None, *, unit: str = "", step: int = 1000) -> str:

@@ -49,7 +49,7 @@ def delta_map(results: Results, target: Target, id_: str) -> Sheet | None:
         _map_row(
             results,
             system,
-            delta_item(results.delta(target, system), system),
+            delta_item(results.delta(target, system), system, mark=results.mark(target, system)),
             [_diverging(row.get(code), code, scale) for code in codes],
         )
         for system, row in rows
@@ -66,7 +66,7 @@ def _sheet(results: Results, target: Target, words: Sheet, bodies: Sequence[Sequ
     behind = any(row[2].text for body in bodies for row in body)
     columns = (
         Column("method", numeric=False),
-        Column("zero-shot"),
+        Column(results.mean_name),
         *([Column("seeds", numeric=False)] if behind else []),
         *(language_column(code, "source" if code in sources else script(code)) for code in results.languages[target]),
     )

@@ -17,6 +17,7 @@ from adapters_xling.report.effects import effect_section
 from adapters_xling.report.formats import target_name
 from adapters_xling.report.heat import delta_map, score_map
 from adapters_xling.report.prose import HOW_TO_READ, facts_line
+from adapters_xling.report.results import Marks
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Item, Row, Section, Sheet
 from adapters_xling.report.summary import floors_sheet, summary_sheet
@@ -75,6 +76,7 @@ def latex(
     info: RunInfo,
     facts: Mapping[str, EntryFacts] | None = None,
     sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> str:
     r"""Render scores as LaTeX tables, one `table` environment each; the same input gives the same text.
 
@@ -85,8 +87,9 @@ def latex(
         info: title, notes, headline metrics, published rows.
         facts: by entry key.
         sections: more tables, drawn after the effect of the intermediate task.
+        marks: of differences that comparisons found.
     """
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     name = re.sub(r"[^a-z0-9]+", "-", _ascii(info.title).lower()).strip("-")[:40].strip("-") or "report"
     known = "; ".join(f"{label}: {value}" for label, value in facts_line(results, info))
     parts = [HEAD, _comment(f"{info.title}. {known}"), *(_comment(line) for line in HOW_TO_READ)]

@@ -17,7 +17,7 @@ from adapters_xling.report.formats import language_title, target_name
 from adapters_xling.report.heat import delta_map, score_map
 from adapters_xling.report.plots import language_plot
 from adapters_xling.report.prose import HOW_TO_READ, doubts, facts_line
-from adapters_xling.report.results import Results
+from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Section
 from adapters_xling.report.summary import floors_sheet, highlights, seeds_sheet, summary_sheet
@@ -33,6 +33,7 @@ def html(
     info: RunInfo,
     facts: Mapping[str, EntryFacts] | None = None,
     sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> str:
     """Render scores as one self-contained HTML file; the same input gives the same bytes.
 
@@ -43,8 +44,9 @@ def html(
         info: title, notes, headline metrics, published rows.
         facts: by entry key.
         sections: more tables, drawn after the effect of the intermediate task.
+        marks: of differences that comparisons found.
     """
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     charts = [chart for axis in (PARAMETERS, BYTES) if (chart := cost_quality(results, axis))]
     return _template().render(
         info=info,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from adapters_xling.report.cells import LEXICAL_FLOOR, LEXICAL_MARGIN
+from adapters_xling.report.cells import HARMS, HELPS, LEXICAL_FLOOR, LEXICAL_MARGIN
 from adapters_xling.report.formats import (
     MISSING,
     UNCONVERGED,
@@ -23,12 +23,14 @@ HOW_TO_READ = (
     "languages that were not trained on; the source language stands beside it and is never part of it.",
     "Δ is the difference to the same method without an intermediate task, taken within each seed and then averaged. "
     "A row with an intermediate task had more steps in total, those of that task; Δ does not correct for them.",
-    "± is the standard deviation over seeds. * marks a Δ that a paired t test over seeds tells from zero at the 5% "
-    "level; it is not corrected for the number of comparisons and says nothing about the sampling of test examples. "
-    "With one seed there is no such hint.",
+    f"± is the standard deviation over seeds. {HELPS} marks a gain and {HARMS} a loss, and means one thing wherever a "
+    "Δ is printed: the paired bootstrap over test examples and seeds finds the difference at the 5% level after Holm's "
+    "correction for all comparisons of the same kind in this report. A Δ without a mark is not shown to be none. With "
+    "one seed nothing is said about training noise.",
     f"{MISSING} means not scored, never zero. (6/7) means that the average has six of its seven cells. "
     f"{UNCONVERGED} marks numbers from a run that did not converge.",
-    "Floors say what a score is worth: guessing the majority, training only a head, or using token vectors alone. "
+    "Floors say what a score is worth: guessing the majority, training only a head, using token vectors alone, or "
+    "training an encoder whose weights were only drawn. "
     f"Lexical marks a task whose best method is within {LEXICAL_MARGIN:g} points of token vectors: "
     "shared vocabulary may explain its score.",
 )

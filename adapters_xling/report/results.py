@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters_xling.report.cells import LEXICAL_FLOOR, Average, Cell, System, Target, average, average_tasks
 from adapters_xling.report.scores import EntryFacts
+
+Marks = Mapping[tuple[Target, System], str]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Results:
         languages: target -> every language any row was scored in, or should have been.
         zero_shot: target -> languages a complete zero-shot average needs.
         chance: headline target -> highest chance level its entries state.
+        marks: target and row -> mark of its Δ (`HELPS`, `HARMS`), from the comparisons alone.
     """
 
     targets: tuple[Target, ...]
@@ -52,6 +55,7 @@ class Results:
     languages: Mapping[Target, tuple[str, ...]]
     zero_shot: Mapping[Target, tuple[str, ...]]
     chance: Mapping[Target, float]
+    marks: Marks = field(default_factory=dict)
 
     @property
     def contenders(self) -> tuple[System, ...]:
@@ -73,6 +77,17 @@ class Results:
         """Every seed of a contender, ascending."""
         return tuple(sorted({s for (_, sys, _), cell in self.cells.items() if not sys.is_floor for s in cell.by_seed}))
 
+    @property
+    def source_only(self) -> bool:
+        """Whether no language was scored that was not trained on; means are then over the source languages."""
+        return not any(self.zero_shot[target] for target in self.headline)
+
+    @property
+    def mean_name(self) -> str:
+        """What means are over, as a heading: ``zero-shot``, or the source languages where nothing else was scored."""
+        codes = dict.fromkeys(code for target in self.headline for code in self.languages[target])
+        return "+".join(codes) if self.source_only else "zero-shot"
+
     def sources(self, target: Target) -> tuple[str, ...]:
         """Languages of a target that were trained on: its source column, usually English."""
         return tuple(code for code in self.languages[target] if code not in self.zero_shot[target])
@@ -83,11 +98,13 @@ class Results:
         return {code: cell for code, cell in found if cell is not None}
 
     def _zero_shot_average(self, target: Target, cells: Mapping[str, Cell]) -> Average:
+        if self.source_only:
+            return average(list(cells.values()), expected=len(self.languages[target]))
         wanted = self.zero_shot[target]
         return average([c for code, c in cells.items() if c.zero_shot and code in wanted], expected=len(wanted))
 
     def zero_shot_mean(self, target: Target, system: System) -> Average:
-        """Mean over the languages that were not trained on."""
+        """Mean over the languages that were not trained on (of all, where `source_only`)."""
         return self._zero_shot_average(target, self.row(target, system))
 
     def source_mean(self, target: Target, system: System) -> Average:
@@ -126,6 +143,10 @@ class Results:
     def delta(self, target: Target, system: System) -> Average:
         """Zero-shot mean of `delta_row`."""
         return self._zero_shot_average(target, self.delta_row(target, system))
+
+    def mark(self, target: Target, system: System) -> str:
+        """Mark of a row's Δ on a target."""
+        return self.marks.get((target, system), "")
 
     def overall_delta(self, system: System) -> Average:
         """Mean of the headline targets' deltas."""

@@ -75,6 +75,7 @@ class RunInfo(Frozen, frozen=True):
         zero_shot_languages: task -> languages its zero-shot average needs; by default every language that any
             row of the task was scored in without training on it.
         published: other people's rows, shown in a section of their own.
+        random: backbone whose weights were only drawn -> the one that it is the floor of.
         all_languages: task -> languages that a published mean of it is over; tasks whose scores here are not
             comparable with published ones (only some rows were scored) are left out.
     """
@@ -90,6 +91,7 @@ class RunInfo(Frozen, frozen=True):
     num_trained: int | None = None
     published: PublishedTable | None = None
     all_languages: Mapping[str, tuple[str, ...]] = {}
+    random: Mapping[str, str] = {}
 
 
 def read_scores(path: Path) -> list[Score]:

@@ -92,13 +92,12 @@ def mean_item(part: Average, *, best: Average | None = None) -> Item:
     )
 
 
-def delta_item(part: Average, system: System, *, one_seed: str = "1 seed") -> Item:
-    """A Δ with its spread below it; blank where none is due."""
+def delta_item(part: Average, system: System, *, mark: str = "", one_seed: str = "1 seed") -> Item:
+    """A Δ with its spread below it; blank where none is due. `mark` is what the comparisons found (`Results.mark`)."""
     if part.mean is None:
         return ABSENT if system.is_compared else BLANK
-    star = "*" if part.beyond_seed_noise else ""
     small = (one_seed if len(part.by_seed) == 1 else spread(part).strip(), hole(part).strip())
-    return Item(signed(part.mean), part.mean, mark=star + dagger(part), small=tuple(text for text in small if text))
+    return Item(signed(part.mean), part.mean, mark=mark + dagger(part), small=tuple(text for text in small if text))
 
 
 def best_of(parts: Iterable[Average]) -> Average | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters_xling.report.cells import FLOORS
+from adapters_xling.report.cells import FLOORS, Target
 from adapters_xling.report.formats import (
     duration,
     intermediate_name,
@@ -21,11 +21,11 @@ from adapters_xling.report.sheets import Column, Item, Sheet, best_of, delta_ite
 def summary_sheet(results: Results) -> Sheet:
     """Zero-shot means, source scores and Δ of every headline target, and what an entry costs."""
     columns = [Column("method", numeric=False)]
-    columns += [Column(name, "all tasks", title="unweighted mean of the tasks") for name in ("zero-shot", "Δ")]
+    columns += [Column(name, "all tasks", title="unweighted mean of the tasks") for name in (results.mean_name, "Δ")]
     for target in results.headline:
-        source = [source_name(results.sources(target))] if results.sources(target) else []
+        source = [source_name(results.sources(target))] if _beside(results, target) else []
         title, name = f"{target.metric} on {target.split}", target_name(results, target)
-        columns += [Column(column, name, title=title) for column in ("zero-shot", *source, "Δ")]
+        columns += [Column(column, name, title=title) for column in (results.mean_name, *source, "Δ")]
     columns += [Column(name, "cost per entry") for name in ("trainable", "size", "training")]
     best = [best_of(results.zero_shot_mean(t, s) for s in results.contenders) for t in results.headline]
     best_overall = best_of(results.overall(s) for s in results.contenders)
@@ -43,9 +43,10 @@ def summary_sheet(results: Results) -> Sheet:
             for target, top in zip(results.headline, best, strict=True):
                 mean = results.zero_shot_mean(target, system)
                 items.append(mean_item(mean, best=None if system.is_floor else top))
-                if results.sources(target):
+                if _beside(results, target):
                     items.append(mean_item(results.source_mean(target, system)))
-                items.append(delta_item(results.delta(target, system), system, one_seed=one_seed))
+                delta, mark = results.delta(target, system), results.mark(target, system)
+                items.append(delta_item(delta, system, mark=mark, one_seed=one_seed))
             cost = results.cost(system)
             items += [
                 Item(quantity(cost.num_trainable), cost.num_trainable),
@@ -58,13 +59,22 @@ def summary_sheet(results: Results) -> Sheet:
     return Sheet(
         "summary",
         "Summary",
-        "Zero-shot means per task, in percent. Δ: difference to the same method without an intermediate task"
+        f"{_means(results)} per task, in percent. Δ: difference to the same method without an intermediate task"
         f"{noise}. Bold: highest complete mean in its column.",
         tuple(columns),
         tuple(bodies),
         foot="Below the line: floors. Cost: largest entry of the row; training time is the mean of its entries, "
         "without the intermediate task's own.",
     )
+
+
+def _beside(results: Results, target: Target) -> bool:
+    """Whether the source languages have a column of their own beside the mean."""
+    return bool(results.sources(target)) and not results.source_only
+
+
+def _means(results: Results) -> str:
+    return "Scores on the language trained on" if results.source_only else "Zero-shot means"
 
 
 def floors_sheet(results: Results) -> Sheet | None:
@@ -79,7 +89,7 @@ def floors_sheet(results: Results) -> Sheet | None:
         values = [mean_item(results.zero_shot_mean(target, floor)) for floor in results.floors]
         rows.append((Item(name), *values, Item(lead), Item("lexical" if lexical else "")))
     said = "; ".join(f"{name}: {FLOORS[f.method]}" for name, f in zip(names, results.floors, strict=True))
-    return Sheet("floors", "Floors", f"What a zero-shot mean is worth. {said}.", tuple(columns), (tuple(rows),))
+    return Sheet("floors", "Floors", f"What a score is worth. {said}.", tuple(columns), (tuple(rows),))
 
 
 def seeds_sheet(results: Results) -> Sheet:
@@ -98,10 +108,10 @@ def seeds_sheet(results: Results) -> Sheet:
                         Item(target_name(results, target)),
                         *(Item(number(value), value) for value in map(mean.by_seed.get, seeds)),
                         Item(number(mean.sd), mean.sd),
-                        delta_item(results.delta(target, system), system),
+                        delta_item(results.delta(target, system), system, mark=results.mark(target, system)),
                     )
                 )
-    return Sheet("seeds", "Zero-shot means by seed", "", tuple(columns), (tuple(rows),), folded=True)
+    return Sheet("seeds", f"{_means(results)} by seed", "", tuple(columns), (tuple(rows),), folded=True)
 
 
 def highlights(results: Results) -> list[tuple[str, str]]:
@@ -112,7 +122,10 @@ def highlights(results: Results) -> list[tuple[str, str]]:
         system = next(s for s in results.contenders if results.overall(s) == best)
         after = f" after {intermediate_name(results, system)}" if system.has_intermediate else ", no intermediate task"
         found.append(
-            (number(best.mean), f"highest zero-shot mean over all tasks: {method_name(results, system)}{after}")
+            (
+                number(best.mean),
+                f"highest {results.mean_name} mean over all tasks: {method_name(results, system)}{after}",
+            )
         )
     deltas = [part.mean for s in results.contenders if (part := results.overall_delta(s)).mean is not None]
     if deltas:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from adapters_xling.report.beside import published_section
-from adapters_xling.report.cells import FLOORS, Average, System, Target
+from adapters_xling.report.cells import FLOORS, HARMS, HELPS, Average, System, Target
 from adapters_xling.report.collect import collect
 from adapters_xling.report.costs import cost_section
 from adapters_xling.report.effects import effect_section
@@ -30,7 +30,7 @@ from adapters_xling.report.formats import (
     target_name,
 )
 from adapters_xling.report.prose import HOW_TO_READ, doubts, facts_line, lexical_lines
-from adapters_xling.report.results import Results
+from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Section, escape_markdown, markdown_lines
 from adapters_xling.spec import Score, canonical_json
@@ -42,16 +42,22 @@ _Facts = Mapping[str, EntryFacts]
 
 
 def markdown(
-    scores: Iterable[Score], *, info: RunInfo, facts: _Facts | None = None, sections: Sequence[Section] = ()
+    scores: Iterable[Score],
+    *,
+    info: RunInfo,
+    facts: _Facts | None = None,
+    sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> str:
     """Render scores as one Markdown document of pipe tables; `sections` come after the intermediate task's effect."""
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     parts = [
         f"# {escape_markdown(info.title)}",
         " · ".join(f"{k}: {escape_markdown(v)}" for k, v in facts_line(results, info)),
     ]
     parts += [f"> **Note:** {escape_markdown(note)}" for note in info.notes]
-    parts += ["## Zero-shot means", _summary(results)]
+    heading = "Scores on the language trained on" if results.source_only else "Zero-shot means"
+    parts += [f"## {heading}", _summary(results)]
     for target in results.targets:
         parts += [
             f"## {escape_markdown(target_name(results, target))}",
@@ -87,7 +93,7 @@ def _names(results: Results, system: System) -> list[str]:
 def _summary(results: Results) -> str:
     head = ["method", "intermediate", "all tasks", "Δ"]
     for target in results.headline:
-        sources = results.sources(target)
+        sources = () if results.source_only else results.sources(target)
         head += [escape_markdown(target_name(results, target)), *([source_name(sources)] if sources else []), "Δ"]
     head += ["trainable", "size", "training"]
     rows = []
@@ -99,18 +105,23 @@ def _summary(results: Results) -> str:
         ]
         for target in results.headline:
             row.append(average_text(results.zero_shot_mean(target, system)))
-            row += [average_text(results.source_mean(target, system))] if results.sources(target) else []
-            row.append(_delta(results.delta(target, system), system))
+            beside = results.sources(target) and not results.source_only
+            row += [average_text(results.source_mean(target, system))] if beside else []
+            row.append(_delta(results.delta(target, system), system, results.mark(target, system)))
         cost = results.cost(system)
         row += [quantity(cost.num_trainable), quantity(cost.num_bytes, unit="B"), duration(cost.seconds)]
         rows.append(row)
     return _pipes(head, rows, labels=2)
 
 
-def _delta(part: Average, system: System) -> str:
+def _delta(part: Average, system: System, mark: str = "") -> str:
     if not system.is_compared:
         return ""
-    return delta_text(part).replace("*", "\\*")
+    return delta_text(part, mark=mark).replace("*", "\\*")
+
+
+def _compared(results: Results, target: Target, system: System) -> tuple[Average, System, str]:
+    return results.delta(target, system), system, results.mark(target, system)
 
 
 def _languages(results: Results, target: Target) -> str:
@@ -121,7 +132,7 @@ def _languages(results: Results, target: Target) -> str:
         if row:
             cells = [number(row[c].mean) + dagger(row[c]) if c in row else MISSING for c in codes]
             rows.append([*_names(results, system), average_text(results.zero_shot_mean(target, system)), *cells])
-    return _pipes(["method", "intermediate", "zero-shot", *codes], rows, labels=2)
+    return _pipes(["method", "intermediate", results.mean_name, *codes], rows, labels=2)
 
 
 def _deltas(results: Results, target: Target) -> str:
@@ -131,8 +142,8 @@ def _deltas(results: Results, target: Target) -> str:
         row = results.delta_row(target, system)
         if row:
             cells = [signed(row[c].mean) + dagger(row[c]) if c in row else MISSING for c in codes]
-            rows.append([*_names(results, system), _delta(results.delta(target, system), system), *cells])
-    return _pipes(["method", "intermediate", "zero-shot", *codes], rows, labels=2) if rows else ""
+            rows.append([*_names(results, system), _delta(*_compared(results, target, system)), *cells])
+    return _pipes(["method", "intermediate", results.mean_name, *codes], rows, labels=2) if rows else ""
 
 
 def _floors(results: Results) -> str:
@@ -192,7 +203,12 @@ def csv(scores: Iterable[Score], *, facts: _Facts | None = None) -> str:
 
 
 def text_table(
-    scores: Iterable[Score], *, info: RunInfo | None = None, facts: _Facts | None = None, width: int = 100
+    scores: Iterable[Score],
+    *,
+    info: RunInfo | None = None,
+    facts: _Facts | None = None,
+    width: int = 100,
+    marks: Marks | None = None,
 ) -> str:
     """Render the summary for a terminal; tasks that do not fit beside each other go below.
 
@@ -201,9 +217,10 @@ def text_table(
         info: headline metrics and order of tasks; its notes are printed below.
         facts: by entry key.
         width: columns to fit in; a single task is never broken, however narrow.
+        marks: of differences that comparisons found.
     """
     info = info or RunInfo(title="")
-    results = collect(scores, info=info, facts=facts)
+    results = collect(scores, info=info, facts=facts, marks=marks)
     labels = [
         method_name(results, s) + (f" ← {intermediate_name(results, s)}" if s.has_intermediate else "")
         for s in results.systems
@@ -219,8 +236,8 @@ def text_table(
 
 def _group(means: Sequence[Average], results: Results, target: Target | None) -> list[list[str]]:
     """Columns of one task, headings first: zero-shot mean, source, Δ; a column without a number is left out."""
-    columns = [_column("zero-shot", [number(a.mean) for a in means], [dagger(a) + hole(a) for a in means])]
-    if target and results.sources(target):
+    columns = [_column(results.mean_name, [number(a.mean) for a in means], [dagger(a) + hole(a) for a in means])]
+    if target and results.sources(target) and not results.source_only:
         sources = [results.source_mean(target, s) for s in results.systems]
         name = source_name(results.sources(target))
         columns.append(_column(name, [number(a.mean) for a in sources], [dagger(a) for a in sources]))
@@ -228,7 +245,9 @@ def _group(means: Sequence[Average], results: Results, target: Target | None) ->
     if any(delta.mean is not None for delta in deltas):
         due = zip(deltas, results.systems, strict=True)
         texts = [signed(delta.mean) if system.is_compared else "" for delta, system in due]
-        columns.append(_column("Δ", texts, [("*" if d.beyond_seed_noise else "") + dagger(d) for d in deltas]))
+        found = [results.mark(target, system) if target else "" for system in results.systems]
+        tails = [mark + dagger(delta) for mark, delta in zip(found, deltas, strict=True)]
+        columns.append(_column("Δ", texts, tails))
     return columns
 
 
@@ -259,5 +278,4 @@ def _blocks(labels: Sequence[str], groups: Sequence[tuple[str, list[list[str]]]]
 def _legend(results: Results) -> str:
     num = len(results.seeds)
     text = f"{num} seed{'s' * (num != 1)}. {MISSING} not scored, (6/7) incomplete average, † not converged"
-    starred = any(results.delta(t, s).beyond_seed_noise for t in results.headline for s in results.systems)
-    return text + (", * beyond seed noise (paired t, 5%)." if starred else ".")
+    return text + (f", {HELPS} gain, {HARMS} loss (paired bootstrap, Holm, 5%)." if results.marks else ".")

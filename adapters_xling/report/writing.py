@@ -9,6 +9,7 @@ from adapters_xling.errors import unknown
 from adapters_xling.paths import atomic_write
 from adapters_xling.report.latex import latex
 from adapters_xling.report.page import html
+from adapters_xling.report.results import Marks
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Section
 from adapters_xling.report.tables import csv, markdown, text_table
@@ -27,6 +28,7 @@ def render(
     info: RunInfo,
     facts: Mapping[str, EntryFacts] | None = None,
     sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> str:
     """Render a report in one format.
 
@@ -35,15 +37,15 @@ def render(
         DataError: when the scores cannot be put in one table.
     """
     if format == "html":
-        return html(scores, info=info, facts=facts, sections=sections)
+        return html(scores, info=info, facts=facts, sections=sections, marks=marks)
     if format == "markdown":
-        return markdown(scores, info=info, facts=facts, sections=sections)
+        return markdown(scores, info=info, facts=facts, sections=sections, marks=marks)
     if format == "latex":
-        return latex(scores, info=info, facts=facts, sections=sections)
+        return latex(scores, info=info, facts=facts, sections=sections, marks=marks)
     if format == "csv":
         return csv(scores, facts=facts)
     if format == "text":
-        return text_table(scores, info=info, facts=facts) + "\n"
+        return text_table(scores, info=info, facts=facts, marks=marks) + "\n"
     raise unknown("format", format, FORMATS)
 
 
@@ -54,6 +56,7 @@ def write(
     info: RunInfo,
     facts: Mapping[str, EntryFacts] | None = None,
     sections: Sequence[Section] = (),
+    marks: Marks | None = None,
 ) -> dict[str, Path]:
     """Write every file of a report (`FILES`), each atomically, after all of them could be rendered.
 
@@ -64,7 +67,7 @@ def write(
         DataError: when the scores cannot be put in one table; nothing is written then.
     """
     scores = list(scores)
-    contents = {name: render(name, scores, info=info, facts=facts, sections=sections) for name in FILES}
+    contents = {name: render(name, scores, info=info, facts=facts, sections=sections, marks=marks) for name in FILES}
     paths = {name: out_dir / FILES[name] for name in FILES}
     for name, content in contents.items():
         atomic_write(paths[name], content.encode())

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -19,7 +20,20 @@ from adapters_xling.cli import main, xling
 from adapters_xling.errors import DataError, MissingData, UnknownName
 from adapters_xling.metrics import Outcomes
 from adapters_xling.paths import score_file
-from adapters_xling.report import EntryFacts, Kept, RunInfo, Target, collect, html, latex, markdown, sections_of
+from adapters_xling.report import (
+    EntryFacts,
+    Kept,
+    RunInfo,
+    Target,
+    between,
+    collect,
+    html,
+    latex,
+    markdown,
+    marks_of,
+    sections_of,
+    text_table,
+)
 from adapters_xling.report.compare import compare
 from adapters_xling.report.compared import comparison_section, comparisons_csv, write_comparisons
 from adapters_xling.report.comparisons import Comparison, Comparisons, Interval, corrected
@@ -324,3 +338,135 @@ def test_comparing_loads_no_torch(world: World) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+# --- against full fine-tuning, starting or standing, another backbone -------------------------------------------------
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> World:
+    """Full fine-tuning, LoRA and the frozen head, three seeds; LoRA also after a task, starting from it and on it."""
+    world = World(tmp_path)
+    for seed in (0, 1, 2):
+        world.entry(f"full-s{seed}", 0.9, seed=seed, method="full")
+        world.entry(f"lora-s{seed}", 0.75, seed=seed)
+        world.entry(f"warm-s{seed}", 0.8, seed=seed, **AFTER)
+        world.entry(f"stack-s{seed}", 0.5, seed=seed, intermediate="mini-pos", route="stack")
+    world.entry("head-s0", 0.5, method="head")
+    return world
+
+
+def test_an_adapter_s_share_of_the_gain_is_over_the_frozen_head_under_the_same_draws(families: World) -> None:
+    found = families.compare()
+    shares = {one.over: one for one in found.shares}
+    assert set(shares) == {"en", "zero-shot"}
+    one = shares["zero-shot"]
+
+    def mean(name: str) -> float:
+        return float(np.mean([s.value for s in families.scores if s.key.startswith(name) and s.zero_shot]))
+
+    gain, own = mean("full") - mean("head"), mean("lora") - mean("head")
+    assert one.full.value == pytest.approx(gain) and one.ours.value == pytest.approx(own)
+    assert one.share is not None and one.share.value == pytest.approx(100 * own / gain)
+    assert one.share.low is not None and one.share.high is not None
+    assert one.share.low < one.share.value < one.share.high < 100
+    assert (one.method, one.seeds, one.num_floor_seeds) == ("lora", (0, 1, 2), 1)
+    (section,) = [s for s in sections_of_(families, found) if s.id == "shares"]
+    text = " ".join(item.plain for sheet in section.sheets for row in sheet.rows for item in row)
+    assert f"{one.share.value:.1f} %" in text and "has fewer seeds" in section.lead
+
+
+def test_no_share_is_printed_of_a_gain_that_may_be_none(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for seed in (0, 1):
+        world.entry(f"full-s{seed}", 0.51, seed=seed, method="full")
+        world.entry(f"lora-s{seed}", 0.7, seed=seed)
+        world.entry(f"head-s{seed}", 0.5, seed=seed, method="head")
+    found = world.compare()
+    assert found.shares and all(one.share is None for one in found.shares)
+    (section,) = [s for s in sections_of_(world, found) if s.id == "shares"]
+    assert all("%" not in item.text for sheet in section.sheets for row in sheet.rows for item in row)
+    assert "2 of 2" in "".join(sheet.foot for sheet in section.sheets) or "1 of 1 shares" in section.sheets[0].foot
+
+
+def sections_of_(world: World, found: Comparisons) -> tuple[Any, ...]:
+    write_comparisons(world.runs, found)
+    return sections_of(world.runs, collect(world.scores))
+
+
+def test_standing_is_compared_with_starting_and_adapters_with_full_fine_tuning(families: World) -> None:
+    found = families.compare().comparisons
+    (stack,) = [one for one in found if one.against == "warm"]
+    assert (stack.route, stack.verdict) == ("stack", "harms")
+    (full,) = [one for one in found if one.against == "full"]  # after a task there is no full row to compare with
+    assert (full.method, full.intermediate, full.verdict) == ("lora", "none", "harms")
+    assert {one.against for one in found} == {"fresh", "warm", "full"}
+    section = comparison_section(families.compare(), collect(families.scores))
+    assert section is not None
+    titles = [sheet.title for sheet in section.sheets]
+    assert titles[0] == "Against no intermediate task" and "Against full fine-tuning" in titles
+
+
+def test_every_mark_in_a_report_is_that_of_the_corrected_comparison(families: World) -> None:
+    found = families.compare()
+    write_comparisons(families.runs, found)
+    marks = marks_of(families.runs)
+    verdicts = {(one.intermediate, one.route): one.verdict for one in found.comparisons if one.against == "fresh"}
+    assert verdicts[("mini-pos", "stack")] == "harms"
+    assert {(system.intermediate, system.route): mark for (_, system), mark in marks.items()} == {
+        place: {"helps": "*", "harms": "▼"}[verdict] for place, verdict in verdicts.items() if verdict
+    }
+    info = RunInfo(title="t")
+    without = markdown(families.scores, info=info)
+    assert "▼" not in without.split("## How to read")[0] and "\\*" not in without.split("## How to read")[0]
+    for text in (
+        markdown(families.scores, info=info, marks=marks),
+        html(families.scores, info=info, marks=marks),
+        text_table(families.scores, info=info, marks=marks),
+    ):
+        assert text.split("How to read")[0].count("▼") >= 1
+
+
+def other_backbone(world: World) -> World:
+    """The same rows on another encoder: worse in other languages, as good in English."""
+    other = World(world.runs.parent)
+    for seed in (0, 1, 2):
+        for name, method, right in (("full", "full", 0.9), ("lora", "lora", 0.75)):
+            other.entry(f"eng-{name}-s{seed}", right, seed=seed, method=method, languages="en")
+            other.entry(f"eng-{name}-s{seed}", 0.4, seed=seed, method=method, languages="de sw")
+    other.scores = [msgspec.structs.replace(score, backbone="minilm-l6") for score in other.scores]
+    return other
+
+
+def test_two_grids_are_compared_row_by_row_on_their_examples(families: World) -> None:
+    other = other_backbone(families)
+    mine, theirs = collect(families.scores), collect(other.scores)
+    kept = Kept(families.runs)
+    found = between((mine, kept), (theirs, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+    assert {(one.method, one.against, one.verdict) for one in found.comparisons} == {
+        ("full", "minilm-l6", "helps"),
+        ("lora", "minilm-l6", "helps"),
+    }
+    english = [one.languages["en"].value for one in found.comparisons]
+    assert english == pytest.approx([0.0, 0.0])
+    write_comparisons(families.runs, found, against="english-headline")
+    (section,) = [s for s in sections_of(families.runs, mine) if s.title == "Against the same on minilm-l6"]
+    assert [sheet.title for sheet in section.sheets] == ["Zero-shot", "On the language trained on"]
+    assert all(not item.mark for row in section.sheets[1].rows for item in row)  # nobody corrected these
+    with pytest.raises(DataError, match="no row and target in common"):
+        between((mine, kept), (mine, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+
+
+def test_english_rows_alone_are_tabled_and_compared_as_such(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for seed in (0, 1, 2):
+        world.entry(f"full-s{seed}", 0.9, seed=seed, method="full", languages="en")
+        world.entry(f"lora-s{seed}", 0.6, seed=seed, languages="en")
+    found = world.compare()
+    (one,) = found.comparisons
+    assert (one.against, one.source_only, one.verdict, one.expected) == ("full", True, "harms", 1)
+    text = markdown(world.scores, info=RunInfo(title="t"))
+    assert "## Scores on the language trained on" in text and "zero-shot |" not in text
+    full = next(line for line in text.splitlines() if line.startswith("| full |"))
+    assert "·" not in full.split("|")[3]
+    assert "zero-shot" not in text_table(world.scores, info=RunInfo(title="t"))
