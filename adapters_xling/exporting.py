@@ -273,7 +273,7 @@ def _head(model: Model, key: str, task: str | None, form: str) -> TaskSpec:
         raise ConfigError(
             f"entry {key} cannot become {CLASSES[form].auto}: that class has one dense layer with tanh below its "
             "output, ours has two (the pooler, which travels between tasks, and the head's own), so no weights give "
-            "the same answers. Export it with --for onnx, or --for encoder and heads.safetensors (docs/sharing.md)"
+            "the same answers. Export it with --for onnx, or --for encoder and apply its heads (docs/sharing.md)"
         )
     if form in CLASSES and model.read_layer not in (None, model.num_layers):
         raise ConfigError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_xling.errors import ConfigError, UnknownName
-from adapters_xling.spec import Fresh, Recipe, RunSpec, Slot, Stack, TaskSpec, Uniform, Use, Warm
+from adapters_xling.spec import Fresh, Imported, Recipe, RunSpec, Slot, TaskSpec, Uniform, describe
 from adapters_xling.zoo import Card
 
 from .settings import Settings, task
@@ -44,6 +44,9 @@ def retraining(card: Card, settings: Settings | None = None) -> Retraining:
     from adapters_xling.backbones import BACKBONES
 
     run = card.run
+    if run.made_by == "merging":
+        notes = (f"in the zoo must be {', '.join(run.parents)}",)
+        return Retraining(("zoo", "merge", describe(run.init)), notes)
     arguments = ["train", *(ref.name for ref in run.tasks), "--method", run.method.name]
     arguments += [word for name, value in _method_settings(run).items() for word in ("--set", _pair(name, value))]
     arguments += ["--backbone", run.backbone.name]
@@ -157,14 +160,7 @@ def _composition(run: RunSpec) -> list[str]:
     Raises:
         ConfigError: for a composition they do not describe.
     """
-    words: list[str] = []
-    if isinstance(run.init, Warm):
-        words += ["--warm", run.init.entry]
-    elif not isinstance(run.init, Fresh):
-        raise ConfigError(f"a slot that starts as {run.init.__struct_config__.tag} has no options of `xling train`")
-    if isinstance(run.route, Slot):
-        return words
-    parts = run.route.parts if isinstance(run.route, Stack) else ()
-    if len(parts) == 2 and isinstance(parts[0], Use) and isinstance(parts[1], Slot) and not words:
-        return ["--stack", parts[0].entry]
-    raise ConfigError("a route of this form has no options of `xling train`; train it from Python with its card's run")
+    if isinstance(run.init, Imported):
+        raise ConfigError(f"how this adapter was trained is not known: it was imported from {run.init.source}")
+    words = [] if isinstance(run.init, Fresh) else ["--warm", describe(run.init)]
+    return words if isinstance(run.route, Slot) else [*words, "--on", describe(run.route)]

@@ -9,13 +9,13 @@ from typing import Any
 
 from adapters_xling.errors import HubError, ZooError
 from adapters_xling.zoo import CARD, Card, Entry, card_file
-from adapters_xling.zoo.files import ALLOWED
+from adapters_xling.zoo.files import ALLOWED, SIDE_FILE
 
 OnStep = Callable[[str, str, int, int], Any]
 """Called with entry, what is being done, how much of it is done and its total."""
 
 
-BESIDE = frozenset({CARD})
+BESIDE = frozenset({CARD, SIDE_FILE})
 """Files of an entry that its card does not list."""
 
 
