@@ -45,8 +45,8 @@ def retraining(card: Card, settings: Settings | None = None) -> Retraining:
 
     run = card.run
     if run.made_by == "merging":
-        notes = (f"in the zoo must be {', '.join(run.parents)}",)
-        return Retraining(("zoo", "merge", describe(run.init)), notes)
+        wanted = f"in the zoo must be {', '.join(run.parents)}"
+        return Retraining(("zoo", "merge", describe(run.init)), (wanted,))
     arguments = ["train", *(ref.name for ref in run.tasks), "--method", run.method.name]
     arguments += [word for name, value in _method_settings(run).items() for word in ("--set", _pair(name, value))]
     arguments += ["--backbone", run.backbone.name]
