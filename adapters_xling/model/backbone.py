@@ -134,6 +134,7 @@ def load_backbone(
     zoo: Zoo | None = None,
     device: Any = "cpu",
     backbone: str | Path | None = None,
+    attention: str | None = None,
 ) -> LoadedBackbone:
     """Load encoder and tokenizer of a backbone, from safetensors only; hub backbones are downloaded when need be.
 
@@ -142,6 +143,7 @@ def load_backbone(
         zoo: where to look for backbones beside what ships with the package.
         device: where the encoder goes.
         backbone: folder that holds the files; nowhere else is looked then.
+        attention: kernel, as transformers names it ("sdpa", "eager"); by default the encoder class's own choice.
 
     Raises:
         UnknownName: for a backbone nobody knows.
@@ -172,6 +174,7 @@ def load_backbone(
             local_files_only=True,
             dtype=torch.float32,
             output_loading_info=True,
+            attn_implementation=attention,
         )
         tokenizer = read_tokenizer(family, folder)
     except (OSError, ValueError, RuntimeError) as err:

@@ -79,7 +79,8 @@ def build(
             f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
             "Valid: slot, or stack(<entries>, slot)"
         )
-    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone)
+    attention = _training_attention(run.recipe.precision, device)
+    loaded = _load(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone, attention=attention)
     method.check(loaded.family)
     model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
     longest = max(run.recipe_for(ref.name).max_length for ref in run.tasks)
@@ -209,9 +210,19 @@ class _Resident:
         return entry
 
 
-def _load(run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None) -> LoadedBackbone:
+def _training_attention(precision: str, device: Any) -> str | None:
+    """Kernel that training uses: the backbone's own, but plain products on a CPU in bfloat16.
+
+    There the fused kernel's backward pass takes about ten times as long (LOG.md); the results differ by rounding.
+    """
+    return "eager" if precision == "bf16" and torch.device(device).type == "cpu" else None
+
+
+def _load(
+    run: RunSpec, *, zoo: Zoo, who: str, backbone: str | Path | None, attention: str | None = None
+) -> LoadedBackbone:
     try:
-        loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone)
+        loaded = load_backbone(run.backbone, zoo=zoo, backbone=backbone, attention=attention)
     except ZooError as err:
         raise ZooError(f"{who}: {err}") from err
     require_same(loaded.id, run.backbone, who=who)

@@ -39,13 +39,18 @@ def retrieval(
     device: str,
     bf16: bool,
 ) -> dict[str, list[float]]:
-    """Share of held-out sentences whose English twin is nearest, both directions, per layer from the embeddings up."""
+    """Share of held-out sentences whose English twin is nearest, both directions, per layer from the embeddings up.
+
+    Languages without held-out lines are left out.
+    """
     was = model.training
     model.eval()
     english = vectors(model, tokenizer, [row["en"] for row in held], device=device, bf16=bf16)
     found = {}
     for language in languages:
         at = [i for i, row in enumerate(held) if language in row]
+        if not at:
+            continue
         other = vectors(model, tokenizer, [held[i][language] for i in at], device=device, bf16=bf16)
         shares = []
         for a, b in zip(english[:, at], other, strict=True):
@@ -62,6 +67,8 @@ def segmentation(tokenizer: Any, held: list[dict[str, str]], languages: list[str
     out = {}
     for language in languages:
         lines = [row[language] for row in held if language in row]
+        if not lines:
+            continue
         ids = tokenizer(lines, add_special_tokens=False)["input_ids"]
         pieces = sum(map(len, ids))
         spaced = language not in ("zh", "ja", "th", "my")
