@@ -210,8 +210,8 @@ class Bootstrap:
         elif num > 1 and self.seeds == "resample":
             picks = self._generator("seeds", str(num)).integers(0, num, (1, num - 1, self.num_resamples))
             draws_2B = np.take_along_axis(draws_2SB, picks, axis=1).mean(axis=1)
-        value = 100 * float(values_2S[0].mean() / values_2S[1].mean())
         with np.errstate(divide="ignore", invalid="ignore"):
+            value = 100 * float(values_2S[0].mean() / values_2S[1].mean())
             shares_B = 100 * draws_2B[0] / draws_2B[1]
         defined_B = shares_B[np.isfinite(shares_B)]
         if len(defined_B) < LEAST_DEFINED * self.num_resamples:

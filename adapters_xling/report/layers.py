@@ -124,7 +124,7 @@ def _sheet(layers: Layers) -> Sheet:
         f"{layers.task} ({layers.metric}, {layers.split})",
         f"{languages} languages, pooling {layers.pooling}.",
         (Column("encoder", numeric=False), *(Column(name, "layer") for name in names)),
-        (tuple(above), tuple(rows)),
+        ((*above, *rows),),
         foot=FOOT,
         legend=("diverging", f"−{scale} (loss) → +{scale} points (gain)"),
         is_map=True,

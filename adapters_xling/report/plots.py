@@ -94,7 +94,7 @@ def best_rows(results: Results, target: Target) -> list[System]:
 def language_plot(results: Results, target: Target) -> LanguagePlot | None:
     """Lay out the plot of a target, languages by their best mark; None when no method has a zero-shot score."""
     systems = best_rows(results, target)
-    if not systems:
+    if not systems or not results.zero_shot[target]:
         return None
     rows = {system: results.row(target, system) for system in systems}
     codes = {code for row in rows.values() for code in row}

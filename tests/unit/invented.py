@@ -54,7 +54,9 @@ def _texts(task: TaskSpec, source: FileSource, language: str, paths: list[Path])
     if source.reader == "plain":
         return ["".join(f"{' '.join(words(i))} {i}\n" for i in range(PLAIN_LINES)) for _ in paths]
     if source.reader == "aligned":
-        return ["".join(f"{NUM_ROWS - i} {side} line\n" for i in range(NUM_ROWS)) for side in ("one", "two")]
+        before = source.options.get("from_line", 1) - 1
+        num = before + NUM_ROWS
+        return ["".join(f"{num - i} {side} line\n" for i in range(num)) for side in ("one", "two")]
     if source.reader == "bitext":
         pools = ["".join(f"{side}-{i}\t{side} {' '.join(words(i))}\n" for i in range(NUM_ROWS)) for side in "qc"]
         gold = "".join(f"q-{i}\tc-{i}\n" for i in range(0, NUM_ROWS, 2))

@@ -151,6 +151,16 @@ def test_aligned_lines_become_queries_and_their_corpus(tmp_path: Path) -> None:
         read("aligned", english)
 
 
+def test_aligned_lines_may_begin_further_down(tmp_path: Path) -> None:
+    english = write(tmp_path / "en", "one\ntwo\nthree\n")
+    other = write(tmp_path / "de", "eins\nzwei\ndrei\n")
+    rows = read("aligned", english, other, from_line=2)
+    assert [row.values["id"] for row in rows] == ["q2", "q3", "c2", "c3"]  # ids stay line numbers
+    for wrong in (0, True, "2"):
+        with pytest.raises(ConfigError, match="from_line"):
+            read("aligned", english, other, from_line=wrong)
+
+
 def test_bitext_pools_carry_their_gold_pairs_and_keep_them_in_one_group(tmp_path: Path) -> None:
     queries = write(tmp_path / "de", "de-1\teins\nde-2\tetwas\n")
     corpus = write(tmp_path / "en", "en-1\tone\nen-2\tother\n")

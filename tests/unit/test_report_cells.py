@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters_xling.errors import DataError
@@ -330,3 +331,14 @@ def test_what_needs_no_training_is_shared_by_the_rows_it_belongs_to() -> None:
     assert values["lora", "none", "fresh", "slot"] == {0: 40.0, 1: 40.0}
     assert values["lora", "nli", "warm", "slot"] == {0: 50.0, 1: 52.0}
     assert values["lora", "nli", "fresh", "stack"] == {0: 50.0, 1: 52.0}
+
+
+def test_an_encoder_with_random_weights_is_a_floor_of_its_twin():
+    twin = RunInfo(title="t", random={"nano-random": "nano"})
+    drawn = [msgspec.structs.replace(score(20, key="r"), backbone="nano-random", method="full")]
+    drawn += [msgspec.structs.replace(score(3, task="tatoeba", key="b"), backbone="nano-random", method="base")]
+    results = collect([score(60), *drawn], info=twin)
+    (floor,) = results.floors
+    assert (floor.method, floor.backbone, floor.intermediate) == ("random", results.contenders[0].backbone, "none")
+    assert [results.zero_shot_mean(target, floor).mean for target in results.headline] == [20, 3]
+    assert len(results.contenders) == 1 and method_name(results, floor) == "random"

@@ -233,3 +233,35 @@ def test_the_smallest_p_can_survive_the_correction(num: int) -> None:
 def test_mean_and_sd_by_hand() -> None:
     assert mean_sd([5.0]) == (5.0, None)
     assert mean_sd([1.0, 3.0]) == (2.0, pytest.approx(2**0.5))
+
+
+# --- shares -------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_is_of_the_mean_gains_and_its_interval_holds_the_true_one() -> None:
+    """Seeds that are good for one system are good for the other, as with a shared order of rows."""
+    rng = np.random.default_rng(5)
+    num_held, num_sets = 0, 100
+    for dataset in range(num_sets):
+        bootstrap = Bootstrap(num_resamples=300, seed=dataset)
+        ease_N, lucky_S1 = rng.random(NUM_IDS), rng.normal(0, 0.05, (3, 1))
+        rates = {"zero": 0.3, "ours": 0.6, "full": 0.7}  # the true share is 75 %
+        sides = {}
+        for name, rate in rates.items():
+            seeds_S1 = lucky_S1 * (name != "zero")
+            right_SN = ease_N < np.clip(rate + seeds_S1 + rng.normal(0, 0.02, (3, 1)) * (name != "zero"), 0, 1)
+            sides[name] = [drawn(bootstrap, sample(right_SN.astype(float)))]
+        value, low, high = bootstrap.share(sides["ours"], sides["full"], sides["zero"])
+        gains = [float((sides[n][0].scores - sides["zero"][0].scores).mean()) for n in ("ours", "full")]
+        assert value == pytest.approx(100 * gains[0] / gains[1])
+        assert low is not None and high is not None and low <= value <= high
+        num_held += low <= 75 <= high
+    assert num_held >= 0.9 * num_sets
+
+
+def test_a_share_of_itself_is_all_of_it_and_of_nothing_has_no_interval() -> None:
+    bootstrap = Bootstrap(num_resamples=200)
+    zero, full = ([drawn(bootstrap, sample([[float(i % n == 0) for i in range(60)]] * 2))] for n in (5, 2))
+    assert bootstrap.share(full, full, zero) == (100.0, pytest.approx(100.0), pytest.approx(100.0))
+    _, low, high = bootstrap.share(full, zero, zero)
+    assert (low, high) == (None, None)
