@@ -21,7 +21,7 @@ from adapters_xling.spec import BackboneId, Fuse, Merge, Route, describe
 
 from . import lora_merging
 from .base import Kept, Method, Trainable
-from .lora_routing import add_fusion, install, routing_of, wrapped
+from .lora_routing import add_fusion, fold, install, routing_of, wrapped
 from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
     claim,
@@ -315,12 +315,8 @@ class Lora(Method):
         return Kept(layers * (shared + ranks), layers * (each + ranks))
 
     def fold(self, encoder: nn.Module) -> None:
-        """Add every active update to the weight it belongs to."""
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        for module in encoder.modules():
-            if isinstance(module, BaseTunerLayer) and not module.disable_adapters:
-                module.merge(safe_merge=True)
+        """Add the updates of the active route, with their weights, to the matrices they belong to."""
+        fold(encoder)
 
     def backbone_name(self, name: str) -> str | None:
         """Undo peft's renaming of the modules it wraps."""

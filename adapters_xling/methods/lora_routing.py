@@ -10,6 +10,7 @@ Shapes: N rows, T tokens, D in, O out.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,22 @@ def wrapped(encoder: nn.Module) -> dict[str, Any]:
     """Modules that hold LoRA slots, by name."""
     routed = _routed_class()
     return {name: module for name, module in encoder.named_modules() if isinstance(module, routed)}
+
+
+def fold(encoder: nn.Module) -> None:
+    """Add the active sum's updates to the matrices below them, for good."""
+    import torch
+
+    with torch.no_grad():
+        for module in wrapped(encoder).values():
+            for term in module._xling_routing.terms:
+                if term.slot not in module.lora_A:
+                    continue
+                if term.slot in module.lora_variant:  # DoRA, which scales the matrix too
+                    module.merge(safe_merge=True, adapter_names=[term.slot])
+                    continue
+                factors = [getattr(module, FUSION)[fusion].weight[part] for fusion, part in term.fusions]
+                module.base_layer.weight += math.prod(factors, start=term.weight) * module.get_delta_weight(term.slot)
 
 
 @functools.cache

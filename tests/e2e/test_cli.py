@@ -67,7 +67,7 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
         (["train", "mini-pos", "--with", "batch_size=many"], "batch_size"),
         (["train", "mini-pos", "--recipe", "papre"], "Did you mean 'paper'"),
         (["train", "mini-pos", "--backbone", "xlmr-nanno"], "Did you mean 'xlmr-nano'"),
-        (["train", "mini-pos", "--warm", "a-b", "--stack", "c-d"], "not both"),
+        (["train", "mini-pos", "--warm", "a-b", "--stack", "c-d"], "give one of --warm, --stack and --on"),
         (["train", "mini-retrieval"], "nothing to train"),
         (["train", "mini-pos", "--set", "r"], "name=value"),
         (["evaluate", "nothing-here", "mini-pos"], "nothing-here"),
