@@ -108,6 +108,9 @@ def train(
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--on", multiple=True, metavar="[CODES=]EXPR", help="What its heads stand on; 'slot' is ENTRY itself.")
 @click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the forward passes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
 @folders
