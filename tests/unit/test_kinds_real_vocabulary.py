@@ -84,8 +84,8 @@ def test_real_answers_come_back_letter_by_letter(tokenizer: Any, language: str) 
     task = spec("span", "squad")
     report = check_task(task, rows, tokenizer, language=language, max_length=384)
     assert report.scores == {"squad": 100.0}
-    # answers that end inside a token ("1960s" asked as "1960") are a few in a hundred; those of over 30 pieces up to one
-    # in ten where an English vocabulary has little more than a script's letters
+    # answers that end inside a token ("1960s" asked as "1960") are a few in a hundred; those of over 30 pieces up to
+    # one in ten where an English vocabulary has little more than a script's letters
     longest = report.unreachable.get("answer is longer than options.max_answer_length", 0)
     assert sum(report.unreachable.values()) - longest < 0.06 * len(rows)
     assert longest < (0.1 if tokenizer.vocab_size < 100_000 else 0.06) * len(rows)
