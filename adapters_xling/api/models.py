@@ -138,9 +138,9 @@ def evaluate(
     `on` says what the entry's heads stand on, as expressions in which ``slot`` is the entry: one for all languages, or
     ``sw=…`` and ``de,fr=…`` for some; ``{language}`` in a name is the language at hand. `backbone` names the
     folder of an entry's local backbone, where it cannot be found by its name.
-    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`; `precision` is that of the forward passes,
-    "fp32" or "bf16". With `unscored` only the predictions are kept, for test sets whose answers are withheld, and no score
-    comes back. `on_left_out` hears of rows that were not scored, by reason.
+    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`; `precision` is that of the forward
+    passes, "fp32" or "bf16". With `unscored` only the predictions are kept, for test sets whose answers are withheld,
+    and no score comes back. `on_left_out` hears of rows that were not scored, by reason.
     """
     from adapters_xling.evaluation import Reading
     from adapters_xling.evaluation import evaluate as evaluate_entry
