@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from adapters_xling import hub
 from adapters_xling.hub import Journey, OnStep
 
+from .entries import entry_readme
 from .models import default_recipe, named_folder
 from .settings import Settings, open_zoo
 
@@ -43,8 +44,10 @@ def push(
         HubError: saying what to do; nobody ever sees half an entry.
     """
     zoo, place = open_zoo(settings), hub.open_hub(where)
-    return (
-        hub.plan_push(zoo, entry, place) if dry_run else hub.push(zoo, entry, place, private=private, on_step=on_step)
+    if dry_run:
+        return hub.plan_push(zoo, entry, place)
+    return hub.push(
+        zoo, entry, place, private=private, describe=lambda one: entry_readme(one.key, settings), on_step=on_step
     )
 
 

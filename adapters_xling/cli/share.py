@@ -89,7 +89,7 @@ def _list(journeys: list[Journey], verb: str) -> None:
             item.key,
             item.reason,
             size(item.card.num_bytes),
-            item.card.licence,
+            item.terms.expression,
             "there already" if item.there else verb,
         )
         for journey in reversed(journeys)
@@ -124,7 +124,7 @@ def _plain(journey: Journey) -> dict[str, Any]:
                 "key": item.key,
                 "reason": item.reason,
                 "num_bytes": item.card.num_bytes,
-                "licence": item.card.licence,
+                "licence": item.terms.expression,
                 "there": item.there,
             }
             for item in journey.items

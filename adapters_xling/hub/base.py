@@ -64,11 +64,12 @@ class Hub(ABC):
         """
 
     @abstractmethod
-    def publish(self, entries: Sequence[Entry], *, private: bool | None, on_step: OnStep) -> str:
+    def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
         """Add entries, parents first, so that nobody ever sees half of one; the last is the one that was asked for.
 
         Args:
             entries: verified, and none of them there yet.
+            readme: what the entry asked for says of itself, for places that show a page about an entry.
             private: whether a place that is made by this is for its owner only; None leaves the choice to the place.
             on_step: hears of progress.
 

@@ -104,7 +104,7 @@ class FileSystemHub(Hub):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, entries: Sequence[Entry], *, private: bool | None, on_step: OnStep) -> str:
+    def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
         """See `Hub.publish`. Who may read a folder or bucket is not ours to set."""
         if self._address.protocol in READ_ONLY:
             raise HubError(f"{self.where} can only be read: push to a folder, s3://… or hf://… instead")

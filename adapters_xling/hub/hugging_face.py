@@ -108,7 +108,7 @@ class HuggingFaceHub(Hub):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, entries: Sequence[Entry], *, private: bool | None, on_step: OnStep) -> str:
+    def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
         """See `Hub.publish`: one commit on top of the one that was read; a repository that is not there is made.
 
         Large files that arrived before a cut are not sent again: the hub knows them by their digest.
@@ -124,7 +124,7 @@ class HuggingFaceHub(Hub):
             if not new:
                 return self._page(own.key)
             on_step(own.key, "upload", 0, sum(entry.card.num_bytes for entry in new))
-            commit = self._commit(new, own, base)
+            commit = self._commit(new, own, base, readme)
             if commit is not None:
                 self._confirm(new, commit)
                 on_step(own.key, "upload", 1, 1)
@@ -191,20 +191,19 @@ class HuggingFaceHub(Hub):
             raise HubError(other_content(self.where, entry.key))
         return True
 
-    def _commit(self, new: Sequence[Entry], own: Entry, base: Listing) -> str | None:
+    def _commit(self, new: Sequence[Entry], own: Entry, base: Listing, readme: str) -> str | None:
         """Commit entries on top of what was read; None when somebody else committed meanwhile."""
         from huggingface_hub import CommitOperationAdd, HfApi
 
         files: dict[str, Path | bytes] = {}
         for entry in new:
             files |= {f"{entry.key}/{name}": entry.folder / name for name in (*entry.card.files, CARD)}
-        about = self.main() or own.key
         if ABOUT not in base.files:
             files[ABOUT] = f"{json.dumps({'schema': 1, 'entry': own.key})}\n".encode()
             files |= {path: own.folder / name for path, name in native_files(own).items() if path not in base.files}
-        readme = self._readme(own, about, [*self.keys(), *(entry.key for entry in new)])
-        if readme is not None:
-            files[README] = readme
+        page = self._updated_readme(own, readme, [*self.keys(), *(entry.key for entry in new)])
+        if page is not None:
+            files[README] = page
         names = ", ".join(entry.key for entry in new)
         api = HfApi(endpoint=hub_files.endpoint())
 
@@ -233,9 +232,9 @@ class HuggingFaceHub(Hub):
                 "not sent twice"
             ) from err
 
-    def _readme(self, own: Entry, about: str, keys: Sequence[str]) -> bytes | None:
+    def _updated_readme(self, own: Entry, readme: str, keys: Sequence[str]) -> bytes | None:
         old = self._file(README).read_bytes() if README in self._listed() else None
-        return repository_readme(own.card, about=about, keys=sorted(set(keys)), repo=self._repo, old=old)
+        return repository_readme(readme, about=own, keys=sorted(set(keys)), repo=self._repo, old=old)
 
     def _confirm(self, new: Sequence[Entry], commit: str) -> None:
         """Ask the hub for the digests of what it committed.

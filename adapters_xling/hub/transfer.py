@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from adapters_xling import paths, spec
 from adapters_xling.errors import HubError, UnknownName, XlingError, unknown
+from adapters_xling.licences import Terms
 from adapters_xling.strict import parse_json
-from adapters_xling.zoo import CARD, Card, Entry, Zoo
+from adapters_xling.zoo import CARD, Card, Entry, Zoo, lineage, render_readme
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.entry import matches
 
@@ -29,11 +31,13 @@ class Item:
 
     Attributes:
         card: its card.
+        terms: what the licences of its data, its backbone and its ancestors ask together.
         there: whether the goal has it already, unchanged.
         reason: "asked for", or whose parent it is.
     """
 
     card: Card
+    terms: Terms
     there: bool
     reason: str
 
@@ -102,14 +106,34 @@ def plan_push(zoo: Zoo, name: str, hub: Hub) -> Journey:
         there = one in known
         if there and hub.card_bytes(one) != (entry.folder / CARD).read_bytes():
             raise HubError(other_content(hub.where, one))
-        items.append(Item(card=entry.card, there=there, reason="asked for" if one == key else "parent"))
+        terms = lineage.trace(zoo, one).licence()
+        items.append(Item(card=entry.card, terms=terms, there=there, reason="asked for" if one == key else "parent"))
     for item in items:
-        if item.card.licence.lower() == "unknown" and not item.there:
-            notes.append(f"the licence of {item.key} is unknown: make sure that you may publish it")
+        if not item.there:
+            notes += _warnings(item)
     return Journey(where=hub.where, items=tuple(items), notes=tuple(notes), revision=hub.revision)
 
 
-def push(zoo: Zoo, name: str, hub: Hub, *, private: bool | None = None, on_step: OnStep = _nothing) -> Journey:
+def _warnings(item: Item) -> list[str]:
+    """What of an entry's licences somebody who publishes it has to know."""
+    said = [f"the licences of {item.key} do not fit each other: {text}" for text in item.terms.conflicts()]
+    if item.terms.unknown:
+        said.append(
+            f"part of the licence of {item.key} is unknown ({', '.join(item.terms.unknown)}): make sure that you may "
+            "publish it"
+        )
+    return said
+
+
+def push(
+    zoo: Zoo,
+    name: str,
+    hub: Hub,
+    *,
+    private: bool | None = None,
+    describe: Callable[[Entry], str] | None = None,
+    on_step: OnStep = _nothing,
+) -> Journey:
     """Publish an entry with its missing ancestors: on the Hugging Face Hub in one commit, elsewhere cards last.
 
     Args:
@@ -118,6 +142,7 @@ def push(zoo: Zoo, name: str, hub: Hub, *, private: bool | None = None, on_step:
         hub: where it goes.
         private: for a repository that is made by this: True (the default) or False; refused when one that is there
             says otherwise.
+        describe: what an entry says of itself; by default its card and lineage do.
         on_step: hears of progress.
 
     Raises:
@@ -129,7 +154,9 @@ def push(zoo: Zoo, name: str, hub: Hub, *, private: bool | None = None, on_step:
     new = [zoo.get(item.key) for item in plan.items if not item.there]
     if not new:
         return plan
-    page = hub.publish(new, private=private, on_step=on_step)
+    asked = zoo.get(zoo.resolve(name), verify=False)
+    readme = describe(asked) if describe else render_readme(asked.card, lineage=lineage.trace(zoo, asked.key))
+    page = hub.publish(new, readme=readme, private=private, on_step=on_step)
     return Journey(where=plan.where, items=plan.items, notes=plan.notes, revision=hub.revision, page=page)
 
 
@@ -184,7 +211,15 @@ def plan_pull(zoo: Zoo, name: str | None, hub: Hub) -> Journey:
 
     visit(key, None)
     order = _parents_first(cards)
-    items = [Item(card=cards[k], there=k in zoo, reason="asked for" if k == key else "parent") for k in order]
+    items = [
+        Item(
+            card=cards[k],
+            terms=lineage.follow(k, lambda name, _: cards.get(name)).licence(),
+            there=k in zoo,
+            reason="asked for" if k == key else "parent",
+        )
+        for k in order
+    ]
     pin = pins.get(key)
     if pin and pin["where"] == hub.where and pin["revision"] not in (None, hub.revision):
         notes.append(

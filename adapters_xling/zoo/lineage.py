@@ -4,7 +4,7 @@ or an SVG; and what the licences of all of them ask together."""
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +163,19 @@ def trace(zoo: Zoo, key: str) -> Lineage:
         UnknownName: when the entry is not in the zoo.
         ZooError: for a card that cannot be read.
     """
+    return follow(key, lambda name, first: zoo.get(name, verify=False).card if first or name in zoo else None)
+
+
+def follow(key: str, card_of: Callable[[str, bool], Card | None]) -> Lineage:
+    """Follow an entry's parents to the end, wherever their cards are.
+
+    Args:
+        key: the entry.
+        card_of: called with a key and whether it is the entry itself; gives its card, None where there is none.
+
+    Raises:
+        ZooError: for an entry among its own ancestors.
+    """
     cards: dict[str, Card | None] = {}
     edges: list[Edge] = []
 
@@ -171,7 +184,7 @@ def trace(zoo: Zoo, key: str) -> Lineage:
             return
         if name in above:
             raise ZooError(f"entry {name} is among its own ancestors: {' -> '.join([*above, name])}")
-        card = zoo.get(name, verify=False).card if name in zoo or not above else None
+        card = card_of(name, not above)
         for parent, role in roles(card.run).items() if card else ():
             visit(parent, (*above, name))
             edges.append(Edge(name, parent, role))
