@@ -218,11 +218,12 @@ class Drawer:
         rows[words] = self.rng.integers(len(text.words[0]), size=len(words))
         lengths[words] = [len(text.words[0][int(i)]) for i in rows[words]]
         order = np.argsort(lengths + self.rng.random(number) * 3, kind="stable")
-        batches, at = [], 0
+        batches, at, widest = [], 0, 0
         for i in range(number):
-            if (i - at + 1) * (lengths[order[i]] + 2) > self.batch_tokens and i > at:
+            widest = max(widest, int(lengths[order[i]]) + 2)
+            if (i - at + 1) * widest > self.batch_tokens and i > at:
                 batches.append(order[at:i])
-                at = i
+                at, widest = i, int(lengths[order[i]]) + 2
         batches.append(order[at:])
         plans = np.stack([forms, rows, partners], 1)
         return [plans[batches[i]] for i in self.rng.permutation(len(batches))]
