@@ -189,6 +189,10 @@ class TaskSpec(Frozen, frozen=True):
 # --- how things are trained -------------------------------------------------------------------------------------
 
 
+Precision = Literal["fp32", "bf16"]
+Pooling = Literal["first", "mean", "pair"]
+
+
 class Recipe(Frozen, frozen=True):
     """Optimisation settings, fully resolved before a run is hashed. Defaults: `task_configs/recipes.yaml`.
 
@@ -212,14 +216,14 @@ class Recipe(Frozen, frozen=True):
     adam_epsilon: Positive
     clip_norm: NonNegative
     dropout: Fraction
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     eval_every_steps: Count
     patience: Annotated[int, msgspec.Meta(ge=0)]
     dev_examples: Annotated[int, msgspec.Meta(ge=0)]
     max_train_examples: Annotated[int, msgspec.Meta(ge=0)]
-    pooling: Literal["first", "mean", "pair"]
+    pooling: Pooling
     carry: Literal["none", "pooler", "head"]
-    dev_precision: Literal["fp32", "bf16"] = "fp32"
+    dev_precision: Precision = "fp32"
     sort_window: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def steps(self, num_features: int) -> int:

@@ -24,6 +24,7 @@ from adapters_xling.spec import (
     Init,
     Merge,
     Name,
+    Precision,
     Route,
     RunSpec,
     Slot,
@@ -158,7 +159,7 @@ class GridSpec(Frozen, frozen=True):
     floors: tuple[Literal["majority", "head", "vectors", "random"], ...] = ("majority", "head", "vectors")
     floor_seeds: tuple[int, ...] | None = None
     random: str | None = None
-    scoring_precision: Literal["fp32", "bf16"] = "fp32"
+    scoring_precision: Precision = "fp32"
     overrides: dict[str, Any] = {}
     rows_at_once: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
     intermediate_recipe: str | None = None

@@ -174,7 +174,7 @@ class Method(ABC):
             ConfigError: for entries that do not fit each other.
             ZooError: for files that cannot be read.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # only asked for what `supports_merge` allows
 
     def penalty(self, encoder: nn.Module, slot: str) -> Tensor | None:
         """What training adds to the loss for the slot's own weights; None for nothing."""

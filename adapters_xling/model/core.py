@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
-from adapters_xling.spec import BackboneId, Route, TaskSpec
+from adapters_xling.spec import BackboneId, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -27,8 +27,6 @@ from adapters_xling.zoo import HeadCard
 from .backbone import LoadedBackbone
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
-Pooling = Literal["first", "mean", "pair"]
-"""What a classifying head reads of a row: `Recipe.pooling`."""
 ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Tensors of a batch that the encoder reads; the last is there only where the backbone marks second segments."""
 

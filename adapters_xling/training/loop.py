@@ -20,6 +20,7 @@ from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
 from adapters_xling.errors import XlingError
+from adapters_xling.inference import passes
 from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
 from adapters_xling.processes import Processes
@@ -249,7 +250,7 @@ class Loop:
         """Mean loss of a batch times its weight; at 0 no loss is asked for, which without labels has no value."""
         kind, device = kinds.get(task.kind), self.model.device
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.run.recipe.precision == "bf16"):
+        with passes(self.model, self.run.recipe.precision):
             logits = self.model(batch, task).float()
             if not weight:
                 return logits.sum() * 0.0

@@ -6,7 +6,7 @@ of distillation carry the same units on the student's side, in any language, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -347,12 +347,6 @@ class Drawer:
         swap = hide & (dice >= 0.8) & (dice < 0.9)
         side.ids[swap] = self.rng.integers(4, size - 1, int(swap.sum()))
         return side, labels
-
-
-def batches(drawer: Drawer) -> Iterator[Distillation]:
-    """Batches without end."""
-    while True:
-        yield drawer.distillation()
 
 
 def load_text(folder: Path) -> Text | None:

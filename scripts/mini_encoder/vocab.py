@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,9 @@ def build(folder: Path, lines: Iterable[str], *, pieces: int, threads: int) -> N
 
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "pieces.txt"
-    counts: collections.Counter[str] = collections.Counter()
     with text.open("w", encoding="utf-8") as file:
         for line in lines:
             file.write(line.replace("\n", " ")[:300] + "\n")
-            counts.update(unicodedata.normalize("NFKC", line))
-    for blank in " \n\t":
-        counts.pop(blank, None)
     spm.SentencePieceTrainer.train(
         input=str(text),
         model_prefix=str(folder / "sentencepiece.bpe"),
