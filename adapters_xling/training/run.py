@@ -92,9 +92,11 @@ def train(
         log_dir.mkdir(parents=True, exist_ok=True)
         # What a killed process logged beyond its last checkpoint is hidden: those steps are taken again.
         accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": loop.progress.step + 1}})
-    loop.run_to_end(show_progress=show_progress)
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    try:
+        loop.run_to_end(show_progress=show_progress)
+    finally:  # a tracker's thread must not outlive the run, whatever ended it
+        for tracker in accelerator.trackers:
+            tracker.finish()
 
     def keep() -> None:
         trained = made(torch.device("cpu")) if sharded else model  # whole again: the probe is what others will compute

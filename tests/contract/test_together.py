@@ -132,6 +132,15 @@ def test_a_loss_that_is_no_number_ends_every_process_with_the_same_message(both:
     assert "the loss became nan" in said.pop()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_group_is_left_when_a_process_ends(both: tuple[Path, Path]) -> None:
+    """Such a thread aborts the process now and then: it lets go of a tensor when Python is gone."""
+    for rank in (0, 1):
+        left = json.loads((both[1] / f"threads-{rank}.json").read_text(encoding="utf-8"))
+        assert "python" in " ".join(left)
+        assert not [name for name in left if "gloo" in name]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [0, 1])

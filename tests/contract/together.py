@@ -5,6 +5,7 @@ usage: together.py BACKBONE ROOT CASE... [kill=RANK@STEP]
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -63,9 +64,17 @@ def noting(at: Path, rank: str, kill: tuple[int, ...] = ()) -> Callable[..., Ten
     return loss
 
 
+def threads() -> list[str]:
+    """Names of this process's threads, those of C++ libraries included."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     backbone, root, *names = sys.argv[1:]
+    note = Path(root) / f"threads-{os.environ.get('RANK', '0')}.json"
+    # registered before any group is joined, so called after it was left
+    atexit.register(lambda: note.write_text(json.dumps(threads())))
     kill: tuple[int, ...] = ()
     if names[-1].startswith("kill="):
         kill = tuple(map(int, names.pop().removeprefix("kill=").split("@")))
