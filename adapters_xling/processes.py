@@ -20,7 +20,7 @@ from torch import distributed
 # held group outlives `destroy_process_group`, and its threads abort a process that ends while they let go of a tensor.
 # So it is imported here, before any group is joined.
 if distributed.is_available():
-    import torch.distributed.nn.functional  # noqa: F401
+    import torch.distributed.nn.functional
 
 from .errors import SaidElsewhere, XlingError
 
