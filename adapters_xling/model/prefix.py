@@ -43,8 +43,8 @@ class Prefix:
     """Gives a model the hidden states of its frozen layers, from a store as far as they are there.
 
     Attributes:
-        layer: hidden state below everything that trains: layers 1 to `layer` are frozen. At 0 nothing is kept: looking
-            token vectors up costs less than looking for them.
+        layer: hidden state below everything that trains: layers 1 to `layer` are frozen. At 0 nothing is kept: the
+            embeddings take a hundredth of a layer's time (LOG.md), and their output as much space as any.
         store: where rows are kept.
         storage: "fp32" or "bf16".
     """
