@@ -23,6 +23,7 @@ from adapters_xling.backbones import BACKBONES
 from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import score_file
+from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.spec import Route, Score, TaskSpec, canonical, describe, digest, entries, named, outline
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
@@ -128,6 +129,7 @@ def evaluate(
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     routes: Callable[[str], Route | None] = lambda language: None,
     precision: str = inference.FULL,
+    prefix_cache: PrefixCache = OFF,
 ) -> list[Score]:
     """Score an entry, or a bare backbone, on a task in several languages.
 
@@ -157,6 +159,8 @@ def evaluate(
         on_left_out: called with language and reason -> rows where rows cannot be scored and were left out.
         routes: what the entry's heads stand on in a language, instead of what they were trained on.
         precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
+        prefix_cache: where hidden states of the layers below the entry's own are kept for other entries and other
+            evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
 
     Raises:
         ConfigError: when the entry has no head for the task, or is asked for a layer or pooling nothing reads.
@@ -189,10 +193,10 @@ def evaluate(
         trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
         max_length = card.run.recipe_for(trained).max_length
     read_at = card.run.backbone.name if card else name
-    how = [*how_read(task, read_at, max_length), reading.suffix, *in_precision(precision)]
+    how = [*how_read(task, read_at, max_length), reading.suffix, *in_precision(precision), *in_storage(prefix_cache)]
     scoring = "unscored" if unscored else scoring_code()
     tuned_on = kinds.get(task.kind).tuned_on(task, split)
-    opened = Opened(name, card, zoo=zoo, device=device, backbone=backbone)
+    opened = Opened(name, card, zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache)
     scores: list[Score] = []
     num_done = 0
     for language in codes:
@@ -239,6 +243,8 @@ def evaluate(
                     precision=precision,
                 )
                 predictions, facts = _predict(predict, task, split, rows, tuned_on, dev, work)
+                if model.prefix is not None:
+                    model.prefix.store.flush()
                 seconds = round(time.perf_counter() - started, 4)
                 timing = {"seconds": seconds, "device": model.device.type, "threads": torch.get_num_threads()}
                 timing |= {"precision": precision} if in_precision(precision) else {}
@@ -301,9 +307,19 @@ def scored_as(name: str, route: Route | None) -> str:
 class Opened:
     """Models of one entry over the routes that are asked for, in one encoder where its method allows."""
 
-    def __init__(self, name: str, card: Card | None, *, zoo: Zoo, device: str | None, backbone: Path | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        card: Card | None,
+        *,
+        zoo: Zoo,
+        device: str | None,
+        backbone: Path | None,
+        prefix_cache: PrefixCache = OFF,
+    ) -> None:
         self._name, self._card, self._zoo = name, card, zoo
         self._device, self._backbone = device, backbone
+        self._prefix_cache, self._begun = prefix_cache, False
         self._models: dict[str, Model] = {}
 
     def model(self, route: Route | None) -> Model:
@@ -325,6 +341,10 @@ class Opened:
                     route=route,
                     beside=shared,
                 )
+            made.keep_prefix(self._prefix_cache)
+            if made.prefix is not None and not self._begun:
+                made.prefix.store.begin()
+                self._begun = True
             self._models[called] = made
         return self._models[called]
 
@@ -419,6 +439,12 @@ def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
 def in_precision(precision: str) -> list[str]:
     """What a precision other than the usual one adds to the identity of scores."""
     return [] if precision == inference.FULL else [precision]
+
+
+def in_storage(prefix_cache: PrefixCache) -> list[str]:
+    """What rounded hidden states add to the identity of scores."""
+    rounded = prefix_cache.is_on and prefix_cache.storage != "fp32"
+    return [f"prefix kept in {prefix_cache.storage}"] if rounded else []
 
 
 @functools.cache

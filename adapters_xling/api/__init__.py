@@ -13,7 +13,7 @@ from .commands import Retraining, retraining
 from .compositions import choose, merge
 from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
-from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, train
+from .models import answering, default_recipe, evaluate, layers, predict, predict_requests, prefix_use, train
 from .reports import (
     compare,
     compare_grids,
@@ -63,6 +63,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_requests",
+    "prefix_use",
     "pull",
     "push",
     "render_report",

@@ -151,6 +151,7 @@ def adapt(
         checkpoint_dir=settings.checkpoint_dir,
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
+        prefix_cache=settings.prefixes(),
     )
     before, after = (
         evaluate(key, name, languages=[language], split="test", settings=settings) for key in (parent.key, made.key)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, DataError, ZooError
+from adapters_xling.prefix_cache import OFF
 from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, TaskSpec, Use
 from adapters_xling.zoo import Entry
 
@@ -110,6 +111,7 @@ def train(
         checkpoint_dir=settings.checkpoint_dir,
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
+        prefix_cache=settings.prefixes(),
     )
 
 
@@ -167,9 +169,17 @@ def evaluate(
         on_step=on_step,
         reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
         precision=precision,
+        prefix_cache=settings.prefixes(OFF),
         backbone=named_folder(backbone),
         routes=compositions.routes_by_language(on, entry=name_of, zoo=zoo),
     )
+
+
+def prefix_use() -> str:
+    """What kept hidden states were good for in this process's last training or evaluation; empty if there were none."""
+    from adapters_xling.prefix_cache import uses
+
+    return uses()
 
 
 def layers(

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, checkpoints, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import (
+    assignments,
+    checkpoints,
+    folders,
+    prefixes,
+    print_json,
+    print_table,
+    settings_from,
+)
 
 
 @click.command()
@@ -27,6 +35,7 @@ from adapters_xling.cli.common import assignments, checkpoints, folders, print_j
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
+@prefixes
 @folders
 def adapt(
     entry: str,

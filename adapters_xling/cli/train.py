@@ -18,9 +18,11 @@ from adapters_xling.cli.common import (
     codes,
     duration,
     folders,
+    prefixes,
     print_json,
     print_table,
     reading,
+    say_prefix,
     settings_from,
     size,
 )
@@ -46,6 +48,7 @@ from adapters_xling.spec import canonical
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
+@prefixes
 @folders
 def train(
     tasks: tuple[str, ...], method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any
@@ -89,6 +92,7 @@ def train(
             f"  {name}: {own.metric} {own.dev_score:.1f} (ignoring the input: {own.chance:.1f}), {own.steps} steps"
         )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
+    say_prefix()
     if not facts.converged:
         click.secho(
             "  warning: this run stayed at chance. Try another learning rate (--with learning_rate=…), more steps "
@@ -113,6 +117,7 @@ def train(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
+@prefixes
 @folders
 def evaluate(
     entry: str,
@@ -174,6 +179,7 @@ def evaluate(
     zero_shot = [score.value for score in scores if score.zero_shot and score.metric == main]
     if len(zero_shot) > 1:
         click.echo(f"zero-shot mean over {len(zero_shot)} languages: {main} {sum(zero_shot) / len(zero_shot):.1f}")
+    say_prefix()
 
 
 @click.command()

@@ -111,6 +111,8 @@ class Training(Frozen, frozen=True):
         losses: (step, mean training loss) in order; null where the loss was not a finite number.
         device: type of the device it ran on (`cpu`, `cuda`); null where that was not noted.
         processes: how many trained together, each on a device of its own.
+        prefix_storage: ``bf16`` where hidden states of frozen layers were kept in bfloat16, which changes the weights;
+            null where they were kept as computed, or not.
         tasks: of a mixture, each task by name; empty for one task.
     """
 
@@ -129,6 +131,7 @@ class Training(Frozen, frozen=True):
     losses: tuple[tuple[int, float | None], ...] = ()
     device: str | None = None
     processes: Number = 1
+    prefix_storage: str | None = None
     tasks: dict[str, TaskTraining] = {}
 
     def __post_init__(self) -> None:
