@@ -89,6 +89,13 @@ def train(
             f"  {name}: {own.metric} {own.dev_score:.1f} (ignoring the input: {own.chance:.1f}), {own.steps} steps"
         )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
+    if card.known_rows is not None and card.known_rows.known:
+        click.secho(
+            f"  note: {card.known_rows.said()}. Scores on those sets are not of unseen rows alone (look closer: xling "
+            f"zoo leaks {entry.key})",
+            fg="yellow",
+            err=True,
+        )
     if not facts.converged:
         click.secho(
             "  warning: this run stayed at chance. Try another learning rate (--with learning_rate=…), more steps "
