@@ -233,7 +233,7 @@ def predict(
         from adapters_xling.tasks import private
 
         zoo = api.open_zoo(settings)
-        spec = api.task(task or api.answering(zoo.get(zoo.resolve(entry), verify=False)), settings)
+        spec = api.answering_task(zoo.get(zoo.resolve(entry), verify=False), task, settings=settings)
         named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
         rows = private.read_inputs(source, spec, columns=named)
         examples = rows.examples
