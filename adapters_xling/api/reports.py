@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import canonical_json, entries
+from adapters_xling.spec import canonical_json, entries, entry_scored
 from adapters_xling.zoo import Zoo
 
 from .settings import Settings, cores, open_zoo, task
@@ -51,6 +53,11 @@ def write_report(
     origin = provenance()
     facts = {name: _facts(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
+    facts |= {
+        score.key: _without_cost(facts[entry])
+        for score in outcome.scores
+        if score.key not in facts and (entry := entry_scored(score.key)) in facts
+    }
     info = report.RunInfo(
         title=planned.grid.title,
         commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
@@ -276,6 +283,11 @@ def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
         chance=trained.chance if trained else None,
         method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
     )
+
+
+def _without_cost(facts: EntryFacts) -> EntryFacts:
+    """Facts of an entry scored on another route: the same weights, for which nothing was trained once more."""
+    return msgspec.structs.replace(facts, steps=None, seconds=None, num_bytes=None, device="", on_gpu=None)
 
 
 def _device_name(origin: Provenance, device: str) -> str:

@@ -217,12 +217,12 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     errors: dict[str, str] = {}
     for cell in cells:
         task = tasks.get(cell.target.task, extra=common.extra_tasks)
-        languages = languages_of(cell.target, task, grid)
+        languages = languages_of(cell.target, task, grid, swap=cell.swap)
         if not languages:
             continue
         try:
             scores += evaluate(
-                name,
+                cell.name,
                 task,
                 zoo=zoo,
                 runs_dir=common.runs_dir,
@@ -236,6 +236,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 backbone=common.backbone,
                 reading=Reading(layer=cell.target.layer),
                 precision=grid.scoring_precision,
+                routes=dict(cell.swap).get,
             )
         except Exception as err:
             errors[f"{name} on {task.name}"] = (
