@@ -24,7 +24,7 @@ from adapters_xling.errors import ConfigError, MissingData, unknown
 from adapters_xling.model import Model, backbone_id, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.paths import score_file
 from adapters_xling.prefix_cache import OFF, PrefixCache
-from adapters_xling.spec import Route, Score, TaskSpec, canonical, describe, digest, entries, named, outline
+from adapters_xling.spec import Route, Score, TaskSpec, canonical, describe, digest, entries, named, outline, scored_as
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
@@ -296,12 +296,6 @@ def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:
     if card is None:
         return backbone_id(str(backbone or name)).digest
     return {file: one.sha256 for file, one in card.files.items()}
-
-
-def scored_as(name: str, route: Route | None) -> str:
-    """What scores are kept under: the entry, with a digest of the route it does not have by itself."""
-    own = Path(name).name
-    return own if route is None else f"{own}-on-{digest(route)[:16]}"
 
 
 class Opened:

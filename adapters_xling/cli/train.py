@@ -93,6 +93,13 @@ def train(
         )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
     say_prefix()
+    if card.known_rows is not None and card.known_rows.known:
+        click.secho(
+            f"  note: {card.known_rows.said()}. Scores on those sets are not of unseen rows alone (look closer: xling "
+            f"zoo leaks {entry.key})",
+            fg="yellow",
+            err=True,
+        )
     if not facts.converged:
         click.secho(
             "  warning: this run stayed at chance. Try another learning rate (--with learning_rate=…), more steps "
@@ -232,7 +239,7 @@ def predict(
         from adapters_xling.tasks import private
 
         zoo = api.open_zoo(settings)
-        spec = api.task(task or api.answering(zoo.get(zoo.resolve(entry), verify=False)), settings)
+        spec = api.answering_task(zoo.get(zoo.resolve(entry), verify=False), task, settings=settings)
         named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
         rows = private.read_inputs(source, spec, columns=named)
         examples = rows.examples

@@ -221,12 +221,12 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     errors: dict[str, str] = {}
     for cell in cells:
         task = tasks.get(cell.target.task, extra=common.extra_tasks)
-        languages = languages_of(cell.target, task, grid)
+        languages = languages_of(cell.target, task, grid, swap=cell.swap)
         if not languages:
             continue
         try:
             scores += evaluate(
-                name,
+                cell.name,
                 task,
                 zoo=zoo,
                 runs_dir=common.runs_dir,
@@ -241,6 +241,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 reading=Reading(layer=cell.target.layer),
                 precision=grid.scoring_precision,
                 prefix_cache=common.prefix_cache,
+                routes=dict(cell.swap).get,
             )
         except Exception as err:
             errors[f"{name} on {task.name}"] = (

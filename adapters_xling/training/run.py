@@ -14,7 +14,7 @@ from adapters_xling.prefix_cache import IN_MEMORY, OFF, PrefixCache, session
 from adapters_xling.spec import RunSpec, key
 from adapters_xling.training import sharding
 from adapters_xling.training.checkpoint import EVERY_S, Checkpoint
-from adapters_xling.training.data import load_data
+from adapters_xling.training.data import known_test_rows, load_data
 from adapters_xling.training.division import require_divisible
 from adapters_xling.training.loop import Loop
 from adapters_xling.training.preparing import check, join, task_of
@@ -124,7 +124,8 @@ def train(
             saved = save_entry(trained, run, shown.task, draft.folder, next(iter(shown.dev.values())))
             rows = {place: card for part in parts.values() for place, card in part.rows.items()}
             licence = "; ".join(dict.fromkeys(task.licence for task in specs))
-            draft.finish(Facts(training=training, data=rows, licence=licence, **saved))
+            found = known_test_rows(parts, data_dir=data_dir, extra=extra_tasks)
+            draft.finish(Facts(training=training, data=rows, licence=licence, known_rows=found, **saved))
 
     processes.on_first(keep)
     entry = zoo.get(name)
