@@ -78,6 +78,7 @@ def differs(shown: list[str], lines: list[str]) -> str | None:
     return f"(the page ends before: {rest[0]})" if rest and not skipping else None
 
 
+@pytest.mark.timeout(900)
 def test_every_command_prints_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("XLING_RUNS", "XLING_DATA"):  # as for a person who has set nothing
