@@ -63,8 +63,8 @@ def _say_if_alone() -> None:
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW over what trains; no decay on biases and normalisation (every tensor with fewer than two dimensions).
 
-    The fused form takes a step in one pass over the weights, on a CPU seven times as fast (LOG.md), which counts where a
-    whole encoder trains. Sharded weights keep the plain form.
+    The fused form takes a step in one pass over the weights, on a CPU seven times as fast (LOG.md), which counts where
+    a whole encoder trains. Sharded weights keep the plain form.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
