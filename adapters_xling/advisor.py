@@ -65,9 +65,12 @@ class Advice:
     num_measured: int = 0
 
 
-def candidates(zoo: Zoo, target: TaskSpec, *, backbone: str, method: str | None = None) -> list[Entry]:
-    """Entries a target could start from: same backbone, trained, started fresh, and not on the target's own rows."""
-    source = tasks.train_task(target)
+def candidates(
+    zoo: Zoo, target: TaskSpec, *, backbone: str, method: str | None = None, train: str | None = None
+) -> list[Entry]:
+    """Entries a target could start from: same backbone, trained, started fresh, and not on the target's own rows, which
+    are those of the task `train` where it is given."""
+    source = tasks.train_task(target, override=train)
     avoid = {target.name, source.name}
     found = []
     for entry in zoo.entries():
@@ -93,6 +96,7 @@ def advise(
     kept: Sequence[Score] = (),
     probe: Callable[[Entry | None], RunSpec] | None = None,
     max_rows: int = MAX_ROWS,
+    train: str | None = None,
     on_candidate: Callable[[str], Any] | None = None,
 ) -> list[Advice]:
     """Rank entries for a target, best first; `NONE` is among them.
@@ -111,12 +115,13 @@ def advise(
         kept: scores that evaluation kept, for ``measured``.
         probe: makes the short run of a candidate; None for no probing.
         max_rows: most training rows of the target to look at.
+        train: task whose rows the target learns from, over what its file says.
         on_candidate: called with each candidate's name before its turn.
 
     Raises:
         ConfigError: for a target that nothing is trained for.
     """
-    source = tasks.with_labels(tasks.train_task(target, extra=extra_tasks), data_dir=data_dir)
+    source = tasks.with_labels(tasks.train_task(target, override=train, extra=extra_tasks), data_dir=data_dir)
     if not kinds.get(source.kind).trains:
         raise ConfigError(
             f"task {target.name!r} trains nothing, so there is nothing to start from an entry; score the entries on "

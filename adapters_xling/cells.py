@@ -12,8 +12,9 @@ from typing import Any
 from adapters_xling import inference, keeping, tasks
 from adapters_xling.errors import MissingData
 from adapters_xling.paths import score_file
-from adapters_xling.scored import Reading, scored_as, trained_languages, weights_of
-from adapters_xling.spec import Route, Score, TaskSpec, canonical, digest, entries, outline
+from adapters_xling.prefix_cache import PrefixCache
+from adapters_xling.scored import Reading, trained_languages, weights_of
+from adapters_xling.spec import Route, Score, TaskSpec, canonical, digest, entries, outline, scored_as
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Zoo
@@ -46,6 +47,7 @@ class Asked:
     skip_missing: bool
     reading: Reading
     precision: str
+    prefix_cache: PrefixCache
     zoo: Zoo
     runs_dir: Path
     data_dir: Path | None

@@ -8,11 +8,12 @@ again without a model.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,12 +23,16 @@ from adapters_xling.cells import Asked, Cell, Done, Loading, Subject
 from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.model.shared import num_unchanged
+from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.scored import READ_AS_SET, check_languages, labels_of, weights_of
 from adapters_xling.scored import Reading as Reading
 from adapters_xling.scored import majority as majority
 from adapters_xling.spec import Route, Score, TaskSpec, describe
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
+
+if TYPE_CHECKING:
+    from adapters_xling.prefix_cache import Store
 
 SCORING = 1
 """Version of the score files."""
@@ -88,6 +93,7 @@ def evaluate_all(
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     routes: Callable[[str, str], Route | None] = lambda name, language: None,
     precision: str = inference.FULL,
+    prefix_cache: PrefixCache = OFF,
     opened: Opened | None = None,
 ) -> dict[str, list[Score]]:
     """Score entries, or bare backbones, on a task in several languages, those that can share an encoder together.
@@ -120,7 +126,10 @@ def evaluate_all(
         on_left_out: called with language and reason -> rows where rows cannot be scored and were left out.
         routes: what an entry's heads stand on in a language, instead of what they were trained on.
         precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
-        opened: entries that are resident already, which those of this task join; `device` and `backbone` are its own.
+        prefix_cache: where hidden states of the layers below the entries' own are kept for other entries and other
+            evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
+        opened: entries that are resident already, which those of this task join; `device`, `backbone` and
+            `prefix_cache` are its own.
 
     Returns:
         Scores of each entry in the order of the languages; of one that failed, those it got.
@@ -131,6 +140,7 @@ def evaluate_all(
     """
     task = tasks.with_labels(task, data_dir=data_dir)
     kind, split = kinds.get(task.kind), split or task.eval_split
+    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache)
     asked = Asked(
         task=task,
         split=split,
@@ -142,6 +152,7 @@ def evaluate_all(
         skip_missing=languages is None if skip_missing is None else skip_missing,
         reading=reading,
         precision=precision,
+        prefix_cache=opened.prefix_cache,
         zoo=zoo,
         runs_dir=runs_dir,
         data_dir=data_dir,
@@ -159,7 +170,6 @@ def evaluate_all(
             done.fail(name, err)
             continue
         groups.setdefault(Opened.place(name, subject.card), []).append(subject)
-    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone)
     load = Loading(asked, keep=len(groups) > 1)
     for group in groups.values():
         _evaluate_group(asked, group, load, opened, done, on_step)
@@ -200,7 +210,12 @@ def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None]
         labels=labels_of(card, task, zoo=zoo, extra_tasks=asked.extra_tasks),
         weights=weights_of(name, card, backbone),
         max_length=max_length,
-        how=[*how_read(task, read_at, max_length), asked.reading.suffix, *in_precision(asked.precision)],
+        how=[
+            *how_read(task, read_at, max_length),
+            asked.reading.suffix,
+            *in_precision(asked.precision),
+            *in_storage(asked.prefix_cache),
+        ],
     )
 
 
@@ -295,7 +310,8 @@ def _evaluate_cells(
             precision=asked.precision,
         )
         works = [[cells[i].work.below(split) for cells in waiting for split in splits] for i, _ in members]
-        answers = matrix.predict_sets(readers, asked.task, sets, works=works, on_step=on_step)
+        with opened.writing():
+            answers = matrix.predict_sets(readers, asked.task, sets, works=works, on_step=on_step)
         timing: dict[str, Any] = {"device": first.device.type, "threads": torch.get_num_threads()}
         timing |= {"precision": asked.precision} if in_precision(asked.precision) else {}
         for (i, _), answer in zip(members, answers, strict=True):
@@ -317,10 +333,16 @@ def _evaluate_cells(
 
 class Opened:
     """Entries that are open, over the routes that are asked for: in one encoder where their method allows, and of the
-    others one at a time."""
+    others one at a time.
 
-    def __init__(self, *, zoo: Zoo, device: str | None, backbone: Path | None) -> None:
+    Attributes:
+        prefix_cache: where hidden states of the layers below the entries' own are kept.
+    """
+
+    def __init__(self, *, zoo: Zoo, device: str | None, backbone: Path | None, prefix_cache: PrefixCache = OFF) -> None:
         self._zoo, self._device, self._backbone = zoo, device, backbone
+        self.prefix_cache = prefix_cache
+        self._store: Store | None = None  # in use from the first model on that has something to keep
         self._models: dict[tuple[str, ...], dict[tuple[str, str], Model]] = {}
 
     @staticmethod
@@ -339,11 +361,25 @@ class Opened:
                 self._models = {other: models for other, models in self._models.items() if other[0]}
                 found = {}
             beside = next(iter(found.values()), None)
-            found[called] = open_model(
+            made = open_model(
                 name, card, zoo=self._zoo, device=self._device, backbone=self._backbone, route=route, beside=beside
             )
+            made.keep_prefix(self.prefix_cache)
+            if made.prefix is not None and self._store is None:
+                self._store = made.prefix.store
+                self._store.begin()
+            found[called] = made
             self._models[place] = found
         return found[called]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Passes of the models; at their end, even a sudden one, what they keep of hidden states is written."""
+        try:
+            yield
+        finally:
+            if self._store is not None:
+                self._store.flush()
 
     def unchanged(self, name: str, card: Card | None, route: Route | None, model: Model) -> int:
         """Highest hidden state up to which an entry computes what its bare backbone does; see `model.shared`."""
@@ -378,6 +414,12 @@ def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
 def in_precision(precision: str) -> list[str]:
     """What a precision other than the usual one adds to the identity of scores."""
     return [] if precision == inference.FULL else [precision]
+
+
+def in_storage(prefix_cache: PrefixCache) -> list[str]:
+    """What rounded hidden states add to the identity of scores."""
+    rounded = prefix_cache.is_on and prefix_cache.storage != "fp32"
+    return [f"prefix kept in {prefix_cache.storage}"] if rounded else []
 
 
 @functools.cache

@@ -16,6 +16,12 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
+# Its functions' default arguments hold the group there is when it is first imported, which optimisers do in passing. A
+# held group outlives `destroy_process_group`, and its threads abort a process that ends while they let go of a tensor.
+# So it is imported here, before any group is joined.
+if distributed.is_available():
+    import torch.distributed.nn.functional
+
 from .errors import SaidElsewhere, XlingError
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from typing import Any
 from adapters_xling import inference, methods, tasks
 from adapters_xling.errors import MissingData, unknown
 from adapters_xling.model import backbone_id
-from adapters_xling.spec import Route, Score, TaskSpec, digest, entries, named, outline
+from adapters_xling.spec import Score, TaskSpec, entries, named, outline
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
 
@@ -105,12 +105,6 @@ def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:
     if card is None:
         return backbone_id(str(backbone or name)).digest
     return {file: one.sha256 for file, one in card.files.items()}
-
-
-def scored_as(name: str, route: Route | None) -> str:
-    """What scores are kept under: the entry, with a digest of the route it does not have by itself."""
-    own = Path(name).name
-    return own if route is None else f"{own}-on-{digest(route)[:16]}"
 
 
 def majority(

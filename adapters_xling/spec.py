@@ -321,6 +321,9 @@ class Score(Frozen, frozen=True):
     seed: int
 
 
+ON = "-on-"
+"""Between an entry and the digest of the route that it was scored on, which is not its own."""
+
 # --- identity ---------------------------------------------------------------------------------------------------
 
 LATER_FIELDS: dict[tuple[str, str], Any] = {
@@ -372,6 +375,17 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """sha256 (64 hex characters) of the canonical JSON of any spec data."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def scored_as(name: str, route: Route | None) -> str:
+    """What scores are kept under: the entry, with a digest of the route it does not have by itself."""
+    own = Path(name).name
+    return own if route is None else f"{own}{ON}{digest(route)[:16]}"
+
+
+def entry_scored(scored: str) -> str:
+    """The entry behind what scores are kept under (`scored_as`)."""
+    return scored.partition(ON)[0]
 
 
 def key(run: RunSpec) -> str:

@@ -86,20 +86,27 @@ def fit_evidence(
 
 # --- in hindsight -------------------------------------------------------------------------------------------------
 
+STARTS = ("fresh", "warm")
+"""How a run of a transfer matrix starts: from nothing, or from one intermediate entry."""
+
 Matrix = Mapping[str, Mapping[str, float]]
 """Target -> candidate -> number, the larger the better."""
 
 
-def transfer_matrix(scores: Sequence[Score]) -> dict[str, dict[str, float]]:
+def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> dict[str, dict[str, float]]:
     """What each intermediate task came to on each target: the zero-shot mean over languages, then over seeds.
 
     A target's name is ``<task> <method>``; candidates are intermediate tasks, ``none`` among them. The first metric
-    that a task's scores name counts. Cells that were not scored in all of a target's languages are left out, for means
-    over other languages cannot be compared.
+    that a task's scores name counts. Runs that stand on an entry instead of starting from it, or use several together,
+    are another question and left out. Cells that were not scored in all of a target's languages are left out too, for
+    means over other languages cannot be compared.
 
     Args:
         scores: as a grid's `scores.jsonl` has them.
+        backbone: only scores on this one; a grid's twin with random weights is another.
     """
+    scores = [one for one in scores if backbone in (None, one.backbone)]
+    scores = [one for one in scores if one.route == "slot" and one.init in STARTS]
     main: dict[str, str] = {}
     for one in scores:
         main.setdefault(one.task, one.metric)

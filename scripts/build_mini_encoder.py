@@ -48,6 +48,12 @@ def parse() -> argparse.Namespace:
     p.add_argument("objective", choices=["distil", "mlm", "none", "random"], help="see above")
     p.add_argument("--out", type=Path, required=True, help="folder of the finished backbone")
     p.add_argument("--minutes", type=float, default=60.0, help="of training steps, by the clock")
+    p.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        help="end after so many steps instead: on one kind of processor the same encoder again, bit for bit",
+    )
     p.add_argument("--data-dir", type=Path, default=os.environ.get("XLING_DATA") or None)
     p.add_argument("--donor", type=Path, help="folder of the donor's files; by default the installed package's")
     p.add_argument("--work-dir", type=Path, default=Path.home() / ".cache" / "adapters_xling" / "mini-encoder")
@@ -65,8 +71,8 @@ def parse() -> argparse.Namespace:
     p.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="of matrix products")
     p.add_argument("--report-minutes", type=float, default=5.0)
     args = p.parse_args()
-    if not args.minutes > 0 or args.threads < 1:
-        raise SystemExit("--minutes must be positive and --threads at least 1")
+    if not args.minutes > 0 or args.steps < 0 or args.threads < 1:
+        raise SystemExit("--minutes must be positive, --steps not negative and --threads at least 1")
     if args.data_dir is None or not (args.data_dir / "pretrain.tar.xz").is_file():
         raise SystemExit(
             f"{args.data_dir or '--data-dir'}: no pretrain.tar.xz there; name the folder that holds it and "
@@ -133,9 +139,9 @@ def prepare(
     return parallel, encoded, tokenizer, vectors, counts
 
 
-def factor(step: int, elapsed: float, budget: float, decay: float) -> float:
-    """Warm-up over 100 steps, then flat, then linear to a fiftieth over the last part of the time."""
-    return min(1.0, (step + 1) / 100) * max(0.02, min(1.0, (1.0 - elapsed / budget) / decay))
+def factor(step: int, done: float, decay: float) -> float:
+    """Warm-up over 100 steps, then flat, then linear to a fiftieth over the last part of what is to be done."""
+    return min(1.0, (step + 1) / 100) * max(0.02, min(1.0, (1.0 - done) / decay))
 
 
 def build(args: argparse.Namespace) -> None:
@@ -282,9 +288,10 @@ def train(
     while True:
         state["elapsed"] = before + time.perf_counter() - begin
         state["cpu"] = spent + time.process_time() - cpu_begin
-        if state["elapsed"] >= budget:
+        done = state["step"] / args.steps if args.steps else state["elapsed"] / budget
+        if done >= 1.0:
             break
-        share = factor(state["step"], state["elapsed"], budget, args.decay)
+        share = factor(state["step"], done, args.decay)
         parts = list(pool.map(lambda drawer: objective.part(drawer, trained, bf16=args.bf16), drawers))
         read, gradient, others = objectives.combine(parts)
         for parameter, found in zip(trained, others, strict=True):
@@ -306,7 +313,7 @@ def train(
                 model, tokenizer, held_lines(parallel), list(figures.QUICK), device=args.device, bf16=args.bf16
             )
             print(
-                f"{state['elapsed'] / 60:6.1f} of {args.minutes:g} min, step {state['step']}, "
+                f"{state['elapsed'] / 60:6.1f} min, {done:.1%}, step {state['step']}, "
                 f"{state['tokens'] / 1e6:.2f}M tokens, {tokens / (now - said_at):.0f}/s, rate x{share:.2f}, "
                 f"{means(tally)} | {said(quick)}",
                 flush=True,

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLING_LOCK", str(tmp_path / "data.lock.yaml"))
     monkeypatch.delenv("XLING_TASKS", raising=False)
     monkeypatch.delenv("XLING_BACKBONES", raising=False)
+    if stores := sys.modules.get("adapters_xling.prefix_cache.store"):
+        monkeypatch.setattr(stores, "_OPEN", {})  # what runs before it kept in memory, no test shall find
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from .commands import Retraining, retraining
 from .compositions import choose, merge
 from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
-from .models import answering, default_recipe, layers, predict, predict_requests, train
+from .models import default_recipe, layers, prefix_use, train
+from .predicting import answering, answering_task, predict, predict_requests
 from .reports import (
     compare,
     compare_grids,
@@ -38,6 +39,7 @@ __all__ = [
     "advise",
     "all_scores",
     "answering",
+    "answering_task",
     "attest_scores",
     "build_submission",
     "check_submission",
@@ -65,6 +67,7 @@ __all__ = [
     "plan",
     "predict",
     "predict_requests",
+    "prefix_use",
     "pull",
     "push",
     "render_report",

@@ -15,7 +15,8 @@ from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import Score, TaskSpec, Warm
 from adapters_xling.zoo import Entry
 
-from .models import answering, default_recipe, local_folder
+from .models import default_recipe, local_folder
+from .predicting import answering
 from .reports import compare
 from .scoring import evaluate
 from .settings import Settings, open_zoo, task
@@ -65,6 +66,7 @@ def adapt(
     labels: Mapping[str, str] | None = None,
     held_out: float = 0.3,
     dev_share: float = 0.15,
+    licence: str | None = None,
     recipe: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -87,6 +89,8 @@ def adapt(
         labels: label in the file -> label of the head.
         held_out: share of the groups that is only scored.
         dev_share: share of the groups that chooses the step.
+        licence: of the rows, in words that `licences.read` knows, e.g. ``CC BY 4.0``; what the task file says already,
+            else ``private``. The new entry's card takes it over.
         recipe: optimisation settings by name; the usual ones of the backbone by default.
         overrides: differences to them and to `FEW`.
         seed: of order and dropout.
@@ -115,7 +119,7 @@ def adapt(
     name = name or re.sub(r"[^a-z0-9]+", "-", f"{rows.stem}-{language}".lower()).strip("-")
     body = _draft(rows, base, name=name, language=language, columns=columns, labels=labels or {})
     body["sources"][0]["partition"] = _partition(name, held_out=held_out, dev_share=dev_share)
-    _write(folder / f"{name}.yaml", body, rows)
+    _write(folder / f"{name}.yaml", body, rows, licence=licence)
     settings = dataclasses.replace(settings, tasks=folder)
     own = task(name, settings)
     found = _divided(own, rows)
@@ -152,6 +156,7 @@ def adapt(
         checkpoint_dir=settings.checkpoint_dir,
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
+        prefix_cache=settings.prefixes(),
     )
     before, after = (
         evaluate(key, name, languages=[language], split="test", settings=settings) for key in (parent.key, made.key)
@@ -209,15 +214,18 @@ def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any
     return {"buckets": BUCKETS, "splits": splits, "salt": f"{name}:"}
 
 
-def _write(target: Path, body: dict[str, Any], rows: Path) -> None:
+def _write(target: Path, body: dict[str, Any], rows: Path, *, licence: str | None) -> None:
     """Write a task file, once: what scores and entries were made with is not changed under them."""
+    there = yaml.safe_load(target.read_text(encoding="utf-8")) if target.exists() else None
+    body["licence"] = licence or (there or body)["licence"]
     text = f"# Drafted from {rows.name} for going on with few rows; divided by group, see `partition`.\n"
     text += yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
-    if target.exists() and yaml.safe_load(target.read_text(encoding="utf-8")) != body:
+    if there not in (None, body):
         raise ConfigError(
-            f"{target} describes other rows or another division under that name; give another --name, or remove it"
+            f"{target} describes other rows, another division or another licence under that name; give another --name, "
+            "or remove it"
         )
-    if not target.exists():
+    if there is None:
         paths.atomic_write(target, text)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.spec import Fresh, RunSpec, Warm
+from adapters_xling import paths
+from adapters_xling.errors import ConfigError, DataError, MissingData
+from adapters_xling.spec import Fresh, RunSpec, Score, Warm
 from adapters_xling.zoo import Entry
 
 from .entries import kept_scores
 from .models import default_recipe
+from .reports import report_folder
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ def advise(
     probe_steps: int = 0,
     max_rows: int = 1000,
     among: Sequence[str] = (),
+    train: str | None = None,
+    only: Set[str] = frozenset(),
     settings: Settings | None = None,
     on_candidate: Callable[[str], Any] | None = None,
 ) -> list[Advice]:
@@ -39,6 +44,8 @@ def advise(
         probe_steps: train the target for so many steps from each candidate; 0 looks at features only.
         max_rows: most training rows of the target to look at.
         among: entries to choose from; all by default that were trained on other tasks.
+        train: task whose rows the target learns from, over what its file says.
+        only: keys; where some entries are among them, no others are looked at.
         settings: folders and device.
         on_candidate: called with each candidate's name before its turn.
 
@@ -51,8 +58,9 @@ def advise(
     settings = settings or Settings()
     zoo = open_zoo(settings)
     spec = task(target, settings)
-    source = tasks.train_task(spec, extra=settings.tasks)
-    found = advisor.candidates(zoo, spec, backbone=backbone, method=method)
+    source = tasks.train_task(spec, override=train, extra=settings.tasks)
+    found = advisor.candidates(zoo, spec, backbone=backbone, method=method, train=train)
+    found = [entry for entry in found if entry.key in only] or found
     if among:
         keys = {zoo.resolve(name) for name in among}
         if strange := sorted(keys - {entry.key for entry in found}):
@@ -102,35 +110,41 @@ def advise(
         kept=kept_scores(settings),
         probe=short if probe_steps else None,
         max_rows=max_rows,
+        train=train,
         on_candidate=on_candidate,
     )
 
 
 def judge_advice(
-    scores: Path,
+    scores: Path | str,
     *,
-    backbone: str = "xlmr-nano",
+    backbone: str | None = None,
     probe_steps: int = 0,
     max_rows: int = 1000,
     settings: Settings | None = None,
     on_target: Callable[[str], Any] | None = None,
+    on_skipped: Callable[[str, str], Any] | None = None,
 ) -> dict[str, list[Regret]]:
     """How good the advice would have been on a grid that was run: ranking by each cheap score, and by what was best on
     the other targets, against what every intermediate task came to.
 
+    Floors and runs that stand on an entry take no part. A target learns from the rows the grid gave it.
+
     Args:
-        scores: the grid's `scores.jsonl`, or a folder that holds it.
-        backbone: of the grid.
+        scores: a grid's name; or its `scores.jsonl`, or a folder that holds it.
+        backbone: of the grid; by default that of its intermediate entries.
         probe_steps: also rank by a few steps of training; 0 for features only.
         max_rows: most training rows of a target to look at.
         settings: folders and device; the grid's entries are in their zoo.
         on_target: called with each target's name before its turn.
+        on_skipped: called with the name of a target whose rows or entries are not at hand, and the reason.
 
     Returns:
         Way of ranking -> regret on each target and method.
 
     Raises:
         MissingData: when there are no scores.
+        ConfigError: when the scores are of several backbones.
         DataError: when no target has two candidates.
     """
     from adapters_xling import report, tasks
@@ -138,29 +152,86 @@ def judge_advice(
     from adapters_xling.transferability import best_elsewhere, regrets, transfer_matrix
 
     settings = settings or Settings()
-    outcome = transfer_matrix(report.read_scores(scores / "scores.jsonl" if scores.is_dir() else scores))
+    file, trained_on = _judged(scores, settings)
+    found = report.read_scores(file)
+    backbone = backbone or _backbone_of(found, file)
+    outcome = transfer_matrix(found, backbone=backbone)
+    outcome = {name: row for name, row in outcome.items() if len(row) > 1}  # of a floor nothing else is known
+    parents = _parents(found, settings)
     predicted: dict[str, dict[str, dict[str, float]]] = {"logme": {}, "probe": {}}
-    for name in outcome:
+    for name in list(outcome):
         target, _, method = name.partition(" ")
-        source = tasks.train_task(task(target, settings), extra=settings.tasks)
+        source = tasks.train_task(task(target, settings), override=trained_on.get(target), extra=settings.tasks)
         if not kinds.get(source.kind).trains:
+            del outcome[name]  # nothing starts from an entry there
             continue
         if on_target:
             on_target(name)
-        found = advise(
-            target,
-            backbone=backbone,
-            method=method,
-            probe_steps=probe_steps,
-            max_rows=max_rows,
-            settings=settings,
-        )
+        try:
+            advices = advise(
+                target,
+                backbone=backbone,
+                method=method,
+                probe_steps=probe_steps,
+                max_rows=max_rows,
+                train=trained_on.get(target),
+                only=parents,
+                settings=settings,
+            )
+        except MissingData as err:
+            if on_skipped:
+                on_skipped(name, str(err).splitlines()[0].removesuffix(" Tried:"))
+            continue
         for way, rows in predicted.items():
             own: dict[str, list[float]] = {}
-            for one in found:
+            for one in advices:
                 if way in one.values:
                     own.setdefault(one.task or "none", []).append(one.values[way])
             if own:
                 rows[name] = {source: sum(values) / len(values) for source, values in own.items()}
-    ways = {way: rows for way, rows in predicted.items() if rows}
-    return {way: regrets(outcome, rows) for way, rows in {**ways, "best elsewhere": best_elsewhere(outcome)}.items()}
+    judged = {way: regrets(outcome, rows) for way, rows in predicted.items() if rows}
+    try:
+        judged["best elsewhere"] = regrets(outcome, best_elsewhere(outcome))
+    except DataError:  # the targets have no two candidates in common, so nothing can be learnt from one about another
+        if not judged:
+            raise
+    return judged
+
+
+def _judged(scores: Path | str, settings: Settings) -> tuple[Path, dict[str, str]]:
+    """The file of scores, and target -> task that the grid trains it on, where its file says another."""
+    from adapters_xling import grid
+
+    path = Path(scores)
+    name = path.stem if path.suffix in (".yaml", ".yml") or not path.exists() else ""
+    if name:
+        grid.grid_path(str(scores))  # a name that is none is said to be none
+        file = report_folder(str(scores), settings=settings) / "scores.jsonl"
+    else:
+        file = path / "scores.jsonl" if path.is_dir() else path
+    of = re.sub(r"(-narrowed)?(-first\d+)?$", "", file.parent.name)
+    if not name and (paths.task_configs_dir() / "grids" / f"{of}.yaml").is_file():
+        name = of  # the folder of a shipped grid
+    if not name:
+        return file, {}
+    targets = grid.load_grid(str(scores) if path.suffix in (".yaml", ".yml") else name).targets
+    return file, {one.task: one.train for one in targets if not isinstance(one, str) and one.train}
+
+
+def _backbone_of(scores: Sequence[Score], file: Path) -> str:
+    """The backbone that a grid's intermediate entries are on.
+
+    Raises:
+        ConfigError: for several.
+    """
+    names = sorted({one.backbone for one in scores if one.intermediate != "none"} or {one.backbone for one in scores})
+    if len(names) != 1:
+        raise ConfigError(f"{file}: scores on {len(names)} backbones ({', '.join(names)}); choose one with --backbone")
+    return names[0]
+
+
+def _parents(scores: Sequence[Score], settings: Settings) -> set[str]:
+    """Entries that the scored ones start from; a zoo may hold others of the same task, made in another way."""
+    zoo = open_zoo(settings)
+    scored = {one.key for one in scores if one.init == "warm"}
+    return {parent for name in scored if name in zoo for parent in zoo.get(name, verify=False).card.parents}

@@ -118,6 +118,7 @@ def run(
         backbone=backbone and backbone.absolute(),
         checkpoint_s=settings.checkpoint_interval[0],
         checkpoint_steps=settings.checkpoint_interval[1],
+        prefix_cache=settings.prefixes().divided(settings.num_workers),
     )
     executor = grid.open_executor(
         settings.executor,

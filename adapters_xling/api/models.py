@@ -1,4 +1,4 @@
-"""One entry: train it, score it, let it answer."""
+"""One entry: train it, score it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
-from adapters_xling.errors import ConfigError, DataError, ZooError
-from adapters_xling.spec import Fresh, Init, Route, Slot, Stack, TaskSpec, Use
+from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.spec import Fresh, Init, Route, Slot, Stack, Use
 from adapters_xling.zoo import Entry
 
 from . import compositions
@@ -16,7 +16,6 @@ from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.sweep import LayerSweep
-    from adapters_xling.tasks.examples import Example, Prediction
 
 
 def default_recipe(backbone: str) -> str:
@@ -110,7 +109,15 @@ def train(
         checkpoint_dir=settings.checkpoint_dir,
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
+        prefix_cache=settings.prefixes(),
     )
+
+
+def prefix_use() -> str:
+    """What kept hidden states were good for in this process's last training or evaluation; empty if there were none."""
+    from adapters_xling.prefix_cache import uses
+
+    return uses()
 
 
 def layers(
@@ -164,131 +171,6 @@ def layers(
         on_missing=on_missing,
         precision=precision,
     )
-
-
-def predict(
-    entry: str,
-    examples: Sequence[Any],
-    *,
-    name: str | None = None,
-    settings: Settings | None = None,
-    backbone: str | None = None,
-    on: str | None = None,
-) -> list[Prediction]:
-    """Predict with an entry's head.
-
-    Args:
-        entry: key, or an unambiguous beginning of one.
-        examples: examples, or the texts of each (one or two sentences; prompt and choices; question and context).
-        name: task whose head answers; needed only when the entry has several.
-        settings: folders and device.
-        backbone: folder of the entry's local backbone, where it cannot be found by its name.
-        on: what its head stands on, as an expression in which ``slot`` is the entry.
-
-    Raises:
-        DataError: for texts the kind cannot use.
-        ConfigError: when the entry has several heads and none was named.
-    """
-    from adapters_xling import inference
-    from adapters_xling import tasks as catalog
-    from adapters_xling.model import open_entry, resolve_device
-
-    settings = settings or Settings()
-    zoo = open_zoo(settings)
-    found = zoo.get(zoo.resolve(entry))
-    spec = catalog.with_labels(task(name or answering(found), settings), data_dir=settings.data_dir)
-    ready = ready_examples(spec, examples)
-    route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
-    device = resolve_device(settings.device)
-    model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
-    return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
-
-
-def predict_requests(
-    requests: Sequence[tuple[str, Sequence[str]]],
-    *,
-    settings: Settings | None = None,
-    backbone: str | None = None,
-) -> list[Prediction]:
-    """Answer texts that go to different entries; those that can share an encoder are answered in common batches.
-
-    Args:
-        requests: (entry, texts of one example) in any order.
-        settings: folders and device.
-        backbone: folder of the entries' local backbone, where it cannot be found by its name.
-
-    Returns:
-        A prediction per request, in their order; its id is the request's number.
-
-    Raises:
-        DataError: for texts the kind of an entry cannot use.
-        ConfigError: for an entry with several heads, or entries that cannot be mixed.
-    """
-    from adapters_xling import inference, methods
-    from adapters_xling import tasks as catalog
-    from adapters_xling.model import open_entry, resolve_device
-
-    settings = settings or Settings()
-    zoo = open_zoo(settings)
-    numbers: dict[str, list[int]] = {}
-    for number, (name, _) in enumerate(requests):
-        numbers.setdefault(zoo.resolve(name), []).append(number)
-    groups: dict[tuple[str, ...], list[inference.Job]] = {}
-    for key, mine in numbers.items():
-        entry = zoo.get(key)
-        run = entry.card.run
-        spec = catalog.with_labels(task(answering(entry), settings), data_dir=settings.data_dir)
-        examples = ready_examples(spec, [requests[number][1] for number in mine], numbers=mine)
-        shares = methods.resolve(run.method).shares_encoder
-        group = groups.setdefault((run.method.name, run.backbone.name, "" if shares else key), [])
-        model = open_entry(
-            key,
-            zoo=zoo,
-            device=resolve_device(settings.device),
-            backbone=named_folder(backbone),
-            beside=group[0].model if group else None,
-        )
-        length = run.recipe_for(spec.name).max_length
-        group.append(inference.Job(model=model, task=spec, examples=examples, max_length=length))
-    found: dict[str, Prediction] = {}
-    for group in groups.values():
-        for predictions in inference.predict_together(group):
-            found.update({prediction.id: prediction for prediction in predictions})
-    return [found[str(number)] for number in range(len(requests))]
-
-
-def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence[int] = ()) -> list[Example]:
-    """Examples of a task, from examples or the texts of each; ids are `numbers`, by default counted from 0.
-
-    Raises:
-        DataError: for texts the kind cannot use.
-    """
-    from adapters_xling.tasks import kinds
-
-    kind = kinds.get(spec.kind)
-    ready: list[Example] = [
-        kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
-        for i, item in zip(numbers or range(len(examples)), examples, strict=True)
-    ]
-    for item in ready:
-        problem = kind.check_example(item, spec, need_gold=False)
-        if problem:
-            raise DataError(f"row {item.id}: {problem}")
-    return ready
-
-
-def answering(entry: Entry) -> str:
-    """The task whose head answers when none is named: the entry's only one beside companions (MLM).
-
-    Raises:
-        ConfigError: when the tasks of a mixture have several heads to choose from.
-    """
-    from adapters_xling.tasks.kinds import options
-
-    heads = {head.task: head for head in entry.card.heads.values() if head.kind not in options.COMPANIONS}
-    if len(heads) > 1:
-        raise ConfigError(f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task)")
-    return next(iter(heads), entry.card.run.tasks[0].name)
 
 
 def local_folder(backbone: str) -> Path | None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.spec import canonical_json, entries
-from adapters_xling.zoo import Zoo
+from adapters_xling.spec import canonical_json, entry_scored
 
+from .report_facts import all_languages, facts_of, main_metrics, notes, without_cost
 from .settings import Settings, cores, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
-    from adapters_xling.report import EntryFacts, Kept, Results, Versus
+    from adapters_xling.report import Kept, Results, Versus
     from adapters_xling.statistics import Seeds
     from adapters_xling.sweep import LayerSweep
-    from adapters_xling.zoo import Provenance
 
 
 _OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")
@@ -49,19 +47,24 @@ def write_report(
 
     zoo = open_zoo(settings)
     origin = provenance()
-    facts = {name: _facts(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
+    facts = {name: facts_of(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
+    facts |= {
+        score.key: without_cost(facts[entry])
+        for score in outcome.scores
+        if score.key not in facts and (entry := entry_scored(score.key)) in facts
+    }
     info = report.RunInfo(
         title=planned.grid.title,
         commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
         machine=f"{origin.gpu or origin.cpu}, {cores()} cores",
         date=origin.created[:10],
         seconds=round(outcome.seconds, 1),
-        notes=tuple(_notes(planned, limit)),
-        metrics=_main_metrics(planned, settings),
+        notes=tuple(notes(planned, limit)),
+        metrics=main_metrics(planned, settings),
         num_trained=len(outcome.trained),
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
-        all_languages={} if limit else _all_languages(planned, settings),
+        all_languages={} if limit else all_languages(planned, settings),
         random={planned.grid.random: planned.grid.backbone} if planned.grid.random else {},
     )
     controls = set(planned.controls.values())  # compared with, and in no table of methods
@@ -250,71 +253,3 @@ def compare(
         bootstrap=Bootstrap(num_resamples=resamples or RESAMPLES, seeds=seeds),
         only=languages is not None,
     )
-
-
-def _facts(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
-    """What the card of an entry says; `mixtures` names mixtures by the key of their entry."""
-    from adapters_xling.report import EntryFacts
-
-    card = zoo.get(name, verify=False).card
-    trained = card.training
-    named = (mixtures[key] for key in (name, *card.parents) if key in mixtures)
-    device = trained.device if trained else None
-    return EntryFacts(
-        steps=trained.steps if trained else None,
-        device=_device_name(card.provenance, device) if device else "",
-        on_gpu=device != "cpu" if device else None,
-        num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
-        parents=card.parents,
-        stands_on=entries(card.run.route),
-        mixture=next(named, ""),
-        num_trainable=card.num_trainable,
-        num_bytes=card.num_bytes,
-        seconds=trained.seconds if trained else None,
-        converged=trained.converged if trained else None,
-        dev_score=trained.dev_score if trained else None,
-        chance=trained.chance if trained else None,
-        method_settings={k: v for k, v in card.run.method.settings.items() if v is not None},
-    )
-
-
-def _device_name(origin: Provenance, device: str) -> str:
-    """What an entry was trained on: a GPU by its name, a processor with the threads that were used of it."""
-    if device == "cuda" and origin.gpu:
-        return re.sub(r" x\d+$", "", origin.gpu)  # how many there were says nothing about how many were used
-    if device != "cpu":
-        return device
-    return f"{origin.cpu}, {origin.num_threads} thread{'s' * (origin.num_threads != 1)}"
-
-
-def _all_languages(planned: Plan, settings: Settings | None) -> dict[str, tuple[str, ...]]:
-    """Languages of each target of which every row is scored: what a published mean is over."""
-    extra = (settings or Settings()).tasks
-    found: dict[str, tuple[str, ...]] = {}
-    for target in dict.fromkeys(cell.target for cell in planned.cells):
-        if target.limit is None:
-            spec = task(target.task, Settings(tasks=extra))
-            found[target.task] = spec.languages_by_split.get(target.split or spec.eval_split, spec.languages)
-    return found
-
-
-def _notes(planned: Plan, limit: int | None) -> Iterator[str]:
-    """What must be said beside every table of a grid: its own warning, and which rows were left out."""
-    if planned.grid.warning:
-        yield planned.grid.warning
-    if planned.left_out:
-        yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."
-    if limit:
-        yield f"Only the first {limit} rows of each set were scored."
-        return
-    limited = {cell.target.task: cell.target.limit for cell in planned.cells if cell.target.limit}
-    for name, rows in limited.items():
-        yield f"{name}: only the first {rows} rows of each language were scored."
-
-
-def _main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
-    from adapters_xling import metrics
-
-    extra = (settings or Settings()).tasks
-    names = dict.fromkeys(cell.target.task for cell in planned.cells)
-    return {name: metrics.main(task(name, Settings(tasks=extra)).metrics[0]) for name in names}

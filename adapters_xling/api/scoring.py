@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from adapters_xling.prefix_cache import OFF
 from adapters_xling.spec import Score, TaskSpec
 
 from . import compositions
@@ -93,7 +94,7 @@ def evaluate_all(
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
     ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo) for key in keys}
     folder = named_folder(backbone)
-    opened = Opened(zoo=zoo, device=settings.device, backbone=folder)
+    opened = Opened(zoo=zoo, device=settings.device, backbone=folder, prefix_cache=settings.prefixes(OFF))
     scores: list[Score] = []
     failures: list[Exception] = []
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adapters_xling import paths
 from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.prefix_cache import IN_MEMORY, PrefixCache
 from adapters_xling.spec import TaskSpec
 from adapters_xling.zoo import Zoo
 
@@ -37,6 +38,9 @@ class Settings:
         gpus_per_run: part of a GPU that each run gets, above 0 up to 1; None leaves it to the executor.
         ray_address: of a Ray cluster; a Ray of this machine is started when there is none.
         checkpoint_every: time or steps between two checkpoints of a run (``10m``, ``90s``, ``500steps``), or ``never``.
+        prefix_cache: how much of the hidden states of frozen layers is kept, and where: ``2GiB`` (of memory), ``disk``,
+            ``50GiB,disk:FOLDER``, or ``off``; None is 2GiB where rows are read again (training, grids) and nothing in
+            a single evaluation.
     """
 
     runs: Path | None = None
@@ -48,6 +52,7 @@ class Settings:
     gpus_per_run: float | None = None
     ray_address: str | None = None
     checkpoint_every: str = "10m"
+    prefix_cache: str | None = None
 
     @property
     def checkpoint_interval(self) -> tuple[float, int]:
@@ -67,6 +72,14 @@ class Settings:
         if found[2].startswith("step"):
             return 0.0, int(found[1])
         return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]], 0
+
+    def prefixes(self, usual: PrefixCache = IN_MEMORY) -> PrefixCache:
+        """Where hidden states of frozen layers are kept: as asked for, else `usual`.
+
+        Raises:
+            ConfigError: for text that does not say it.
+        """
+        return usual if self.prefix_cache is None else PrefixCache.parse(self.prefix_cache)
 
     @property
     def checkpoint_dir(self) -> Path:

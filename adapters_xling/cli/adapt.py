@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, checkpoints, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import (
+    assignments,
+    checkpoints,
+    folders,
+    prefixes,
+    print_json,
+    print_table,
+    settings_from,
+)
 
 
 @click.command()
@@ -21,12 +29,14 @@ from adapters_xling.cli.common import assignments, checkpoints, folders, print_j
 @click.option("--label", "labels", multiple=True, metavar="FILE=HEAD", help="What a label of the file means.")
 @click.option("--held-out", type=float, default=0.3, show_default=True, help="Share that is only scored.")
 @click.option("--dev-share", type=float, default=0.15, show_default=True, help="Share that chooses the best step.")
+@click.option("--licence", help="Of the rows, e.g. 'CC BY 4.0'; 'private' until you say otherwise.")
 @click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
+@prefixes
 @folders
 def adapt(
     entry: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,25 @@ SURE = 0.95
 @click.option("--target", help="Task that is to profit.")
 @click.option("--among", multiple=True, metavar="ENTRY", help="Only these entries.")
 @click.option("--method", help="Only entries of this method.")
-@click.option("--backbone", default="xlmr-nano", show_default=True, help="Only entries on this backbone.")
+@click.option("--backbone", help="Only entries on this backbone: xlmr-nano, with --judge the grid's, when left out.")
 @click.option("--probe", "probe_steps", type=click.IntRange(min=0), default=0, metavar="STEPS", help="Train so far.")
 @click.option(
     "--rows", "max_rows", type=click.IntRange(min=20), default=1000, show_default=True, help="Most rows read."
 )
 @click.option(
     "--judge",
-    type=click.Path(path_type=Path),
-    metavar="SCORES",
-    help="Instead: how good such advice was on a grid that was run (its folder, or its scores.jsonl).",
+    metavar="GRID",
+    help="Instead: how good such advice was on a grid that was run (its name, its folder, or its scores.jsonl).",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --judge: also write the tables, as markdown (.md) or JSON (.json).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @folders
-def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any) -> None:
+def advise(target: str | None, judge: str | None, output: Path | None, as_json: bool, **options: Any) -> None:
     """Rank the entries at hand as a start for --target, by cheap scores, and say how sure the order is.
 
     By features (LogME) unless --probe asks for a few steps of training. What entries that already start from a
@@ -42,32 +48,14 @@ def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any
 
     settings = settings_from(options)
     if (target is None) == (judge is None):
-        raise ConfigError("give --target TASK to be advised, or --judge SCORES to see how good advice was")
+        raise ConfigError("give --target TASK to be advised, or --judge GRID to see how good advice was")
+    if output is not None and (judge is None or output.suffix not in (".md", ".json")):
+        raise ConfigError(f"--output {output}: is of --judge, and ends in .md or .json")
     if judge is not None:
         chosen = {name: options[name] for name in ("backbone", "probe_steps", "max_rows")}
-        found = api.judge_advice(judge, settings=settings, on_target=_say, **chosen)
-        if as_json:
-            print_json({way: [dataclasses.asdict(one) for one in rows] for way, rows in found.items()})
-            return
-        for way, rows in found.items():
-            click.secho(way, bold=True)
-            lines: list[tuple[Any, ...]] = [
-                (
-                    one.target,
-                    one.num_candidates,
-                    one.first,
-                    one.best,
-                    *one.at.values(),
-                    *one.chance.values(),
-                    one.spearman,
-                )
-                for one in rows
-            ]
-            means = [_mean([line[i] for line in lines]) for i in (4, 5, 6, 7, 8)]
-            lines.append(("mean", None, "", "", *means))
-            columns = ("target", "of", "advised", "best", "regret@1", "regret@3", "chance@1", "chance@3", "rho")
-            print_table(columns, [(*line[:8], None if line[8] is None else f"{line[8]:.2f}") for line in lines])
+        _judge(judge, output, as_json=as_json, settings=settings, **chosen)
         return
+    options["backbone"] = options["backbone"] or "xlmr-nano"
     advices = api.advise(str(target), settings=settings, on_candidate=_say, **options)
     if as_json:
         print_json([dataclasses.asdict(one) for one in advices])
@@ -96,10 +84,46 @@ def advise(target: str | None, judge: Path | None, as_json: bool, **options: Any
     click.echo("a cheap score is a guess: --judge shows how good such guesses were on a grid you ran")
 
 
+def _judge(scores: str, output: Path | None, *, as_json: bool, settings: api.Settings, **chosen: Any) -> None:
+    """Print, and write, how good advice was on a grid."""
+    from adapters_xling import judging, paths
+
+    skipped: dict[str, str] = {}
+
+    def skip(name: str, why: str) -> None:
+        skipped[name] = why
+        click.secho(f"{name} is not judged: {why}", fg="yellow", err=True)
+
+    found = api.judge_advice(scores, settings=settings, on_target=_say, on_skipped=skip, **chosen)
+    judged = [judging.judge(way, rows) for way, rows in found.items()]
+    plain = {one.way: one.plain() for one in judged}
+    if output is not None:
+        title = f"Where should a target start? Advice judged on {Path(scores).stem or scores}"
+        page = judging.markdown(judged, title=title, skipped=skipped)
+        body = json.dumps({"ways": plain, "skipped": skipped}, ensure_ascii=False, indent=2) + "\n"
+        paths.atomic_write(output, page if output.suffix == ".md" else body)
+        click.echo(f"{output} written", err=True)
+    if as_json:
+        print_json(plain)
+        return
+    columns = ("target", "of", "advised", "best", "regret@1", "regret@3", "chance@1", "chance@3", "rho")
+    for one in judged:
+        click.secho(one.way, bold=True)
+        lines = [
+            (row.target, row.num_candidates, row.first, row.best, *row.at.values(), *row.chance.values(), row.spearman)
+            for row in one.rows
+        ]
+        print_table(columns, [(*line[:8], None if line[8] is None else f"{line[8]:.2f}") for line in lines])
+        means = ", ".join(
+            f"regret@{k} {one.regret[k]}, blind draw {one.chance[k]}, saved {one.saved[k]}" for k in one.regret
+        )
+        click.echo(f"  mean over {len(lines)} targets of {one.num_tasks} tasks: {means}")
+        click.echo(f"  first is best on {one.hits} % of them, a blind draw on {one.lucky} %")
+    if any(one.hits.low is None for one in judged):
+        click.echo(f"no intervals: there are fewer than {judging.LEAST_TASKS} tasks")
+    else:
+        click.echo("in brackets: 95 % intervals, tasks drawn anew")
+
+
 def _say(name: str) -> None:
     click.echo(f"looking at {name}", err=True)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from adapters_xling import api
 from adapters_xling.api import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +35,12 @@ checkpoints = click.option(
     "--checkpoint-every",
     metavar="TIME|STEPS",
     help="Between two checkpoints of a run: 10m (the default), 90s, 500steps, or never. A killed run goes on exactly.",
+)
+
+prefixes = click.option(
+    "--prefix-cache",
+    metavar="SIZE|disk|off",
+    help="Keep frozen layers' hidden states: 2GiB (of memory), disk, 50GiB,disk:FOLDER, or off (docs/speed.md).",
 )
 
 
@@ -68,7 +75,14 @@ def settings_from(options: dict[str, Any]) -> Settings:
         gpus_per_run=options.pop("gpus_per_run", None),
         ray_address=options.pop("ray_address", None),
         checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
+        prefix_cache=options.pop("prefix_cache", None),
     )
+
+
+def say_prefix() -> None:
+    """Print what the prefix cache was good for, where it was used."""
+    if text := api.prefix_use():
+        click.echo(f"  {text}")
 
 
 def reading(function: F) -> F:

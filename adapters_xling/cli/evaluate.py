@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, folders, print_json, reading, settings_from
+from adapters_xling.cli.common import Bars, codes, folders, prefixes, print_json, reading, say_prefix, settings_from
 from adapters_xling.errors import XlingError
 
 
@@ -27,6 +27,7 @@ from adapters_xling.errors import XlingError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
+@prefixes
 @folders
 def evaluate(
     entries: tuple[str, ...],
@@ -102,6 +103,7 @@ def evaluate(
         click.echo(f"predictions are kept in {settings.runs_dir / 'scores'}; `xling submission build` reads them")
     else:
         _means(scores, several=several)
+        say_prefix()
     if failures:
         raise XlingError(f"not scored: {'; '.join(failures)}. What is done is kept: the same command does the rest")
 

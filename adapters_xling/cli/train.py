@@ -15,8 +15,10 @@ from adapters_xling.cli.common import (
     checkpoints,
     duration,
     folders,
+    prefixes,
     print_json,
     print_table,
+    say_prefix,
     settings_from,
     size,
 )
@@ -42,6 +44,7 @@ from adapters_xling.spec import canonical
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
+@prefixes
 @folders
 def train(
     tasks: tuple[str, ...], method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any
@@ -85,6 +88,14 @@ def train(
             f"  {name}: {own.metric} {own.dev_score:.1f} (ignoring the input: {own.chance:.1f}), {own.steps} steps"
         )
     click.echo(f"  {card.num_trainable:,} trainable parameters, {size(card.num_bytes)} on disk: {entry.folder}")
+    say_prefix()
+    if card.known_rows is not None and card.known_rows.known:
+        click.secho(
+            f"  note: {card.known_rows.said()}. Scores on those sets are not of unseen rows alone (look closer: xling "
+            f"zoo leaks {entry.key})",
+            fg="yellow",
+            err=True,
+        )
     if not facts.converged:
         click.secho(
             "  warning: this run stayed at chance. Try another learning rate (--with learning_rate=…), more steps "
@@ -144,7 +155,7 @@ def predict(
         from adapters_xling.tasks import private
 
         zoo = api.open_zoo(settings)
-        spec = api.task(task or api.answering(zoo.get(zoo.resolve(entry), verify=False)), settings)
+        spec = api.answering_task(zoo.get(zoo.resolve(entry), verify=False), task, settings=settings)
         named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
         rows = private.read_inputs(source, spec, columns=named)
         examples = rows.examples

@@ -78,6 +78,7 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         ("parameters", f"{card.num_trainable:,} trainable of {card.num_parameters:,}"),
         ("size", size(card.num_bytes)),
         ("licence", "\n".join(api.entry_licence(item.key, settings).lines())),
+        ("test rows", _known(card)),
         ("scores", _scores(api.all_scores(item, settings)) or "none yet: xling evaluate"),
         ("made", f"{origin.created}, commit {origin.commit or 'unknown'}{' (with changes)' if origin.dirty else ''}"),
         ("by", origin.command),
@@ -95,6 +96,14 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         click.echo(f"  {name:<12} {first}")
         for line in rest:
             click.echo(f"  {'':<12} {line}")
+
+
+def _known(card: Card) -> str:
+    """Whether the entry learnt from rows of test sets, as far as anybody looked."""
+    closer = f"look closer: xling zoo leaks {card.key}"
+    if card.known_rows is None:
+        return f"nobody looked for them among the training rows; {closer}"
+    return f"{card.known_rows.said()}\n({closer})"
 
 
 def _scores(scores: list[Score]) -> str:

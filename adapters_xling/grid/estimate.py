@@ -32,7 +32,7 @@ from adapters_xling.grid.sizes import Size, Sizes, published
 from adapters_xling.grid.timings import Timings
 from adapters_xling.methods import Method
 from adapters_xling.model import family_of
-from adapters_xling.spec import Recipe, RunSpec, TaskSpec
+from adapters_xling.spec import Recipe, RunSpec, TaskSpec, scored_as
 from adapters_xling.zoo import Zoo
 
 START_S = 8.0
@@ -294,10 +294,10 @@ class _Work:
 
     def job(self, name: str, cells: Sequence[Cell]) -> Job:
         """A run with its cells; the bare backbone's cells where there is no run of that name."""
-        run = self.plan.runs.get(name)
+        run = self.plan.runs.get(cells[0].name if cells else name)
         method = methods.resolve(run.method) if run else None
         job = Job((method.label if method else "base", run.task if run else cells[0].target.task))
-        if run and method and name not in self.zoo:
+        if run and method and name in self.plan.runs and name not in self.zoo:
             self._train(job, run, method)
         for cell in cells:
             self._score(job, cell, run, method)
@@ -353,9 +353,9 @@ class _Work:
         task = self._task(cell.target.task)
         split, limit = _split(cell.target, task), self.limit or cell.target.limit
         length = run.recipe.max_length if run and task.train_languages else RETRIEVAL_LENGTH
-        folder = self.runs_dir / "scores" / Path(cell.name).name / task.name
+        ways = dict(cell.swap)
         sets = job.sets
-        codes = languages_of(cell.target, task, self.plan.grid)
+        codes = languages_of(cell.target, task, self.plan.grid, swap=cell.swap)
         found = {code: self.sizes.of(task, split, code, max_length=length) for code in codes}
         if not any(found.values()):  # what will be there one day: as the task file says
             self.absent[cell.target] = None
@@ -365,6 +365,7 @@ class _Work:
                 continue
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
+            folder = self.runs_dir / "scores" / scored_as(cell.name, ways.get(code)) / task.name
             if not paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading).is_file():
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1

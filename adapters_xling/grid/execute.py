@@ -19,6 +19,7 @@ from adapters_xling import tasks
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
 from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, floor_name, languages_of, target_tasks
+from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.spec import RunSpec, Score
 from adapters_xling.zoo import Zoo
 
@@ -61,6 +62,7 @@ class Common:
         backbone: folder of a local backbone, which runs and entries name without its path.
         checkpoint_s: seconds between two checkpoints of a run; 0 for none by time.
         checkpoint_steps: steps between two; 0 for none by steps.
+        prefix_cache: where hidden states of frozen layers are kept, for the runs of a worker or, in a folder, of all.
     """
 
     zoo_root: Path
@@ -73,6 +75,7 @@ class Common:
     backbone: Path | None = None
     checkpoint_s: float = 600.0
     checkpoint_steps: int = 0
+    prefix_cache: PrefixCache = OFF
 
 
 COMMON = Resources()
@@ -212,17 +215,18 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
             show_progress=False,
             extra_tasks=common.extra_tasks,
             backbone=common.backbone,
+            prefix_cache=common.prefix_cache,
         )
     scores: list[Score] = []
     errors: dict[str, str] = {}
     for cell in cells:
         task = tasks.get(cell.target.task, extra=common.extra_tasks)
-        languages = languages_of(cell.target, task, grid)
+        languages = languages_of(cell.target, task, grid, swap=cell.swap)
         if not languages:
             continue
         try:
             scores += evaluate(
-                name,
+                cell.name,
                 task,
                 zoo=zoo,
                 runs_dir=common.runs_dir,
@@ -236,6 +240,8 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 backbone=common.backbone,
                 reading=Reading(layer=cell.target.layer),
                 precision=grid.scoring_precision,
+                prefix_cache=common.prefix_cache,
+                routes=dict(cell.swap).get,
             )
         except Exception as err:
             errors[f"{name} on {task.name}"] = (

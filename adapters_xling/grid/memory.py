@@ -9,19 +9,17 @@ kernel and a foreach optimiser are taken for granted on a GPU; neither was measu
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from adapters_xling.backbones import Family, Shape
-from adapters_xling.errors import ConfigError
 from adapters_xling.grid.mixing import in_pieces
 from adapters_xling.methods import Method
 from adapters_xling.spec import Recipe
+from adapters_xling.units import GIB, parse_bytes
 
-GIB = 2**30
 CONTEXT = 0.75 * GIB
 """Bytes that CUDA and its libraries hold before a tensor is made (assumed; 0.5 to 1 GiB are usual)."""
 SLACK = 1.1
@@ -30,8 +28,6 @@ LOGIT_COPIES = 3
 """Logits, their logarithmic softmax and the gradient, in float32."""
 MATH_COPIES = 3
 """Attention weights kept by the unfused attention that a CPU takes when attention has dropout (measured)."""
-
-UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KIB": 2**10, "MIB": 2**20, "GIB": GIB, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
@@ -189,21 +185,6 @@ def need(task: str, recipe: Recipe, count: Callable[[Recipe], Footprint], limit:
         if count(other).peak <= limit:
             return Need(whole, task, recipe, limit, other)
     return Need(whole, task, recipe, limit)
-
-
-def parse_bytes(text: str) -> float:
-    """Read an amount of memory.
-
-    Raises:
-        ConfigError: for text that is none.
-
-    >>> parse_bytes("24GiB") / 2**30, parse_bytes("80 GB")
-    (24.0, 80000000000.0)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
-    if found is None or found[2].upper() not in UNITS or not float(found[1]):
-        raise ConfigError(f"memory {text!r}: give a number and a unit, e.g. 24GiB, 80GB or 512MiB")
-    return float(found[1]) * UNITS[found[2].upper()]
 
 
 def device_memory(device: str, given: str | None = None, *, workers: int = 1) -> tuple[str, float | None]:

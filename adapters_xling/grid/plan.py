@@ -14,6 +14,7 @@ import msgspec
 from adapters_xling import expressions, methods, paths, tasks
 from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.grid.controls import equal_steps
+from adapters_xling.grid.language_adapters import LanguageAdapters, Swap, language_runs, require_labels
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.runs import Refs, make_run, method_from
 from adapters_xling.methods import Method
@@ -33,12 +34,14 @@ from adapters_xling.spec import (
     Use,
     Warm,
     decode,
+    entries,
     key,
     read_yaml,
 )
 from adapters_xling.zoo import Zoo
 
 NO_INTERMEDIATE = "none"
+SWAPPED = "on the adapters of its languages"
 HEAD_FLOORS: dict[str, dict[str, Any]] = {"head": {}, "vectors": {"layer": 0}}
 """Floors that are trained: a head on the frozen encoder, and a head on its token vectors alone."""
 
@@ -131,6 +134,9 @@ class GridSpec(Frozen, frozen=True):
         transfer: how a target run uses its intermediate entry: start from it (warm) or stand on it (stack).
         compositions: further ways, which use several intermediate entries together. A method is left out of those it
             cannot do, with a warning.
+        language_adapters: adapters trained on raw text of each language, on which every target is trained too, and
+            which are swapped for the language at hand (MAD-X). A method that cannot stand on them is left out, with a
+            warning.
         floors: what every table needs beside the methods: majority, head (frozen encoder), vectors (token vectors),
             random (the encoder `random`, all of whose weights are trained).
         floor_seeds: seeds of the floors that are trained; null means all of the grid's.
@@ -155,6 +161,7 @@ class GridSpec(Frozen, frozen=True):
     targets: tuple[Target | str, ...]
     transfer: tuple[Literal["warm", "stack"], ...] = ("warm",)
     compositions: tuple[Composed, ...] = ()
+    language_adapters: LanguageAdapters | None = None
     seeds: tuple[int, ...] = (0,)
     floors: tuple[Literal["majority", "head", "vectors", "random"], ...] = ("majority", "head", "vectors")
     floor_seeds: tuple[int, ...] | None = None
@@ -171,10 +178,28 @@ class GridSpec(Frozen, frozen=True):
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to score: an entry (or the bare backbone) on a target task."""
+    """One thing to score: an entry (or the bare backbone) on a target task.
+
+    Attributes:
+        name: key of the entry, or name of the backbone.
+        target: what to score it on.
+        swap: what its heads stand on in each language, which then are the only ones scored; empty for what they were
+            trained on.
+    """
 
     name: str
     target: Target
+    swap: Swap = ()
+
+    @property
+    def job(self) -> str:
+        """Name of the job that scores it: that of its run, or one of its own that waits for all it stands on."""
+        return f"{self.name} {SWAPPED}" if self.swap else self.name
+
+    @property
+    def stands_on(self) -> tuple[str, ...]:
+        """Entries that must be there before it can be scored, itself included."""
+        return tuple(dict.fromkeys([self.name, *(one for _, route in self.swap for one in entries(route))]))
 
 
 @dataclass
@@ -209,14 +234,20 @@ class Plan:
         children. Majority floors come after all of these.
         """
         bare = [cell.name for cell in self.cells if cell.name not in self.runs]
-        cells: dict[str, list[Cell]] = {name: [] for name in (*bare, *self.runs)}
+        swapped = [cell.job for cell in self.cells if cell.swap]
+        cells: dict[str, list[Cell]] = {name: [] for name in (*bare, *self.runs, *swapped)}
         for cell in self.cells:
-            cells[cell.name].append(cell)
+            cells[cell.job].append(cell)
         return cells
 
     def parents(self) -> dict[str, list[str]]:
-        """For each run the runs of this plan that must be there before it."""
-        return {name: [p for p in run.parents if p in self.runs] for name, run in self.runs.items()}
+        """For each job the runs of this plan that must be there before it."""
+        found = {name: [p for p in run.parents if p in self.runs] for name, run in self.runs.items()}
+        for cell in self.cells:
+            if cell.swap:
+                own = found.setdefault(cell.job, [])
+                own += [name for name in cell.stands_on if name in self.runs and name not in own]
+        return found
 
     def state(self, zoo: Zoo) -> dict[str, str]:
         """For each run: `have`, `missing`, `blocked` (trainable only after a missing parent), or `lacking` (not
@@ -236,7 +267,7 @@ class Plan:
         """The plan without the runs whose rows, or whose parents' rows, are not at hand, and without their cells."""
         gone = self._without_rows()
         runs = {name: run for name, run in self.runs.items() if name not in gone}
-        cells = [cell for cell in self.cells if cell.name not in gone]
+        cells = [cell for cell in self.cells if not gone & set(cell.stands_on)]
         trained = {cell.target for cell in cells}
         floors = [target for target in self.floors if target in trained]
         mixtures = {name: called for name, called in self.mixtures.items() if name in runs}
@@ -363,6 +394,8 @@ def expand(
             raise unknown(
                 "language of this grid's targets", code, served | {c for t, _ in specs.values() for c in t.languages}
             )
+    if grid.language_adapters:
+        require_labels(grid.language_adapters, grid.methods)
     for seed in grid.seeds:
         for label, settings in grid.methods.items():
             method = method_from(label, settings)
@@ -405,6 +438,21 @@ def expand(
                 for target, (_, source) in specs.items():
                     if source is not None:
                         plan.cells.append(Cell(run_for(source, own, init, route, seed), target))
+            if grid.language_adapters:
+                made = language_runs(
+                    grid.language_adapters,
+                    label,
+                    settings,
+                    run_for=run_for,
+                    sources=[source for _, source in specs.values() if source is not None],
+                    seed=seed,
+                    only=grid.languages and {*grid.languages} & served,
+                    extra=extra_tasks,
+                )
+                for target, (_, source) in specs.items():
+                    if source is not None and source.name in made:
+                        name, swap = made[source.name]
+                        plan.cells += [Cell(name, target), Cell(name, target, swap)]
     for seed in grid.seeds if grid.floor_seeds is None else grid.floor_seeds:
         for floor, settings in HEAD_FLOORS.items():
             if floor in grid.floors:
@@ -480,7 +528,9 @@ def floor_name(target: Target) -> str:
     return f"majority {target.task}"
 
 
-def languages_of(target: Target, task: TaskSpec, grid: GridSpec) -> tuple[str, ...]:
-    """Languages of a target's cells: those of the task in that split, cut to the ones the grid names."""
+def languages_of(target: Target, task: TaskSpec, grid: GridSpec, *, swap: Swap = ()) -> tuple[str, ...]:
+    """Languages of a target's cells: those of the task in that split, cut to the ones the grid names and, where
+    language adapters are swapped, to those that have one."""
     known = task.languages_by_split.get(target.split or task.eval_split, task.languages)
-    return tuple(code for code in known if grid.languages is None or code in grid.languages)
+    having = {code for code, _ in swap} if swap else set(known)
+    return tuple(code for code in known if code in having and (grid.languages is None or code in grid.languages))

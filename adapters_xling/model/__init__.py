@@ -22,7 +22,7 @@ from .lm_head import lm_head_digest
 
 if TYPE_CHECKING:
     from .building import bare, build, open_entry
-    from .core import Model
+    from .core import Model, task_of_head
     from .device import resolve_device
     from .kept_merges import keep_merge, merge_run
     from .saving import check_probe, probe, save_entry
@@ -47,6 +47,7 @@ __all__ = [
     "probe",
     "resolve_device",
     "save_entry",
+    "task_of_head",
 ]
 
 _LAZY = {
@@ -60,6 +61,7 @@ _LAZY = {
     "probe": "saving",
     "resolve_device": "device",
     "save_entry": "saving",
+    "task_of_head": "core",
 }
 
 

@@ -119,6 +119,7 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(run.seed, "slot"))
             model.trainable = method.attach(model.encoder, own, start, route)
+    model.route = own_route(route, own)
     model.set_dropout()
     if warm is not None:
         _prove(loaded, warm, own_route(route, own), method)

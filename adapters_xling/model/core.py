@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
+from adapters_xling.prefix_cache import PrefixCache
 from adapters_xling.spec import BackboneId, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
@@ -25,6 +26,7 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
+from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 ENCODER_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -78,8 +80,9 @@ class Model(nn.Module):
         dropout: the recipe's; of every head, and of what the run trains of the backbone itself (`set_dropout`). A slot
             has the dropout its method's settings say, and what is frozen has none, being in eval mode.
         backbone_fingerprint: of the tensors as loaded, before any slot.
-        route: what this model runs over, where several models share an encoder; None leaves the encoder as it is.
-        turns: whose route the shared encoder follows now.
+        route: slots this model runs over; None for the bare backbone.
+        turns: whose route the encoder follows now, where several models share it.
+        prefix: hidden states of the frozen layers, where they are kept; None where they are not.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Model(nn.Module):
         self._sentences_at: tuple[int | None, str | None] = (None, None)
         self.route: Route | None = None
         self.turns: Turns | None = None
+        self.prefix: Prefix | None = None
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -161,6 +165,8 @@ class Model(nn.Module):
         """
         if self.turns is not None and self.route is not None:
             self.turns.take(self)
+        if hidden is None and start_layer == 0 and self.prefix is not None:
+            start_layer, hidden = self.prefix.start(_inputs(batch), self._stop(layer))
         return self.encode_now(batch, start_layer, hidden, layer=layer)
 
     def encode_now(
@@ -171,15 +177,14 @@ class Model(nn.Module):
         *,
         layer: int | None = None,
     ) -> Tensor:
-        """`encode` over whatever route the encoder follows at the moment."""
-        layer = self.read_layer if layer is None else layer
-        stop = self.num_layers if layer is None else layer
+        """`encode` over whatever route the encoder follows at the moment, all of it computed."""
+        stop = self._stop(layer)
         if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
             raise ConfigError(
                 f"cannot encode from hidden state {start_layer} ({'given' if hidden is not None else 'not given'}) to "
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
-        inputs = {name: batch[name] for name in ENCODER_INPUTS if name in batch}
+        inputs = _inputs(batch)
         if hidden is None and stop == self.num_layers:
             return self.encoder(**inputs).last_hidden_state
         with self.method.context(self.encoder, **inputs):
@@ -192,6 +197,22 @@ class Model(nn.Module):
                 output = block(hidden, mask)  # adapters hooks into the positional arguments
                 hidden = output if isinstance(output, Tensor) else output[0]
         return hidden
+
+    def _stop(self, layer: int | None) -> int:
+        """Number of a hidden state; None is the one the heads read."""
+        layer = self.read_layer if layer is None else layer
+        return self.num_layers if layer is None else layer
+
+    def keep_prefix(self, setting: PrefixCache) -> None:
+        """Keep the hidden states of the layers below everything that trains, as the setting says; none by OFF.
+
+        What they depend on beside a row's tokens must be as it will stay: route, frozen slots, what trains.
+
+        Raises:
+            ConfigError: when the folder that the setting names cannot be made.
+        """
+        prefix = Prefix(self, setting) if setting.is_on else None
+        self.prefix = prefix if prefix is not None and prefix.layer > 0 else None
 
     def forward(self, batch: Batch, task: TaskSpec) -> Tensor:
         """Compute what the task's kind calls logits: head outputs, or one vector per row for retrieval.
@@ -419,6 +440,10 @@ class Model(nn.Module):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
+
+
+def _inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: batch[name] for name in ENCODER_INPUTS if name in batch}
 
 
 def task_of_head(name: str, card: HeadCard) -> TaskSpec:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +98,7 @@ class Reader:
         """The hashes of an example."""
         texts = texts_of(example)
         known = [self._text(text) for text in texts]
-        row = _hash("\x1f".join(f"{value:x}" for value, _, _ in known)) if known else 0
+        row = _row(value for value, _, _ in known)
         long = tuple(value for value, length, _ in known if length >= MIN_CHARACTERS)
         grams = [found for _, _, found in known if len(found)]
         named = example.group and example.group not in texts
@@ -189,6 +189,17 @@ class Index:
         at = np.searchsorted(self._sorted, grams)
         at[at == len(self._sorted)] = 0
         return bool((self._sorted[at] == grams).any())
+
+
+def row_hash(example: Example, *, words: Callable[[str], Sequence[str]] = units) -> int:
+    """`Prints.row` of an example, without the rest; `words` may be a `units` that remembers."""
+    return _row(_hash("".join(words(text))) for text in texts_of(example))
+
+
+def _row(texts: Iterable[int]) -> int:
+    """Hash of a row from those of its texts; 0 for a row without any."""
+    line = "\x1f".join(f"{value:x}" for value in texts)
+    return _hash(line) if line else 0
 
 
 def _hash(text: str) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError
 from adapters_xling.model import Model
 from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import Recipe, TaskSpec
-from adapters_xling.tasks import cache, kinds
+from adapters_xling.tasks import cache, kinds, known
 from adapters_xling.tasks.examples import Features, Prediction
-from adapters_xling.zoo import DataCard
+from adapters_xling.zoo import DataCard, KnownRows
 
 
 @dataclass
@@ -28,6 +30,7 @@ class TaskData:
         dev: dev examples of each training language that select the best step (the first `dev_examples` in all).
         chance: what ignoring the input scores on the dev rows, in percent.
         rows: for the card: rows kept and dropped with reasons, per split and language.
+        hashes: of whole training rows, to be looked for in test sets (`tasks.known`), (N,).
     """
 
     task: TaskSpec
@@ -36,6 +39,7 @@ class TaskData:
     dev: dict[str, list[Any]]
     chance: float
     rows: dict[str, DataCard]
+    hashes: np.ndarray
 
     @property
     def num_dev(self) -> int:
@@ -91,7 +95,22 @@ def load_data(task: TaskSpec, recipe: Recipe, tokenizer: Any, *, data_dir: Path 
             )
     chance = mean_score(task, dev, kind.majority(examples["train"], examples["dev"], task))
     features = cache.features(kind, examples["train"], tokenizer, task, max_length=recipe.max_length)
-    return TaskData(task, recipe, features, dev, chance, cards)
+    return TaskData(task, recipe, features, dev, chance, cards, known.row_hashes(examples["train"]))
+
+
+def known_test_rows(parts: Mapping[str, TaskData], *, data_dir: Path | None, extra: Path | None) -> KnownRows | None:
+    """For the card: test and development rows at hand that a run trained on; None where there are no such sets.
+
+    Args:
+        parts: the run's tasks with their rows.
+        data_dir: folder of original data files.
+        extra: private folder of task files.
+    """
+    trained_N = np.concatenate([part.hashes for part in parts.values()])
+    found = known.known_rows(trained_N, [part.task for part in parts.values()], data_dir=data_dir, extra=extra)
+    if not found.checked and not found.unchecked:
+        return None
+    return KnownRows(num_rows=found.num_rows, checked=found.checked, known=found.known, unchecked=found.unchecked)
 
 
 def mean_score(task: TaskSpec, dev: dict[str, list[Any]], predictions: Sequence[Prediction]) -> float:

@@ -6,6 +6,7 @@ machine with the same number of threads gives the same weights, whether or not i
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -148,6 +149,8 @@ class Loop:
     def _machine(self) -> dict[str, Any]:
         """What bits depend on beside the run."""
         facts = {"torch": torch.__version__, "device": self.model.device.type, "threads": torch.get_num_threads()}
+        if self.model.prefix is not None:
+            facts["prefix"] = self.model.prefix.storage
         several = self.processes.count > 1
         return {**facts, **({"processes": self.processes.count, "sharded": self.sharded} if several else {})}
 
@@ -184,7 +187,7 @@ class Loop:
             if step % 10 == 0 or step == self.steps:
                 rate = (progress.num_tokens - tokens) / (time.perf_counter() - begin)
                 best = f"{progress.best:.1f}" if progress.curve else "–"
-                bar.set_postfix_str(f"loss {loss:.3f} · best dev {best} · {rate:,.0f} tokens/s")
+                bar.set_postfix_str(f"loss {loss:.3f} · best dev {best} · {rate:,.0f} tokens/s{self._kept()}")
                 own = {f"loss/{name}": loss} if len(self.parts) > 1 else {}
                 learning_rate = self.schedule.get_last_lr()[0]
                 speed = {"tokens_per_s": rate, "padding": self.padding}
@@ -210,10 +213,12 @@ class Loop:
             self.progress.num_examples += len(chosen)
             if not division.computes(number):
                 continue
-            batch, weight = self._batch(part, chosen, division, seed=draw)
+            batch, weight, recurs = self._batch(part, chosen, division, seed=draw)
             num_tokens += int(batch["attention_mask"].sum()) if weight else 0
             num_places += batch["attention_mask"].numel() if weight else 0
-            loss = self._loss(task, batch, weight) / part.recipe.accumulate
+            prefix = self.model.prefix
+            with contextlib.nullcontext() if prefix is None or recurs else prefix.paused():
+                loss = self._loss(task, batch, weight) / part.recipe.accumulate
             # sharded gradients come as means over the processes, where a sum is wanted
             (loss * self.processes.count if self.sharded else loss).backward()
             total += loss.item()
@@ -235,19 +240,28 @@ class Loop:
         own.steps += 1
         return total
 
-    def _batch(self, part: TaskData, chosen: Sequence[int], division: Division, *, seed: int) -> tuple[Batch, float]:
-        """This process's rows of a batch, and what their mean loss counts for in the batch's.
+    def _kept(self) -> str:
+        """How many of the rows did not have to be read by the frozen layers."""
+        return "" if self.model.prefix is None else f" · prefix {self.model.prefix.store.use.share:.0%}"
+
+    def _batch(
+        self, part: TaskData, chosen: Sequence[int], division: Division, *, seed: int
+    ) -> tuple[Batch, float, bool]:
+        """This process's rows of a batch, what their mean loss counts for in the batch's, and whether the next epoch
+        draws the same rows (masking makes new ones).
 
         A process that gets no row computes one all the same, for nothing: sharded weights are put together by all.
         """
         kind, pad_id = kinds.get(part.task.kind), self.model.pad_id
-        rows = kind.redraw([part.train[i] for i in chosen], self.model.tokenizer, part.task, seed=seed)
+        drawn = [part.train[i] for i in chosen]
+        rows = kind.redraw(drawn, self.model.tokenizer, part.task, seed=seed)
+        recurs = rows is drawn
         if division.parts == 1:
-            return kind.collate(rows, pad_id=pad_id), 1.0
+            return kind.collate(rows, pad_id=pad_id), 1.0, recurs
         mine = division.own(rows)
         batch = kind.collate(mine or rows[:1], pad_id=pad_id)
         num_all = num_labels(kind.collate(rows, pad_id=pad_id))
-        return batch, num_labels(batch) / num_all if mine and num_all else 0.0
+        return batch, num_labels(batch) / num_all if mine and num_all else 0.0, recurs
 
     def _loss(self, task: TaskSpec, batch: Batch, weight: float) -> Tensor:
         """Mean loss of a batch times its weight; at 0 no loss is asked for, which without labels has no value."""

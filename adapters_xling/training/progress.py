@@ -107,6 +107,7 @@ def training_card(
     seconds: float,
     device: str,
     processes: int = 1,
+    prefix_storage: str | None = None,
 ) -> Training:
     """What the card says about how the training went."""
     by_task = {}
@@ -141,6 +142,7 @@ def training_card(
         losses=tuple(progress.losses),
         device=device,
         processes=processes,
+        prefix_storage=prefix_storage,
         tasks=by_task if len(by_task) > 1 else {},
     )
 

@@ -10,10 +10,11 @@ import torch
 from accelerate.utils import set_seed
 
 from adapters_xling.model import Model, build, save_entry
+from adapters_xling.prefix_cache import IN_MEMORY, OFF, PrefixCache, session
 from adapters_xling.spec import RunSpec, key
 from adapters_xling.training import sharding
 from adapters_xling.training.checkpoint import EVERY_S, Checkpoint
-from adapters_xling.training.data import load_data
+from adapters_xling.training.data import known_test_rows, load_data
 from adapters_xling.training.division import require_divisible
 from adapters_xling.training.loop import Loop
 from adapters_xling.training.preparing import check, join, task_of
@@ -35,6 +36,7 @@ def train(
     checkpoint_dir: Path | None = None,
     checkpoint_s: float = EVERY_S,
     checkpoint_steps: int = 0,
+    prefix_cache: PrefixCache = IN_MEMORY,
 ) -> Entry:
     """Train what a run describes and keep it as an entry; an entry that exists already is returned as it is.
 
@@ -55,6 +57,8 @@ def train(
         checkpoint_dir: folder of checkpoints; none are kept when None.
         checkpoint_s: seconds between two; 0 for none by time.
         checkpoint_steps: steps between two; 0 for none by steps.
+        prefix_cache: where hidden states of the layers that stay frozen are kept between epochs and runs (not with
+            weights divided among processes, which compute each layer together).
 
     Raises:
         ConfigError: for a run that cannot be trained (unlocked backbone, unsupported route, kind without training).
@@ -86,15 +90,21 @@ def train(
     )
     if sharded:
         sharding.shard(model, processes)
+    model.keep_prefix(OFF if sharded else prefix_cache)
     loop = Loop(run, model, parts, accelerator, processes, checkpoint, started)
     loop.resume()
     if log_dir:
         log_dir.mkdir(parents=True, exist_ok=True)
         # What a killed process logged beyond its last checkpoint is hidden: those steps are taken again.
         accelerator.init_trackers(name, init_kwargs={"tensorboard": {"purge_step": loop.progress.step + 1}})
-    loop.run_to_end(show_progress=show_progress)
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    try:
+        with session(OFF if model.prefix is None else prefix_cache):
+            loop.run_to_end(show_progress=show_progress)
+    finally:  # a tracker's thread must not outlive the run, whatever ended it
+        for tracker in accelerator.trackers:
+            tracker.finish()
+    storage = None if model.prefix is None else model.prefix.storage
+    model.keep_prefix(OFF)  # what is written of the entry is computed in one go, as others will
 
     def keep() -> None:
         trained = made(torch.device("cpu")) if sharded else model  # whole again: the probe is what others will compute
@@ -107,13 +117,15 @@ def train(
             seconds=loop.seconds(),
             device=place.type,
             processes=processes.count,
+            prefix_storage=storage if storage != "fp32" else None,
         )
         shown = next(iter(selecting(parts).values()))
         with zoo.writing(run) as draft:
             saved = save_entry(trained, run, shown.task, draft.folder, next(iter(shown.dev.values())))
             rows = {place: card for part in parts.values() for place, card in part.rows.items()}
             licence = "; ".join(dict.fromkeys(task.licence for task in specs))
-            draft.finish(Facts(training=training, data=rows, licence=licence, **saved))
+            found = known_test_rows(parts, data_dir=data_dir, extra=extra_tasks)
+            draft.finish(Facts(training=training, data=rows, licence=licence, known_rows=found, **saved))
 
     processes.on_first(keep)
     entry = zoo.get(name)

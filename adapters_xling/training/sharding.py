@@ -52,7 +52,17 @@ def shard(model: Model, processes: Processes) -> None:
 
     A layer's weights are put together when its turn comes and given back after it; those outside the layers
     (embeddings, slots' shared parts, pooler, heads) stay together from the forward to the backward pass.
+
+    Raises:
+        ConfigError: for a loss with a term on the weights themselves, which no process has whole outside the layers.
     """
+    if model.penalty() is not None:
+        raise ConfigError(
+            "the loss of this run has a term on its own weights (AdapterFusion keeps its value maps near the identity),"
+            " and under FSDP no process has these whole when the loss is made. Train it without FSDP, by one process or"
+            " several (accelerate launch --multi_gpu): only the fusion trains, so the encoder has no gradients or"
+            " moments to divide. A fusion of LoRAs can be sharded"
+        )
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 

@@ -15,6 +15,7 @@ from adapters_xling.zoo.card import (
     Training,
 )
 from adapters_xling.zoo.files import file_digest, safetensors_problem
+from adapters_xling.zoo.known_rows import KnownRows
 from adapters_xling.zoo.lineage import Lineage, trace
 from adapters_xling.zoo.origin import cpu_name, provenance
 from adapters_xling.zoo.readme import render_readme
@@ -33,6 +34,7 @@ __all__ = [
     "FileDigest",
     "Garbage",
     "HeadCard",
+    "KnownRows",
     "Lineage",
     "Probe",
     "Provenance",

@@ -15,6 +15,7 @@ import msgspec
 
 from adapters_xling import spec
 from adapters_xling.spec import Frozen, KindName, RunSpec, S, Score
+from adapters_xling.zoo.known_rows import KnownRows
 
 CARD = "card.json"
 CARD_SCHEMA = 1
@@ -22,6 +23,9 @@ CARD_SCHEMA = 1
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[int, msgspec.Meta(ge=0)]
+LATER_FIELDS = ("known_rows",)
+"""Fields of the card that its first form did not have: null, and left out of the file, where they say nothing."""
+
 KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,71}-s-?[0-9]{1,20}-[0-9a-f]{16}")
 
 
@@ -111,6 +115,8 @@ class Training(Frozen, frozen=True):
         losses: (step, mean training loss) in order; null where the loss was not a finite number.
         device: type of the device it ran on (`cpu`, `cuda`); null where that was not noted.
         processes: how many trained together, each on a device of its own.
+        prefix_storage: ``bf16`` where hidden states of frozen layers were kept in bfloat16, which changes the weights;
+            null where they were kept as computed, or not.
         tasks: of a mixture, each task by name; empty for one task.
     """
 
@@ -129,6 +135,7 @@ class Training(Frozen, frozen=True):
     losses: tuple[tuple[int, float | None], ...] = ()
     device: str | None = None
     processes: Number = 1
+    prefix_storage: str | None = None
     tasks: dict[str, TaskTraining] = {}
 
     def __post_init__(self) -> None:
@@ -207,6 +214,7 @@ class Facts(Frozen, frozen=True):
         heads: name -> head inside the entry.
         data: ``task/split/language`` -> what became of its rows.
         scores: evaluation results, where there are any already.
+        known_rows: benchmark rows among the training rows; None where nobody looked.
 
     Raises:
         ConfigError: naming a field that is unknown, missing or of the wrong type.
@@ -223,6 +231,7 @@ class Facts(Frozen, frozen=True):
     data: dict[str, DataCard] = msgspec.field(default_factory=dict)
     licence: str = "unknown"
     notes: str = ""
+    known_rows: KnownRows | None = None
 
     def __post_init__(self) -> None:
         def read(cls: type[S], value: Any, place: str) -> Any:
@@ -238,7 +247,11 @@ class Facts(Frozen, frozen=True):
 
 
 class Card(Frozen, frozen=True):
-    """The machine-readable description of an entry (`card.json`)."""
+    """The machine-readable description of an entry (`card.json`).
+
+    Fields added after the first cards were sealed (`LATER_FIELDS`) stand last and are left out of the file at their
+    default, so that old cards stay what they were.
+    """
 
     schema: int
     key: str
@@ -258,6 +271,7 @@ class Card(Frozen, frozen=True):
     provenance: Provenance
     licence: str
     notes: str
+    known_rows: KnownRows | None = None
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -327,6 +341,7 @@ def build(
         provenance=provenance,
         licence=facts.licence,
         notes=clean(facts.notes),
+        known_rows=facts.known_rows,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 from adapters_xling import spec
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.strict import parse_json
-from adapters_xling.zoo.card import CARD, CARD_SCHEMA, Card
+from adapters_xling.zoo.card import CARD, CARD_SCHEMA, LATER_FIELDS, Card
 
 MAX_CARD_BYTES = 16 * 2**20
 
@@ -30,6 +30,7 @@ def render(card: Card) -> bytes:
     """
     try:
         plain = json.loads(json.dumps(msgspec.to_builtins(card), allow_nan=False))
+        plain = {name: value for name, value in plain.items() if value is not None or name not in LATER_FIELDS}
         lines = (f"{json.dumps(name)}: {json.dumps(v, ensure_ascii=False)}" for name, v in _sealed(plain).items())
         raw = ("{\n" + ",\n".join(lines) + "\n}\n").encode()
     except (TypeError, ValueError) as err:

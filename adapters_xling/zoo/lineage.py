@@ -228,6 +228,8 @@ def facts(card: Card) -> list[str]:
             f"{training.steps} steps (best {training.best_step}), {recipe.precision}"
         )
         lines.append(f"dev {training.metric} {training.dev_score:.1f} (chance {training.chance:.1f})")
+    if card.known_rows is not None:
+        lines.append(f"looked for test rows: {card.known_rows.said()}")
     dirty = " (with changes)" if made.dirty else ""
     lines.append(
         f"made {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}"

@@ -185,3 +185,45 @@ def test_the_command_shows_both_figures(tmp_path: Path, capsys: pytest.CaptureFi
     main([*words, "--json"])
     body = json.loads(capsys.readouterr().out)
     assert body["before_is_zero_shot"] and sum(body["rows"].values()) == 60
+
+
+def test_the_licence_of_the_rows_is_the_users_word_and_stays_what_it_was(tmp_path: Path) -> None:
+    settings = api.Settings(runs=tmp_path / "runs", device="cpu")
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 60)
+    how: dict[str, Any] = {"language": "sw", "overrides": SHORT, "settings": settings, "show_progress": False}
+    found = api.adapt(ENTRY, rows, licence="CC BY 4.0", **how)
+    assert found.task.licence == found.entry.card.licence == "CC BY 4.0"
+    assert api.entry_licence(found.entry.key, settings).may_share
+    again = api.adapt(ENTRY, rows, **how)
+    assert (again.entry.key, again.task.licence) == (found.entry.key, "CC BY 4.0")
+    with pytest.raises(ConfigError, match="another licence"):
+        api.adapt(ENTRY, rows, licence="Apache-2.0", **how)
+    found_rows = found.entry.card.known_rows
+    assert found_rows is not None and "mine-sw/test/sw" in found_rows.checked
+    assert found_rows.known["mini-nli/dev/sw"] == found.num_rows["train"], "the file was made of that set"
+
+
+def test_an_entry_of_a_private_task_answers_where_its_file_is_not(
+    adapted: tuple[api.Adapted, api.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, settings = adapted
+    texts = [["Peter ni wakili. Emma hamsalimii Robert.", "Peter si wakili."]]
+    own = api.Settings(runs=settings.runs_dir, tasks=found.folder, device="cpu")
+    (expected,) = api.predict(found.entry.key, texts, settings=own)
+    with pytest.raises(UnknownName):
+        api.task(found.task.name, settings)
+    assert api.predict(found.entry.key, texts, settings=settings) == [expected]
+    assert [one.value for one in api.predict_requests([(found.entry.key, texts[0])], settings=settings)] == [
+        expected.value
+    ]
+    like = api.answering_task(found.entry, settings=settings)
+    assert (like.name, like.head_name, like.labels) == (found.task.name, "mini-nli", NLI.labels)
+
+    def nothing(name: str, settings: Any) -> Any:
+        raise UnknownName(name)
+
+    monkeypatch.setattr("adapters_xling.api.predicting.task", nothing)
+    with pytest.warns(UserWarning, match="usual options of kind 'sentence'"):
+        assert api.predict(found.entry.key, texts, settings=settings) == [expected]
+    with pytest.raises(UnknownName):
+        api.predict(found.entry.key, texts, name="no-task-of-it", settings=settings)

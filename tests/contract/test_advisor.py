@@ -11,7 +11,7 @@ import pytest
 
 from adapters_xling import advisor, api, report, tasks
 from adapters_xling.cli import main
-from adapters_xling.errors import ConfigError, DataError, MissingData
+from adapters_xling.errors import ConfigError, DataError, MissingData, XlingError
 from adapters_xling.evaluation import open_model
 from adapters_xling.model import bare
 from adapters_xling.spec import Score
@@ -202,3 +202,63 @@ def test_the_command_prints_the_order_and_how_sure_it_is(
     with pytest.raises(SystemExit):
         main(["zoo", "advise", "--runs", str(settings.runs_dir)])
     assert "give --target TASK" in capsys.readouterr().err
+
+
+def test_a_real_grids_floors_twins_and_stacks_take_no_part(
+    settings: api.Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = ("mini-choice", "mini-ner", "none")
+    folder = a_grid(tmp_path / "grid", {("mini-pos", one): 80.0 + i for i, one in enumerate(sources)})
+    rows = report.read_scores(folder / "scores.jsonl")
+    like = {one.language: one for one in rows if one.intermediate == "none"}
+    for code, score in like.items():
+        strange = {
+            "twin": {"backbone": "xlmr-nano-random", "value": 1.0},
+            "floor": {"method": "head", "value": 20.0},
+            "stack": {"route": "stack", "intermediate": "mini-ner", "value": 99.0},
+            "merge": {"init": "average", "intermediate": "mini-ner+mini-choice", "value": 98.0},
+        }
+        rows += [
+            Score(**{**{n: getattr(score, n) for n in score.__struct_fields__}, **one}) for one in strange.values()
+        ]
+        for source in ("none", "kit-squad1"):  # rows that are not at hand
+            rows.append(
+                Score(
+                    **{
+                        **{n: getattr(score, n) for n in score.__struct_fields__},
+                        "task": "kit-udpos",
+                        "intermediate": source,
+                    }
+                )
+            )
+        assert code in ("de", "sw")
+    report.write_scores(folder / "scores.jsonl", rows)
+    page = tmp_path / "page.md"
+    runs = ["--runs", str(settings.runs_dir), "--rows", "40"]
+    main(["zoo", "advise", "--judge", str(folder), "--output", str(page), *runs])
+    said = capsys.readouterr()
+    assert "kit-udpos lora is not judged: task 'kit-udpos'" in said.err
+    assert "mini-pos lora" in said.out and "head" not in said.out and "mean over 1 targets of 1 tasks" in said.out
+    text = page.read_text(encoding="utf-8")
+    assert "- kit-udpos lora:" in text and "| mini-pos lora | 3 |" in text
+    assert "| 82.0" not in text  # numbers of scores are no regrets
+    with pytest.raises(SystemExit):
+        main(["zoo", "advise", "--target", "mini-pos", "--output", str(page), *runs])
+    assert "is of --judge" in capsys.readouterr().err
+
+
+def test_a_grid_is_judged_by_its_name_with_the_rows_it_trained_on(settings: api.Settings, tmp_path: Path) -> None:
+    from adapters_xling.api.advice import _judged
+
+    folder = settings.runs_dir / "mini-encoder-narrowed-first40"
+    folder.mkdir(parents=True)
+    assert _judged("mini-encoder", settings) == (
+        settings.runs_dir / "mini-encoder" / "scores.jsonl",
+        {"xnli": "kit-mnli"},
+    )
+    assert _judged(folder, settings) == (folder / "scores.jsonl", {"xnli": "kit-mnli"})
+    assert _judged(tmp_path, settings) == (tmp_path / "scores.jsonl", {})
+    with pytest.raises(XlingError, match="Did you mean 'mini-encoder'"):
+        _judged("mini-encodre", settings)
+    with pytest.raises(MissingData, match="cannot be read"):
+        api.judge_advice("mini-encoder", settings=settings)

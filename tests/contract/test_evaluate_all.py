@@ -18,6 +18,7 @@ from adapters_xling.grid import make_run
 from adapters_xling.methods import resolve
 from adapters_xling.model import Model, backbone_id, building, open_entry
 from adapters_xling.model.shared import num_unchanged
+from adapters_xling.prefix_cache import IN_MEMORY, PrefixCache, open_store
 from adapters_xling.spec import Slot, Stack, Use
 from adapters_xling.zoo import Zoo
 
@@ -260,3 +261,44 @@ def test_bfloat16_together_is_bfloat16_alone(world: World, tmp_path: Path) -> No
     options = {"precision": "bf16", "languages": ["de"]}
     alone = {short: world.alone(tmp_path / "alone", short, **options) for short in names}
     assert world.together(tmp_path / "together", *names, **options) == alone
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kept_rows_change_no_answer_and_entries_of_another_method_find_them(
+    precision: str, world: World, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"precision": precision}
+    for names, share in ((("lora-a", "lora-b"), 0.0), (("bottleneck-a", "bottleneck-b"), 1.0)):
+        expected = world.together(tmp_path / "off", *names, **options)
+        assert world.together(tmp_path / "kept", *names, prefix_cache=IN_MEMORY, **options) == expected
+        for short in names:
+            for language in LANGUAGES:
+                ours, theirs = (
+                    predictions(tmp_path / where, world.keys[short], "mini-nli", language) for where in ("kept", "off")
+                )
+                for one, other in zip(ours, theirs, strict=True):
+                    bound = 1e-5 if precision == "fp32" else 1e-2
+                    assert one["probabilities"] == pytest.approx(other["probabilities"], abs=bound)
+        use = open_store(IN_MEMORY).use
+        assert use.asked >= LIMIT * len(LANGUAGES)  # once for both; in bfloat16 rows that fill a batch as well
+        assert use.share == share
+
+
+def test_retrieval_finds_kept_rows_together_and_alone(world: World, tmp_path: Path) -> None:
+    names, task = ("lora-a", "lora-b"), "mini-retrieval"
+    expected = world.together(tmp_path / "off", *names, task=task)
+    assert world.together(tmp_path / "kept", *names, task=task, prefix_cache=IN_MEMORY) == expected
+    alone = world.alone(tmp_path / "alone", "lora-a", task, prefix_cache=IN_MEMORY)
+    assert alone == expected["lora-a"]
+    assert open_store(IN_MEMORY).use.share == 1.0
+
+
+def test_entries_that_are_resident_say_what_is_kept_and_how(world: World, tmp_path: Path) -> None:
+    setting = PrefixCache(storage="bf16", folder=tmp_path / "rows")
+    opened = evaluation.Opened(zoo=world.zoo, device="cpu", backbone=None, prefix_cache=setting)
+    stamps = []
+    for options in ({}, {"opened": opened}, {"prefix_cache": setting}, {}):
+        world.together(tmp_path / "runs", "lora-a", languages=["de"], **options)
+        stamps.append(next((tmp_path / "runs").rglob("test-de-first12.json")).stat().st_mtime_ns)
+    assert stamps[0] < stamps[1] == stamps[2] < stamps[3]
+    assert list((tmp_path / "rows").rglob("*.rows"))  # written when the passes were done

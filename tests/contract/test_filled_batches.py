@@ -14,6 +14,7 @@ from adapters_xling.batching import bucket, bucket_width, filled, token_batches
 from adapters_xling.methods import resolve
 from adapters_xling.model import Model, backbone_id, load_backbone
 from adapters_xling.model.shared import Shared
+from adapters_xling.prefix_cache import IN_MEMORY, open_store
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Features
 
@@ -98,3 +99,32 @@ def test_in_bfloat16_few_shapes_reach_the_encoder(
         outputs = inference.run_features(model, task, features, tokens_per_batch=512, precision=precision)
         assert len(outputs) == len(features)
     assert least <= len(shapes) <= most
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_kept_rows_are_computed_in_shapes_that_come_again_in_bfloat16(
+    precision: str, bound: float, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = model_of(backbone_folder, "mini-nli", "first")
+    counts: set[int] = set()
+    plain = Model.encode_now
+
+    def noting(self: Model, batch: Any, *rest: Any, **how: Any) -> Any:
+        counts.add(len(batch["input_ids"]))
+        return plain(self, batch, *rest, **how)
+
+    draw = random.Random(0)
+    rows = [[0] + [draw.randint(4, 60) for _ in range(draw.randint(4, 55))] + [2] for _ in range(500)]
+    how: dict[str, Any] = {"tokens_per_batch": 2048, "precision": precision}
+    for split in range(4):  # some of the rows are known from sets before
+        features = [Features(example=i, input_ids=[draw.choice(rows)], label=0) for i in range(150 + 7 * split)]
+        model.keep_prefix(IN_MEMORY)
+        with monkeypatch.context() as patch:
+            patch.setattr(Model, "encode_now", noting)
+            found = inference.run_features(model, task, features, **how)
+        model.prefix = None
+        for one, right in zip(found, inference.run_features(model, task, features, **how), strict=True):
+            assert one == pytest.approx(right, abs=bound)
+    assert 0 < open_store(IN_MEMORY).use.share < 1
+    full = {2048 // bucket_width(width) for width in range(6, 58)}
+    assert all(count in full or count == bucket(count) for count in counts) == (precision == "bf16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from loops import largest_difference, logged, weights
-from together import CASES, noting, run
+from loops import largest_difference, logged, trained, weights
+from together import CASES, noting, parts, run
 
 from adapters_xling.spec import key
 from adapters_xling.training.checkpoint import Checkpoint
@@ -49,12 +50,14 @@ def entry(root: Path, case: str, backbone: Path) -> Entry:
 def relative_difference(one: Entry, two: Entry) -> float:
     """Largest relative difference of a tensor, those without influence apart.
 
-    A constant added to all scores of a softmax cancels: the gradient of a key's bias, and of an answer span's output
-    bias, is nothing but rounding, which Adam scales up to whole steps.
+    A constant added to all scores of a softmax cancels: the gradient of a key's bias (of attention, and of a fusion's
+    attention over its parts) and of an answer span's output bias is nothing but rounding, which Adam scales up to whole
+    steps.
     """
     a, b = weights(one), weights(two)
     assert set(a) == set(b)
     matter = [name for name in a if not name.endswith(("attention.self.key.bias", "mini-qa.out.bias"))]
+    matter = [name for name in matter if not ("adapter_fusion_layer" in name and name.endswith(".key.bias"))]
     return max(float((a[name] - b[name]).norm() / a[name].norm().clamp(min=1e-30)) for name in matter)
 
 
@@ -132,6 +135,15 @@ def test_a_loss_that_is_no_number_ends_every_process_with_the_same_message(both:
     assert "the loss became nan" in said.pop()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_no_thread_of_the_group_is_left_when_a_process_ends(both: tuple[Path, Path]) -> None:
+    """Such a thread aborts the process now and then: it lets go of a tensor when Python is gone."""
+    for rank in (0, 1):
+        left = json.loads((both[1] / f"threads-{rank}.json").read_text(encoding="utf-8"))
+        assert "python" in " ".join(left)
+        assert not [name for name in left if "gloo" in name]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", [0, 1])
@@ -178,3 +190,37 @@ def test_sharded_weights_end_as_whole_ones(case: str, backbone_folder: Path, tmp
     assert launch(backbone_folder, tmp_path / "parts", case, "kill=1@4", **FSDP) != 0
     assert launch(backbone_folder, tmp_path / "parts", case, **FSDP) == 0
     assert largest_difference(sharded, entry(tmp_path / "parts", case, backbone_folder)) == 0.0
+
+
+def with_parts(case: str, method: str, backbone: Path, *roots: Path) -> None:
+    """Train what a fusion mixes, once, into the zoo of a case below each root."""
+    first, *others = (root / case / "zoo" for root in roots)
+    for part in parts(backbone, method):
+        trained(part, first)
+    for other in others:
+        shutil.copytree(first, other)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_fusion_of_loras_is_sharded_and_adapter_fusion_says_why_not(backbone_folder: Path, tmp_path: Path) -> None:
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    with_parts("fused-lora", "lora", backbone_folder, whole, sharded)
+    with_parts("fused-bottleneck", "bottleneck", backbone_folder, sharded)
+    one = run(CASES["fused-lora"](backbone_folder), whole / "fused-lora")
+    done = launch(backbone_folder, sharded, "fused-lora", "fused-bottleneck", **FSDP)
+    assert done == 0, (sharded / "stderr.txt").read_text()[-3000:]
+    assert relative_difference(one, entry(sharded, "fused-lora", backbone_folder)) <= EQUAL
+    said = {(sharded / "fused-bottleneck" / f"error-{rank}.txt").read_text(encoding="utf-8") for rank in (0, 1)}
+    assert len(said) == 1
+    assert "ConfigError" in (text := said.pop()) and "term on its own weights" in text and "without FSDP" in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_train_an_adapter_fusion_as_one_does(backbone_folder: Path, tmp_path: Path) -> None:
+    case, one, two = "fused-bottleneck", tmp_path / "one", tmp_path / "two"
+    with_parts(case, "bottleneck", backbone_folder, one, two)
+    alone = run(CASES[case](backbone_folder), one / case)
+    assert launch(backbone_folder, two, case) == 0, (two / "stderr.txt").read_text()[-3000:]
+    assert relative_difference(alone, entry(two, case, backbone_folder)) <= EQUAL

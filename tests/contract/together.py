@@ -5,6 +5,7 @@ usage: together.py BACKBONE ROOT CASE... [kill=RANK@STEP]
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -21,14 +23,28 @@ from loops import mixed_run, run_of, trained
 
 from adapters_xling.errors import XlingError
 from adapters_xling.grid import Mix
-from adapters_xling.spec import RunSpec
+from adapters_xling.spec import Fuse, RunSpec, Use, key
 from adapters_xling.training.loop import Loop
 from adapters_xling.zoo import Entry
 
 EXACT: dict[str, Any] = {"max_steps": 6, "eval_every_steps": 2, "dropout": 0.0, "batch_size": 5, "warmup": 0.3}
 NAMES = ("mini-nli", "mini-mlm", "mini-pos")
 
+
+def parts(folder: Path, method: str) -> list[RunSpec]:
+    """Two small entries to fuse."""
+    return [run_of(folder, task=task, method=method) for task in ("mini-nli", "mini-pos")]
+
+
+def fused(folder: Path, method: str) -> RunSpec:
+    """A run that trains how `parts`, which must be in its zoo, are mixed."""
+    route = Fuse(parts=tuple(Use(entry=key(part)) for part in parts(folder, method)))
+    return msgspec.structs.replace(run_of(folder, method=method, **EXACT), route=route)
+
+
 CASES: dict[str, Callable[[Path], RunSpec]] = {
+    "fused-lora": lambda folder: fused(folder, "lora"),
+    "fused-bottleneck": lambda folder: fused(folder, "bottleneck"),
     "full": lambda folder: run_of(folder, method="full", **EXACT),
     "bottleneck-accumulating": lambda folder: run_of(folder, method="bottleneck", **EXACT | {"accumulate": 4}),
     "lora-odd": lambda folder: run_of(folder, method="lora", **EXACT | {"accumulate": 3, "max_train_examples": 31}),
@@ -63,9 +79,17 @@ def noting(at: Path, rank: str, kill: tuple[int, ...] = ()) -> Callable[..., Ten
     return loss
 
 
+def threads() -> list[str]:
+    """Names of this process's threads, those of C++ libraries included."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     backbone, root, *names = sys.argv[1:]
+    note = Path(root) / f"threads-{os.environ.get('RANK', '0')}.json"
+    # registered before any group is joined, so called after it was left
+    atexit.register(lambda: note.write_text(json.dumps(threads())))
     kill: tuple[int, ...] = ()
     if names[-1].startswith("kill="):
         kill = tuple(map(int, names.pop().removeprefix("kill=").split("@")))

@@ -214,3 +214,42 @@ def test_what_cannot_be_composed_is_one_message_with_its_spot(
     if caret_under is not None:
         line, caret = err.rstrip("\n").splitlines()[-2:]
         assert caret.strip() == "^" and line[caret.index("^")] == caret_under
+
+
+COMPOSITIONS = """
+title: Small
+backbone: xlmr-nano
+recipe: nano
+methods: {full: {train_embeddings: false}, lora: {r: 2, targets: all-linear}}
+intermediate: [none, mini-nli, mini-pos]
+targets: [mini-ner]
+transfer: [warm]
+compositions:
+  - {warm: "average(mini-nli, mini-pos)"}
+  - {on: "stack(mini-nli, mini-pos)"}
+overrides: {max_steps: 3, eval_every_steps: 3, dev_examples: 10}
+languages: [en, sw]
+floors: []
+"""
+
+
+@pytest.mark.filterwarnings("ignore:left out of the grid")
+def test_a_grid_reports_each_composition_against_fresh_and_full(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(COMPOSITIONS, encoding="utf-8")
+    code, _, err = xling(
+        "run", str(file), "--runs", str(tmp_path / "runs"), "--limit", "10", "--workers", "1", capsys=capsys
+    )
+    assert code == 0, err
+    folder = tmp_path / "runs" / "small-first10"
+    table = (folder / "report.md").read_text(encoding="utf-8").split("## Zero-shot means")[1].split("##")[0]
+    rows = {tuple(cell.strip() for cell in line.split("|")[1:3]): line for line in table.splitlines() if "|" in line}
+    both = "mini-nli+mini-pos"
+    composed = {("lora", f"{both} (average)"), ("lora", f"{both} (stack)"), ("full", both)}
+    assert composed | {("lora", "none"), ("full", "none")} <= set(rows)
+    for row in composed:  # a merged LoRA of rank 4 is compared with the fresh one of rank 2
+        assert rows[row].split("|")[4].strip(), rows[row]
+        assert "·" not in rows[row]
+    assert "train the ranks of these together (r=4)" in (folder / "report.md").read_text(encoding="utf-8")

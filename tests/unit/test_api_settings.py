@@ -9,6 +9,7 @@ import pytest
 
 from adapters_xling import api
 from adapters_xling.errors import ConfigError
+from adapters_xling.prefix_cache import IN_MEMORY, OFF, PrefixCache
 from adapters_xling.zoo import HeadCard
 
 
@@ -31,6 +32,14 @@ def test_intervals_are_times_or_steps(text: str, interval: tuple[float, int]) ->
 def test_other_intervals_are_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ConfigError, match="90s, 10m, 1h, 500steps"):
         _ = api.Settings(checkpoint_every=text).checkpoint_interval
+
+
+def test_the_prefix_cache_is_what_was_asked_for_else_what_is_usual() -> None:
+    assert api.Settings().prefixes() == IN_MEMORY
+    assert api.Settings().prefixes(OFF) == OFF
+    assert api.Settings(prefix_cache="1GiB").prefixes(OFF) == PrefixCache(num_bytes=2**30)
+    with pytest.raises(ConfigError, match="'lots' is no size, disk or bf16"):
+        api.Settings(prefix_cache="lots").prefixes()
 
 
 def entry(**kinds: str) -> Any:

@@ -13,7 +13,7 @@ from adapters_xling.cli import _COMMANDS, xling
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("submission.md", "statistics.md", "composing.md", "sharing.md", "cards.md", "few-labels.md")
+PAGES = ("submission.md", "statistics.md", "composing.md", "sharing.md", "cards.md", "few-labels.md", "walkthrough.md")
 GUIDES = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in PAGES)
 LINES = [*README.splitlines(), *(line.removeprefix("$ ") for line in GUIDES.splitlines() if line.startswith("$ "))]
 COMMANDS = [shlex.split(line.split("#")[0])[1:] for line in LINES if line.startswith("xling ")]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from adapters_xling import api
-from adapters_xling.api import reports
+from adapters_xling.api import report_facts
 from adapters_xling.errors import UnknownName
 from adapters_xling.zoo import provenance
 
@@ -49,7 +49,7 @@ def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_p
 
 
 def test_a_published_mean_is_over_all_languages_of_a_task_of_which_every_row_was_scored(tmp_path: Path) -> None:
-    found = reports._all_languages(api.plan(grid(tmp_path)), None)
+    found = report_facts.all_languages(api.plan(grid(tmp_path)), None)
     task = api.task("mini-ner")
     assert set(found) == {"mini-ner", "mini-pos"}  # only some rows of the third were scored
     assert found["mini-ner"] == task.languages_by_split.get("test", task.languages)
@@ -69,4 +69,4 @@ def test_a_device_is_named_by_what_the_entry_was_trained_on(
     device: str, gpu: str | None, threads: int, name: str
 ) -> None:
     origin = msgspec.structs.replace(provenance(), cpu="Old CPU", gpu=gpu, num_threads=threads)
-    assert reports._device_name(origin, device) == name
+    assert report_facts.device_name(origin, device) == name

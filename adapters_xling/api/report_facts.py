@@ -1,0 +1,110 @@
+"""What a grid's report says beside its scores: facts of entries, notes, languages and metrics of targets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from adapters_xling.spec import Merge, RunSpec, entries
+from adapters_xling.zoo import Zoo
+
+from .settings import Settings, task
+
+if TYPE_CHECKING:
+    from adapters_xling.grid import Plan
+    from adapters_xling.report import EntryFacts
+    from adapters_xling.zoo import Provenance
+
+
+def facts_of(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
+    """What the card of an entry says; `mixtures` names mixtures by the key of their entry."""
+    from adapters_xling.report import EntryFacts
+
+    card = zoo.get(name, verify=False).card
+    trained = card.training
+    named = (mixtures[key] for key in (name, *card.parents) if key in mixtures)
+    device = trained.device if trained else None
+    return EntryFacts(
+        steps=trained.steps if trained else None,
+        device=device_name(card.provenance, device) if device else "",
+        on_gpu=device != "cpu" if device else None,
+        num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
+        parents=card.parents,
+        stands_on=entries(card.run.route),
+        mixture=next(named, ""),
+        num_trainable=card.num_trainable,
+        num_bytes=card.num_bytes,
+        seconds=trained.seconds if trained else None,
+        converged=trained.converged if trained else None,
+        dev_score=trained.dev_score if trained else None,
+        chance=trained.chance if trained else None,
+        method_settings={k: v for k, v in _row_settings(zoo, card.run).items() if v is not None},
+    )
+
+
+def _row_settings(zoo: Zoo, run: RunSpec) -> Mapping[str, Any]:
+    """Settings of the method that a run's row of a table is under: its own, but where it starts from a merge those that
+    all merged entries have, for merging may add their ranks up, and its Δ is to the run that starts from nothing."""
+    if not isinstance(run.init, Merge) or not all(name in zoo for name in run.init.entries):
+        return run.method.settings
+    merged = [zoo.get(name, verify=False).card.run.method for name in run.init.entries]
+    return merged[0].settings if all(one == merged[0] for one in merged) else run.method.settings
+
+
+def without_cost(facts: EntryFacts) -> EntryFacts:
+    """Facts of an entry scored on another route: the same weights, for which nothing was trained once more."""
+    return msgspec.structs.replace(facts, steps=None, seconds=None, num_bytes=None, device="", on_gpu=None)
+
+
+def device_name(origin: Provenance, device: str) -> str:
+    """What an entry was trained on: a GPU by its name, a processor with the threads that were used of it."""
+    if device == "cuda" and origin.gpu:
+        return re.sub(r" x\d+$", "", origin.gpu)  # how many there were says nothing about how many were used
+    if device != "cpu":
+        return device
+    return f"{origin.cpu}, {origin.num_threads} thread{'s' * (origin.num_threads != 1)}"
+
+
+def all_languages(planned: Plan, settings: Settings | None) -> dict[str, tuple[str, ...]]:
+    """Languages of each target of which every row is scored: what a published mean is over."""
+    extra = (settings or Settings()).tasks
+    found: dict[str, tuple[str, ...]] = {}
+    for target in dict.fromkeys(cell.target for cell in planned.cells):
+        if target.limit is None:
+            spec = task(target.task, Settings(tasks=extra))
+            found[target.task] = spec.languages_by_split.get(target.split or spec.eval_split, spec.languages)
+    return found
+
+
+def _rank(run: RunSpec) -> str:
+    """Rank of a run's LoRA in words; empty for other methods."""
+    rank = run.method.settings.get("r") if run.method.name == "lora" else None
+    return f"r={rank}" if rank else ""
+
+
+def notes(planned: Plan, limit: int | None) -> Iterator[str]:
+    """What must be said beside every table of a grid: its own warning, and which rows were left out."""
+    if planned.grid.warning:
+        yield planned.grid.warning
+    if added := sorted({_rank(run) for run in planned.runs.values() if isinstance(run.init, Merge)} - {""}):
+        yield f"Rows that start from merged LoRAs train the ranks of these together ({', '.join(added)})."
+    if planned.left_out:
+        yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."
+    if limit:
+        yield f"Only the first {limit} rows of each set were scored."
+        return
+    limited = {cell.target.task: cell.target.limit for cell in planned.cells if cell.target.limit}
+    for name, rows in limited.items():
+        yield f"{name}: only the first {rows} rows of each language were scored."
+
+
+def main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
+    """Metric that stands for each target of a grid."""
+    from adapters_xling import metrics
+
+    extra = (settings or Settings()).tasks
+    names = dict.fromkeys(cell.target.task for cell in planned.cells)
+    return {name: metrics.main(task(name, Settings(tasks=extra)).metrics[0]) for name in names}
