@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu lint format goldens nano clean
+.PHONY: help demo test test-slow test-gpu lint format bench goldens nano clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ test-slow: $(STAMP) ## tests that take long
 
 test-gpu: $(STAMP) ## tests that need a CUDA device
 	$(BIN)/pytest -m gpu
+
+bench: $(STAMP) ## measure against what people use, into docs/benchmarks.md; ONLY=name for one line
+	$(BIN)/python scripts/bench/run.py $(if $(ONLY),--only '$(ONLY)')
 
 format: $(STAMP) ## put the code into form
 	$(BIN)/ruff check --fix .

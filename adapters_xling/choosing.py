@@ -15,7 +15,8 @@ from typing import Any
 
 from adapters_xling import inference, tasks
 from adapters_xling.errors import ConfigError, DataError
-from adapters_xling.evaluation import Opened, check_languages
+from adapters_xling.evaluation import Opened
+from adapters_xling.scored import check_languages
 from adapters_xling.spec import Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Zoo
@@ -100,7 +101,7 @@ def choose(
     max_length = card.run.recipe_for(trained).max_length
     codes = check_languages(task, languages, split)
     ways = {code: [candidate(code) for candidate in candidates] for code in codes}
-    opened = Opened(entry, card, zoo=zoo, device=device, backbone=backbone)
+    opened = Opened(zoo=zoo, device=device, backbone=backbone)
     found = []
     for code in codes:
         rows = tasks.load(task, split, code, data_dir=data_dir, limit=limit).examples
@@ -113,7 +114,7 @@ def choose(
         for half in halves:
             scores.append([])
             for way in ways[code]:
-                predictions = inference.predict(opened.model(way), task, half, max_length=max_length)
+                predictions = inference.predict(opened.model(entry, card, way), task, half, max_length=max_length)
                 main = next(iter(inference.score(task, half, predictions, language=code).values()))
                 scores[-1].append(main)
         best = max(range(len(candidates)), key=lambda i: (scores[0][i], -i))

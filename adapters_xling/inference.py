@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from adapters_xling import metrics
+from adapters_xling.batching import token_batches
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.model import Model
 from adapters_xling.model.mixed import Segment, forward_mixed
+from adapters_xling.model.shared import Shared
 from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import cache, kinds
@@ -60,27 +62,6 @@ class Work:
         return replace(self, folder=self.folder / part)
 
 
-def token_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Group positions into batches of similar length, none wider than `tokens` padded tokens unless alone.
-
-    Args:
-        lengths: cost of each item in tokens (rows times width).
-        tokens: budget of a batch.
-
-    >>> token_batches([5, 1, 4, 1], tokens=8)
-    [[0], [2, 1], [3]]
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    width = 0
-    for i in order:
-        if not batches or width * (len(batches[-1]) + 1) > tokens:
-            batches.append([])
-            width = lengths[i]
-        batches[-1].append(i)
-    return batches
-
-
 def passes(model: Model, precision: str) -> torch.autocast:
     """Context of forward passes: "fp32", or "bf16" products as in training with that precision.
 
@@ -88,6 +69,32 @@ def passes(model: Model, precision: str) -> torch.autocast:
     rounding does (docs/planning.md).
     """
     return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def ready(
+    models: Sequence[Model],
+    task: TaskSpec,
+    features: Sequence[Features],
+    *,
+    tokens_per_batch: int,
+    precision: str,
+    unchanged: int = 0,
+) -> Shared:
+    """Collate features once for the entries that read them; with bfloat16 products in a shape that comes again.
+
+    Args:
+        models: one, or several in one encoder.
+        task: whose heads read the encoder.
+        features: of one batch.
+        tokens_per_batch: padded tokens of a full batch.
+        precision: of the forward passes.
+        unchanged: hidden state up to which all models compute the same; it is computed here.
+    """
+    batch = kinds.get(task.kind).collate(features, pad_id=models[0].pad_id)
+    batch = {name: tensor.to(models[0].device) for name, tensor in batch.items()}
+    fill = tokens_per_batch if precision != FULL else 0
+    with passes(models[0], precision):
+        return Shared.of(batch, task, models, unchanged=unchanged, fill=fill)
 
 
 @torch.no_grad()
@@ -115,12 +122,13 @@ def run_features(
     kind = kinds.get(task.kind)
     model.eval()
     results: list[np.ndarray | None] = [None] * len(features)
-    for batch_indices in processes.share(token_batches([f.num_tokens for f in features], tokens_per_batch)):
-        batch = kind.collate([features[i] for i in batch_indices], pad_id=model.pad_id)
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "precision": precision}
+    lengths = [f.num_tokens for f in features]
+    for batch_indices in processes.share(token_batches(lengths, tokens_per_batch, repeat=precision != FULL)):
+        shared = ready([model], task, [features[i] for i in batch_indices], **how)
         with passes(model, precision):
-            logits = model(batch, task)
-        for i, output in zip(batch_indices, kind.outputs(logits.float(), batch), strict=True):
+            logits = shared.logits(model, task)
+        for i, output in zip(batch_indices, kind.outputs(logits.float(), shared.batch), strict=True):
             results[i] = output
         if on_batch:
             on_batch(len(batch_indices))
@@ -153,7 +161,7 @@ def write_vectors(
         task: of a kind with `vectors`.
         features: one per vector.
         files: filled side by side (one per layer); all are cut back to what every one of them holds.
-        read: what a batch gives for each file, (N,D).
+        read: what the encoder's inputs give for each file, (N,D); there may be more rows than features.
         tokens_per_batch: padded tokens of a batch.
         on_step: called after each batch, and once at the start with what is already there.
         precision: of the forward passes, "fp32" or "bf16".
@@ -162,7 +170,7 @@ def write_vectors(
         DataError: for a vector that is not finite.
         XlingError: when the disk has no room, or a file cannot be written.
     """
-    kind = kinds.get(task.kind)
+    how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "precision": precision}
     model.eval()
     size = max(1, min(MAX_BLOCK_ROWS, BYTES_PER_BLOCK // (4 * model.hidden_size * len(files))))
     done = min(file.num_done for file in files)
@@ -176,12 +184,12 @@ def write_vectors(
     for top in range(done, len(features), size):
         part = features[top : top + size]
         blocks = [np.empty((len(part), model.hidden_size), np.float32) for _ in files]
-        for indices in token_batches([one.num_tokens for one in part], tokens_per_batch):
-            batch = kind.collate([part[i] for i in indices], pad_id=model.pad_id)
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        lengths = [one.num_tokens for one in part]
+        for indices in token_batches(lengths, tokens_per_batch, repeat=precision != FULL):
+            shared = ready([model], task, [part[i] for i in indices], **how)
             with passes(model, precision):
-                for block, vectors in zip(blocks, read(batch), strict=True):
-                    block[indices] = vectors.float().cpu().numpy()
+                for block, vectors in zip(blocks, read(dict(shared.inputs)), strict=True):
+                    block[indices] = vectors[: len(indices)].float().cpu().numpy()
             done += len(indices)
             if on_step:
                 on_step("encode", done, len(features))
@@ -240,17 +248,59 @@ def predict(
             precision=precision,
         )
         return kind.decode(outputs, features, examples, task)
+    how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "on_step": on_step, "precision": precision}
     with ExitStack() as stack:
         if work is None:
             work = Work(folder=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xling-"))), identity="")
-        folder = stack.enter_context(working(work.folder))
-        shape = {"rows": len(features), "width": model.hidden_size}
-        file = VectorFile.open(folder / "vectors", identity=work.identity, dtype=work.dtype, **shape)
-        stack.callback(file.close)
-        read = lambda batch: [model(batch, task)]  # noqa: E731
-        how = {"tokens_per_batch": tokens_per_batch, "on_step": on_step, "precision": precision}
-        write_vectors(model, task, features, [file], read, **how)
-        return kind.decode_vectors(file, examples, task, device=model.device, on_step=on_step)
+        return predict_vectors([model], task, features, examples, [work], **how)[0]
+
+
+def predict_vectors(
+    models: Sequence[Model],
+    task: TaskSpec,
+    features: Sequence[Features],
+    examples: Sequence[Example],
+    works: Sequence[Work],
+    *,
+    unchanged: int = 0,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+    on_step: OnStep | None = None,
+    precision: str = FULL,
+) -> list[list[Prediction]]:
+    """Predictions of each model for a kind with vectors, from one pass over the features.
+
+    Args:
+        models: one, or several in one encoder; put in eval mode and left there.
+        task: what to predict.
+        features: of the examples.
+        examples: a whole split.
+        works: where each model's vectors are kept.
+        unchanged: hidden state up to which all models compute the same.
+        tokens_per_batch: padded tokens of a batch.
+        on_step: progress of encoding and of each search.
+        precision: of the forward passes.
+    """
+    kind = kinds.get(task.kind)
+
+    def read(inputs: Batch) -> Iterable[torch.Tensor]:
+        shared = Shared.of(inputs, task, models, unchanged=unchanged)
+        return (shared.logits(model, task) for model in models)
+
+    for model in models:
+        model.eval()
+    with ExitStack() as stack:
+        files = []
+        for model, work in zip(models, works, strict=True):
+            folder = stack.enter_context(working(work.folder))
+            shape = {"rows": len(features), "width": model.hidden_size}
+            files.append(VectorFile.open(folder / "vectors", identity=work.identity, dtype=work.dtype, **shape))
+            stack.callback(files[-1].close)
+        how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "on_step": on_step, "precision": precision}
+        write_vectors(models[0], task, features, files, read, **how)
+        return [
+            kind.decode_vectors(file, examples, task, device=model.device, on_step=on_step)
+            for model, file in zip(models, files, strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ def runs_dir() -> Path:
 
 def score_file(folder: Path, split: str, language: str, *, limit: int | None = None, reading: str = "") -> Path:
     """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; of its first `limit` rows only, with
-    sentences read in another way than the task's (`evaluation.Reading.suffix`)."""
+    sentences read in another way than the task's (`scored.Reading.suffix`)."""
     return folder / f"{split}-{language}{f'-first{limit}' if limit else ''}{reading}.json"
 
 

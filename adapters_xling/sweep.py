@@ -19,18 +19,10 @@ import torch
 
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.evaluation import (
-    DEFAULT_MAX_LENGTH,
-    Reading,
-    check_languages,
-    how_read,
-    in_precision,
-    open_model,
-    scoring_code,
-    weights_of,
-)
+from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, how_read, in_precision, open_model, scoring_code
 from adapters_xling.model import Model, is_backbone
 from adapters_xling.paths import atomic_write
+from adapters_xling.scored import Reading, check_languages, weights_of
 from adapters_xling.spec import TaskSpec, digest
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.kinds.base import Batch

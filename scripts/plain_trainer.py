@@ -126,6 +126,7 @@ class PlainTrainer(Trainer):
 
     Attributes:
         losses: of every training step (the Trainer logs them rounded to four digits).
+        num_tokens: tokens seen in training, without padding.
     """
 
     def __init__(
@@ -137,11 +138,13 @@ class PlainTrainer(Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.losses: list[float] = []
+        self.num_tokens = 0
         self.batches, self.scorer = batches, scorer
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Keep the loss that the Trainer computes."""
         found = super().compute_loss(model, inputs, *args, **kwargs)
+        self.num_tokens += int(inputs["attention_mask"].sum())
         self.losses.append(float((found[0] if isinstance(found, tuple) else found).detach()))
         return found
 
@@ -195,6 +198,8 @@ def trainer(
     batches: Sequence[Sequence[int]] | None = None,
     scorer: Callable[[nn.Module], float] | None = None,
     eval_every_steps: int = 0,
+    pad_to: int = 0,
+    use_cpu: bool = True,
     **changes: Any,
 ) -> PlainTrainer:
     """Make a Trainer of these settings; everything not named here is its default.
@@ -207,6 +212,8 @@ def trainer(
         warmup: share of the steps (the Trainer rounds up), unless `warmup_steps` counts them.
         batches: rows of every batch; the Trainer shuffles by itself without.
         scorer: gives a model's score on dev rows; the best step is kept with it.
+        pad_to: tokens that every row is padded to; 0 pads each batch to its longest row.
+        use_cpu: False takes the GPU, where there is one.
         changes: further arguments of `TrainingArguments`.
     """
     best: dict[str, Any] = {}
@@ -214,6 +221,7 @@ def trainer(
         every = {"eval_steps": eval_every_steps, "save_steps": eval_every_steps, "save_total_limit": 1}
         best = {"eval_strategy": "steps", "save_strategy": "steps", "metric_for_best_model": "score", **every}
         best |= {"load_best_model_at_end": True, "greater_is_better": True}
+    fixed: dict[str, Any] = {"padding": "max_length", "max_length": pad_to} if pad_to else {}
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -229,7 +237,7 @@ def trainer(
         **({"save_strategy": "no"} | best),
         report_to=[],
         disable_tqdm=True,
-        use_cpu=True,
+        use_cpu=use_cpu,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         logging_steps=max(1, min(50, math.ceil(steps / 2))),
@@ -240,7 +248,7 @@ def trainer(
         args=arguments,
         train_dataset=Rows(rows),
         eval_dataset=Rows(rows[:1]) if best else None,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=DataCollatorWithPadding(tokenizer, **fixed),
         batches=batches,
         scorer=scorer,
     )

@@ -1,6 +1,6 @@
-"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `layers`, `predict`, `run`, `report`,
-`open_zoo`, `push`, `pull`, `import_adapter`, `export`, `build_submission`, `submission_labels`, `check_submission`,
-`score_submission`.
+"""The verbs of the command line, for Python: `tasks`, `train`, `evaluate`, `evaluate_all`, `layers`, `predict`, `run`,
+`report`, `open_zoo`, `push`, `pull`, `import_adapter`, `export`, `build_submission`, `submission_labels`,
+`check_submission`, `score_submission`.
 
 Each takes names and paths as a person would type them and gives back data.
 """
@@ -13,7 +13,7 @@ from .commands import Retraining, retraining
 from .compositions import choose, merge
 from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
-from .models import default_recipe, evaluate, layers, prefix_use, train
+from .models import default_recipe, layers, prefix_use, train
 from .predicting import answering, answering_task, predict, predict_requests
 from .reports import (
     compare,
@@ -26,6 +26,7 @@ from .reports import (
     summary,
     write_report,
 )
+from .scoring import evaluate, evaluate_all
 from .settings import Settings, cores, has_gpu, open_zoo, task, tasks
 from .sharing import export, import_adapter, pull, push
 from .submissions import build_submission, check_submission, score_submission, submission_labels
@@ -51,6 +52,7 @@ __all__ = [
     "entry_readme",
     "estimate",
     "evaluate",
+    "evaluate_all",
     "export",
     "has_gpu",
     "import_adapter",

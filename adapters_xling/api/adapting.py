@@ -15,9 +15,10 @@ from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import Score, TaskSpec, Warm
 from adapters_xling.zoo import Entry
 
-from .models import default_recipe, evaluate, local_folder
+from .models import default_recipe, local_folder
 from .predicting import answering
 from .reports import compare
+from .scoring import evaluate
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:

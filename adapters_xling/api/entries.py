@@ -117,7 +117,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
     """
     from adapters_xling.zoo import attestations, provenance
 
-    from .models import evaluate
+    from .scoring import evaluate
 
     settings = settings or Settings()
     zoo = open_zoo(settings)

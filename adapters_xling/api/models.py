@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, ZooError
-from adapters_xling.prefix_cache import OFF
-from adapters_xling.spec import Fresh, Init, Route, Score, Slot, Stack, Use
+from adapters_xling.spec import Fresh, Init, Route, Slot, Stack, Use
 from adapters_xling.zoo import Entry
 
 from . import compositions
@@ -111,66 +110,6 @@ def train(
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
         prefix_cache=settings.prefixes(),
-    )
-
-
-def evaluate(
-    entry: str,
-    name: str,
-    *,
-    languages: Sequence[str] | None = None,
-    split: str | None = None,
-    limit: int | None = None,
-    settings: Settings | None = None,
-    on_language: Callable[[str, list[Score]], Any] | None = None,
-    on_missing: Callable[[str, str], Any] | None = None,
-    on_step: Callable[[str, str, int, int], Any] | None = None,
-    layer: int | None = None,
-    pooling: str | None = None,
-    vectors: str = "float32",
-    precision: str = "fp32",
-    unscored: bool = False,
-    on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
-    backbone: str | None = None,
-    on: Sequence[str] = (),
-) -> list[Score]:
-    """Score an entry (or a bare backbone, for retrieval) on a task, language by language; resumable.
-
-    `on` says what the entry's heads stand on, as expressions in which ``slot`` is the entry: one for all languages, or
-    ``sw=…`` and ``de,fr=…`` for some; ``{language}`` in a name is the language at hand. `backbone` names the
-    folder of an entry's local backbone, where it cannot be found by its name.
-    `layer`, `pooling` and `vectors` are retrieval's: see `evaluation.Reading`; `precision` is that of the forward
-    passes, "fp32" or "bf16". With `unscored` only the predictions are kept, for test sets whose answers are withheld,
-    and no score comes back. `on_left_out` hears of rows that were not scored, by reason.
-    """
-    from adapters_xling.evaluation import Reading
-    from adapters_xling.evaluation import evaluate as evaluate_entry
-    from adapters_xling.model import is_backbone
-
-    settings = settings or Settings()
-    zoo = open_zoo(settings)
-    name_of = entry if is_backbone(entry) else zoo.resolve(entry)
-    return evaluate_entry(
-        name_of,
-        task(name, settings),
-        zoo=zoo,
-        runs_dir=settings.runs_dir,
-        languages=languages,
-        split=split,
-        data_dir=settings.data_dir,
-        limit=limit,
-        device=settings.device,
-        extra_tasks=settings.tasks,
-        on_language=on_language,
-        on_missing=on_missing,
-        on_left_out=on_left_out,
-        unscored=unscored,
-        on_step=on_step,
-        reading=Reading(layer=layer, pooling=pooling, vectors=vectors),
-        precision=precision,
-        prefix_cache=settings.prefixes(OFF),
-        backbone=named_folder(backbone),
-        routes=compositions.routes_by_language(on, entry=name_of, zoo=zoo),
     )
 
 

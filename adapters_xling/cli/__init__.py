@@ -18,7 +18,7 @@ _COMMANDS = {
     "data": ("data", "data", "Show what data is at hand, pin hub data sets, check real rows."),
     "train": ("train", "train", "Train one task with one method and keep it in the zoo."),
     "adapt": ("adapt", "adapt", "Train an entry further on a few rows of your own, in the target language."),
-    "evaluate": ("train", "evaluate", "Score an entry on a task in many languages."),
+    "evaluate": ("evaluate", "evaluate", "Score entries on a task in many languages."),
     "choose": ("choose", "choose", "Choose what an entry stands on in each language, on dev rows."),
     "layers": ("layers", "layers", "Score every layer on a retrieval task's dev rows, to choose one."),
     "predict": ("train", "predict", "Predict with an entry: a sentence, or a whole file."),

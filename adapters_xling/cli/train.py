@@ -1,8 +1,7 @@
-"""`xling train`, `xling evaluate`, `xling predict`."""
+"""`xling train`, `xling predict`."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,13 @@ import click
 from adapters_xling import api
 from adapters_xling.cli import speaks
 from adapters_xling.cli.common import (
-    Bars,
     assignments,
     checkpoints,
-    codes,
     duration,
     folders,
     prefixes,
     print_json,
     print_table,
-    reading,
     say_prefix,
     settings_from,
     size,
@@ -107,86 +103,6 @@ def train(
             fg="yellow",
             err=True,
         )
-
-
-@click.command()
-@click.argument("entry")
-@click.argument("task")
-@click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
-@click.option("--split", help="Split to score; the task's own choice when left out.")
-@click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
-@click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")
-@click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
-@click.option("--on", multiple=True, metavar="[CODES=]EXPR", help="What its heads stand on; 'slot' is ENTRY itself.")
-@click.option("--layer", type=click.IntRange(min=0), help="Retrieval: hidden state to read, over the configured one.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the forward passes."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
-@reading
-@prefixes
-@folders
-def evaluate(
-    entry: str,
-    task: str,
-    languages: str | None,
-    split: str | None,
-    limit: int | None,
-    unscored: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Score ENTRY on TASK, language by language. Finished languages are kept and not computed again.
-
-    ENTRY is a key, the unambiguous beginning of one, or a backbone's name for tasks that need no training. --on puts
-    its heads on something else, e.g. 'average(slot:0.7, OTHER:0.3)', 'stack(mlm-{language}, alone(slot))', 'sw=OTHER'.
-    """
-    settings = settings_from(options)
-    bars = Bars(show=not as_json)
-
-    def show(language: str, scores: list[Any]) -> None:
-        bars.close()
-        if unscored:
-            click.echo(f"{language}  predicted", err=as_json)
-        elif not as_json:
-            values = " · ".join(f"{score.metric} {score.value:.1f}" for score in scores)
-            shot = "zero-shot" if scores[0].zero_shot else "trained on"
-            click.echo(f"{language}  {values}  ({scores[0].num_examples} rows, {shot})")
-
-    def absent(language: str, reason: str) -> None:
-        click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
-
-    def left_out(language: str, reasons: dict[str, int]) -> None:
-        bars.close()
-        named = "; ".join(f"{reason} ({count})" for reason, count in reasons.items())
-        click.secho(f"{language}  rows left out: {named}", fg="yellow", err=True)
-
-    with contextlib.closing(bars):
-        scores = api.evaluate(
-            entry,
-            task,
-            languages=codes(languages),
-            split=split,
-            limit=limit,
-            settings=settings,
-            on_language=show,
-            on_missing=absent,
-            on_left_out=left_out,
-            on_step=bars,
-            unscored=unscored,
-            **options,
-        )
-    if as_json:
-        print_json([{name: getattr(score, name) for name in score.__struct_fields__} for score in scores])
-        return
-    if unscored:
-        click.echo(f"predictions are kept in {settings.runs_dir / 'scores'}; `xling submission build` reads them")
-        return
-    main = scores[0].metric
-    zero_shot = [score.value for score in scores if score.zero_shot and score.metric == main]
-    if len(zero_shot) > 1:
-        click.echo(f"zero-shot mean over {len(zero_shot)} languages: {main} {sum(zero_shot) / len(zero_shot):.1f}")
-    say_prefix()
 
 
 @click.command()

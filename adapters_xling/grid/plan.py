@@ -66,7 +66,7 @@ class Target(Frozen, frozen=True):
 
     @property
     def reading(self) -> str:
-        """What sets its score files apart from those of the usual layer (`evaluation.Reading.suffix`)."""
+        """What sets its score files apart from those of the usual layer (`scored.Reading.suffix`)."""
         return "" if self.layer is None else f"-layer{self.layer}"
 
 

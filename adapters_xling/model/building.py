@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from adapters_xling.composition import transform
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.errors import ConfigError, XlingError, ZooError
 from adapters_xling.methods import Method, resolve
 from adapters_xling.methods.native import read_tensors
 from adapters_xling.methods.slots import holds, own_route, slot_name
@@ -208,12 +208,13 @@ def bare(
 
 
 class Resident(Turns):
-    """Entries that live in one encoder, and the slots they are in."""
+    """Entries that live in one encoder, the slots they are in, and what was refused."""
 
     def __init__(self, loaded: LoadedBackbone, method: Method, zoo: Zoo) -> None:
         super().__init__()
         self.loaded, self.method, self.zoo = loaded, method, zoo
         self.slots: dict[str, str] = {}
+        self.refused: dict[str, XlingError] = {}
 
     def expand(self, route: Route) -> Route:
         """Turn a route over entries into one over slots, loading what it names and all that stands below."""
@@ -234,6 +235,8 @@ class Resident(Turns):
 
     def add(self, name: str) -> Route:
         """Bring an entry and its parents into the encoder; returns the route that runs it as it was trained."""
+        if name in self.refused:  # its slot is there, but nothing may run over it
+            raise self.refused[name]
         entry = self.check(name)
         below = self.expand(entry.card.run.route)
         if name in self.slots:
@@ -245,9 +248,13 @@ class Resident(Turns):
             )
         self.slots[name] = slot_name(len(self.slots) + 1)
         method = resolve(entry.card.run.method)
-        method.load(self.loaded.encoder, self.slots[name], entry.folder / ENCODER)
         route = own_route(below, self.slots[name])
-        _prove(self.loaded, entry, route, method)
+        try:
+            method.load(self.loaded.encoder, self.slots[name], entry.folder / ENCODER)
+            _prove(self.loaded, entry, route, method)
+        except XlingError as err:
+            self.refused[name] = err
+            raise
         return route
 
     def add_merged(self, merge: Merge) -> Route:

@@ -24,6 +24,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from adapters_xling.batching import bucket
 from adapters_xling.composition import leaves, transform
 from adapters_xling.prefix_cache import PrefixCache, Store, open_store
 from adapters_xling.spec import Base, Route, Stack, Use, canonical, digest
@@ -101,11 +102,16 @@ class Prefix:
 
     @torch.no_grad()
     def _compute(self, batch: Mapping[str, Tensor], layer: int, chosen: list[int], lengths: np.ndarray) -> list[Tensor]:
-        """Hidden states (T,D) of some rows of a batch, as they are kept."""
+        """Hidden states (T,D) of some rows of a batch, as they are kept.
+
+        Where products are rounded, the last row is repeated up to a number of rows that comes again (`batching`).
+        """
         model, longest = self._model, int(lengths[chosen].max())
+        high = len(chosen) if _precision(model.device.type) == "float32" else min(bucket(len(chosen)), len(lengths))
+        taken = [*chosen, *chosen[-1:] * (high - len(chosen))]
         width = max(longest, min(math.ceil(longest / WIDTH) * WIDTH, model.max_positions))
         fills = {"input_ids": model.pad_id}
-        rows = {name: _to_width(batch[name][chosen], width, fills.get(name, 0)) for name in batch}
+        rows = {name: _to_width(batch[name][taken], width, fills.get(name, 0)) for name in batch}
         hidden_NTD = model.encode_now(rows, layer=layer)
         stored = hidden_NTD.to(_STORED[self.storage] or hidden_NTD.dtype).cpu()
         return [stored[i, : lengths[row]] for i, row in enumerate(chosen)]

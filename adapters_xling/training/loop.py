@@ -72,7 +72,7 @@ class Loop:
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.steps)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.sharded = any(isinstance(parameter, DTensor) for parameter in self.trainable)
-        self.before = 0.0
+        self.before, self.padding = 0.0, 0.0
         self._seed(step=0)
 
     def seconds(self) -> float:
@@ -190,7 +190,8 @@ class Loop:
                 bar.set_postfix_str(f"loss {loss:.3f} · best dev {best} · {rate:,.0f} tokens/s{self._kept()}")
                 own = {f"loss/{name}": loss} if len(self.parts) > 1 else {}
                 learning_rate = self.schedule.get_last_lr()[0]
-                self.accelerator.log({"loss": loss, **own, "learning_rate": learning_rate, "tokens_per_s": rate}, step)
+                speed = {"tokens_per_s": rate, "padding": self.padding}
+                self.accelerator.log({"loss": loss, **own, "learning_rate": learning_rate, **speed}, step)
             if step % recipe.eval_every_steps == 0 or step == self.steps:
                 self._evaluate(select)
                 if recipe.patience and progress.without_gain >= recipe.patience:
@@ -204,7 +205,7 @@ class Loop:
         task, recipe, division = part.task, self.run.recipe, self.divisions[part.task.name]
         own, stream = self.progress.tasks[task.name], self.batches[task.name]
         self.model.train()
-        total, num_tokens = 0.0, 0.0
+        total, num_tokens, num_places = 0.0, 0.0, 0.0
         for number in range(part.recipe.accumulate):
             draw = seed_for(self.run.seed, f"{task.name} batch {stream.drawn}")
             chosen = next(stream)
@@ -214,14 +215,16 @@ class Loop:
                 continue
             batch, weight, recurs = self._batch(part, chosen, division, seed=draw)
             num_tokens += int(batch["attention_mask"].sum()) if weight else 0
+            num_places += batch["attention_mask"].numel() if weight else 0
             prefix = self.model.prefix
             with contextlib.nullcontext() if prefix is None or recurs else prefix.paused():
                 loss = self._loss(task, batch, weight) / part.recipe.accumulate
             # sharded gradients come as means over the processes, where a sum is wanted
             (loss * self.processes.count if self.sharded else loss).backward()
             total += loss.item()
-        total, num_tokens = self.processes.add_up((total, num_tokens))
+        total, num_tokens, num_places = self.processes.add_up((total, num_tokens, num_places))
         self.progress.num_tokens += int(num_tokens)
+        self.padding = 1 - num_tokens / max(1.0, num_places)  # share of the step's places that hold no token
         if not math.isfinite(total):
             raise XlingError(
                 f"{key(self.run)}: the loss became {total} at step {step} of {self.steps}; lower the "

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from adapters_xling import tasks
 from adapters_xling.errors import ConfigError
@@ -60,14 +61,22 @@ def _say_if_alone() -> None:
 
 
 def optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW over what trains; no decay on biases and normalisation (every tensor with fewer than two dimensions)."""
+    """AdamW over what trains; no decay on biases and normalisation (every tensor with fewer than two dimensions).
+
+    The fused form takes a step in one pass over the weights, on a CPU seven times as fast (LOG.md), which counts where
+    a whole encoder trains. Sharded weights keep the plain form.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
+    fused = all(p.device.type in ("cpu", "cuda") and not isinstance(p, DTensor) for p in trainable)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=recipe.learning_rate, eps=recipe.adam_epsilon
+        [group for group in groups if group["params"]],
+        lr=recipe.learning_rate,
+        eps=recipe.adam_epsilon,
+        fused=fused or None,
     )
 
 

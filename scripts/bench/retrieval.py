@@ -86,6 +86,7 @@ def one(folder: Path, rows: int, width: int, num_queries: int, device: str) -> d
 
     pairs = mine(Subset(queries, np.arange(num_queries)), corpus, k=NEIGHBOURS, device=device, on_block=on_block)
     seconds = time.perf_counter() - began
+    np.save(folder / "pairs-one.npy", np.stack([pairs.queries, pairs.corpus]))
     places = np.random.default_rng(1).permutation(rows)
     planted = np.arange(num_queries) % 2 == 0
     found = planted[pairs.queries] & (places[pairs.queries] == pairs.corpus)
@@ -119,6 +120,53 @@ def faiss_both_ways(folder: Path, rows: int, width: int, threads: int) -> dict[s
         "cpu_seconds": time.process_time() - used,
         "peak_bytes": peak_bytes(),
     }
+
+
+def in_memory(folder: Path, rows: int, width: int, threads: int) -> dict[str, Any]:
+    """Ratio-margin mining the usual way: vectors and neighbours in memory, margins candidate by candidate."""
+    corpus, queries = open_file(folder, "corpus", rows, width), open_file(folder, "queries", rows, width)
+    began = time.perf_counter()
+    corpus_MD, queries_QD = corpus.read(0, rows), queries.read(0, rows)
+    ways = (neighbours(queries_QD, corpus_MD, threads), neighbours(corpus_MD, queries_QD, threads))
+    means = [sims.mean(axis=1) for sims, _ in ways]
+    candidates = []
+    for own, (sims, near) in enumerate(ways):
+        for i, (values, found) in enumerate(zip(sims, near, strict=True)):
+            margins = [
+                v / max((means[own][i] + means[1 - own][j]) / 2, 1e-6) for v, j in zip(values, found, strict=True)
+            ]
+            best = int(np.argmax(margins))
+            pair = (i, int(found[best])) if own == 0 else (int(found[best]), i)
+            candidates.append((-float(margins[best]), *pair))
+    pairs, left, right = [], set(), set()
+    for _, i, j in sorted(candidates):
+        if i not in left and j not in right:
+            left.add(i)
+            right.add(j)
+            pairs.append((i, j))
+    seconds = time.perf_counter() - began
+    np.save(folder / "pairs-in_memory.npy", np.array(pairs).T)
+    return {"seconds": seconds, "peak_bytes": peak_bytes(), "num_pairs": len(pairs)}
+
+
+def neighbours(queries_QD: np.ndarray, corpus_MD: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and places of each query's nearest corpus rows, (Q,k) both, the nearest first."""
+    if importlib.util.find_spec("faiss") is not None:
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
+        index = faiss.IndexFlatIP(corpus_MD.shape[1])
+        index.add(corpus_MD)
+        return index.search(queries_QD, NEIGHBOURS)
+    sims, places = [], []
+    for top in range(0, len(queries_QD), 256):
+        block = queries_QD[top : top + 256] @ corpus_MD.T
+        near = np.argpartition(-block, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        values = np.take_along_axis(block, near, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        sims.append(np.take_along_axis(values, order, axis=1))
+        places.append(np.take_along_axis(near, order, axis=1))
+    return np.concatenate(sims), np.concatenate(places)
 
 
 def dense(queries_QD: np.ndarray, corpus_MD: np.ndarray, k: int) -> list[tuple[int, int, float]]:
@@ -171,7 +219,7 @@ def called(args: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(args.threads)
     folder, what, *rest = json.loads(args.call)
-    return {"one": one, "faiss": faiss_both_ways, "check": check}[what](Path(folder), *rest)
+    return {"one": one, "faiss": faiss_both_ways, "in_memory": in_memory, "check": check}[what](Path(folder), *rest)
 
 
 def processor() -> str:

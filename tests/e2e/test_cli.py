@@ -96,6 +96,32 @@ def test_a_mistake_is_one_message_with_a_way_out(
     assert words in err
 
 
+def test_several_entries_are_scored_at_once_and_one_that_cannot_be_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ("--languages", "de,sw", "--limit", "6")
+    nli, pos = "mini-nli-bottleneck", "mini-pos-bottleneck"
+    code, out, _ = xling("evaluate", nli, pos, "mini-retrieval", *options, capsys=capsys)
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split("  ")[1] for line in lines[:4]] == ["de", "de", "sw", "sw"]
+    assert [line.startswith(nli) for line in lines[:4]] == [True, False, True, False]
+    assert sum("on mini-retrieval: zero-shot mean over 2 languages" in line for line in lines) == 2
+
+    code, out, err = xling("evaluate", nli, pos, "mini-nli,mini-retrieval", *options, "--json", capsys=capsys)
+    assert code == 2
+    assert "has no head for task 'mini-nli'" in err
+    assert f"error: not scored: {pos}" in err
+    scores = json.loads(out)
+    assert {(s["key"][:8], s["task"], s["language"]) for s in scores} == {
+        *{("mini-nli", task, code) for task in ("mini-nli", "mini-retrieval") for code in ("de", "sw")},
+        *{("mini-pos", "mini-retrieval", code) for code in ("de", "sw")},
+    }
+    _, alone, _ = xling("evaluate", nli, "mini-nli", *options, "--json", capsys=capsys)
+    assert json.loads(alone) == [s for s in scores if s["task"] == "mini-nli"]
+    assert xling("evaluate", "mini-nli", capsys=capsys)[0] == 2  # an entry or a task is missing
+
+
 def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = xling("train", "mini-ner", "--method", "lora", *SHORT, "--json", capsys=capsys)
     assert code == 0

@@ -1,0 +1,206 @@
+"""Training on sentence pairs of MultiNLI's lengths: this package against transformers' Trainer over plain libraries.
+
+    python scripts/bench/training.py --method lora
+
+The Trainer trains the plain encoder, plain adapters or plain peft around it (scripts/plain_trainer.py), once as its
+example script for XNLI does it by default (rows padded to 128 tokens), once at its best (batches padded to their
+longest row, rows grouped by length). All train the same rows with the same batch size, steps, precision and settings,
+without dropout; ours sorts rows by length in windows of 64 batches (`sort_window`). What counts are real tokens a
+second, padding not counted, after the first steps. Before that both sides take the same batches from the same weights,
+and every loss must agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Row, alternate, finish, options, row, write_encoder, write_task
+
+METHODS = {
+    "full": "full",
+    "bottleneck": "bottleneck:{reduction_factor: 16}",
+    "lora": "lora:{r: 8, alpha: 16, dropout: 0.0}",
+}
+BARS = {"default": 2.5, "best": 1.05}
+BASELINES = {
+    "default": "transformers' Trainer over {library}, rows padded to 128 tokens",
+    "best": "transformers' Trainer over {library}, batches padded to their longest row, rows grouped by length",
+}
+LIBRARIES = {"full": "the plain encoder", "bottleneck": "plain adapters", "lora": "plain peft"}
+MAX_LENGTH = 128
+AGREE = 1e-5
+
+
+def ours(side: Any, args: argparse.Namespace) -> float:
+    """Real tokens a second of this package's loop, after the first steps."""
+    from accelerate import Accelerator
+
+    from adapters_xling.model import build
+    from adapters_xling.processes import ALONE
+    from adapters_xling.training.checkpoint import Checkpoint
+    from adapters_xling.training.data import load_data
+    from adapters_xling.training.loop import Loop
+    from adapters_xling.zoo import Zoo
+
+    zoo = Zoo(side.folder / "none", fallbacks=())
+    model = build(side.run, zoo=zoo, tasks=[side.task], backbone=side.folder, device=args.device)
+    parts = {side.task.name: load_data(side.task, side.recipe, model.tokenizer, data_dir=side.data_dir)}
+    accelerator = Accelerator(cpu=args.device == "cpu")
+    loop = Loop(side.run, model, parts, accelerator, ALONE, Checkpoint(None, side.run), time.perf_counter())
+    loop.steps = args.warm_up
+    loop.run_to_end(show_progress=False)
+    tokens, began = loop.progress.num_tokens, time.perf_counter()
+    loop.steps += args.steps
+    loop.run_to_end(show_progress=False)
+    return (loop.progress.num_tokens - tokens) / (time.perf_counter() - began)
+
+
+def theirs(side: Any, args: argparse.Namespace, *, best: bool) -> float:
+    """Real tokens a second of the Trainer, after the first steps."""
+    import compare_trainer
+    from plain_trainer import trainer
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        """Notes tokens and time when the first steps are over."""
+
+        tokens = began = 0.0
+
+        def on_step_end(self, args_: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == args.warm_up:
+                self.tokens, self.began = loop.num_tokens, time.perf_counter()
+
+    model = side.model()
+    rows, _ = compare_trainer.plain_rows(side, model)
+    plain = compare_trainer.plain_model(side, model, fresh=False)
+    steps = args.warm_up + args.steps
+    changes: dict[str, Any] = {"group_by_length": True} if best else {"pad_to": MAX_LENGTH}
+    with tempfile.TemporaryDirectory() as folder:
+        loop = trainer(
+            plain,
+            rows,
+            model.tokenizer,
+            Path(folder),
+            **compare_trainer.settings_of(side.recipe, steps),
+            seed=side.run.seed,
+            use_cpu=args.device == "cpu",
+            **changes,
+        )
+        clock = Clock()
+        loop.add_callback(clock)
+        loop.train()
+        return (loop.num_tokens - clock.tokens) / (time.perf_counter() - clock.began)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Check the losses, take the rounds, give the rows."""
+    parser = options(__doc__)
+    parser.add_argument("--method", default="lora", choices=sorted(METHODS))
+    parser.add_argument("--steps", type=int, default=20, help="timed steps")
+    parser.add_argument("--warm-up", type=int, default=4, help="steps before that")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--train-rows", type=int, default=4096)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--task", help="real rows of this task (XLING_DATA) instead of made-up ones, e.g. kit-nli")
+    args = parser.parse_args(given)
+    if args.small:
+        args.rounds = 1
+        args.steps, args.warm_up, args.batch_size, args.layers, args.hidden, args.train_rows = 2, 1, 4, 2, 64, 48
+    import torch
+
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory(prefix="xling-bench-") as place:
+        finish(measured(args, Path(place)), args)
+
+
+def measured(args: argparse.Namespace, folder: Path) -> list[Row]:
+    """The rows, one for each setting of the Trainer."""
+    os.environ["XLING_CACHE"] = str(folder / "cache")
+    if not args.task:
+        os.environ["XLING_TASKS"] = str(write_task(folder, train=args.train_rows))
+    import compare_trainer
+
+    from adapters_xling import tasks
+
+    data_dir = None if args.task else folder
+    task = tasks.with_labels(tasks.get(args.task or "made-up-nli"), data_dir=data_dir)
+    encoder = write_encoder(folder / "encoder", layers=args.layers, hidden=args.hidden)
+    asked = argparse.Namespace(backbone=str(encoder), recipe="nano", changes=[], data_dir=data_dir)
+    fields = {
+        "batch_size": args.batch_size,
+        "max_length": MAX_LENGTH,
+        "dropout": 0.0,
+        "warmup": 0,
+        "dev_examples": 1,
+        "pooling": "first",
+        "sort_window": 0,
+    }
+    gate = {"precision": "fp32", "dev_precision": "fp32", "max_steps": 5, "eval_every_steps": 5}
+    steps = args.warm_up + args.steps
+    timed = {
+        "precision": args.precision,
+        "max_steps": steps,
+        "eval_every_steps": 10 * steps,
+        "max_train_examples": args.train_rows,
+    }
+    made = compare_trainer.side_of
+    checked = made(task, METHODS[args.method], asked, seed=0, **fields, **gate, max_train_examples=4 * args.batch_size)
+    side = made(task, METHODS[args.method], asked, seed=0, **fields, **timed)
+    name = f"training/{args.method}{'' if args.precision == 'fp32' else f'-{args.precision}'}"
+    difference = compare_trainer.compare_losses(checked)["largest_difference"]
+    from common import require_equal
+
+    require_equal(name, difference, AGREE)
+    sorting = _sorting(side)
+    figures = alternate(
+        {
+            "ours": lambda: ours(sorting, args),
+            "default": lambda: theirs(side, args, best=False),
+            "best": lambda: theirs(side, args, best=True),
+        },
+        args.rounds,
+    )
+    rows = "made-up pairs (premise 20, hypothesis 10 words in the mean)" if not args.task else f"rows of {args.task}"
+    note = (
+        f"{args.layers} × {args.hidden} encoder, {rows}, batches of {args.batch_size}, {args.steps} steps, "
+        f"{args.precision}, {args.device}"
+    )
+    return [
+        row(
+            f"{name}/{setting}",
+            {"ours": figures["ours"], "theirs": figures[setting]},
+            bar=bar,
+            equal_within=AGREE,
+            difference=difference,
+            baseline=BASELINES[setting].format(library=LIBRARIES[args.method]),
+            unit="real tokens/s",
+            more_is_better=True,
+            note=note,
+        )
+        for setting, bar in BARS.items()
+    ]
+
+
+def _sorting(side: Any) -> Any:
+    """The same run with its rows sorted by length in windows."""
+    import dataclasses
+
+    import msgspec
+
+    recipe = msgspec.structs.replace(side.run.recipe, sort_window=64)
+    return dataclasses.replace(side, run=msgspec.structs.replace(side.run, recipe=recipe))
+
+
+if __name__ == "__main__":
+    main()
