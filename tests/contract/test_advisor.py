@@ -205,8 +205,9 @@ def test_the_command_prints_the_order_and_how_sure_it_is(
 
 
 def test_a_real_grids_floors_twins_and_stacks_take_no_part(
-    settings: api.Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: api.Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("XLING_DATA", raising=False)
     sources = ("mini-choice", "mini-ner", "none")
     folder = a_grid(tmp_path / "grid", {("mini-pos", one): 80.0 + i for i, one in enumerate(sources)})
     rows = report.read_scores(folder / "scores.jsonl")

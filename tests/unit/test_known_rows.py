@@ -24,8 +24,9 @@ SHORT = {"max_steps": 2, "eval_every_steps": 2, "dev_examples": 20}
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def only_what_ships(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "_SEEN", {})
+    monkeypatch.delenv("XLING_DATA", raising=False)
 
 
 def rows(task: str, split: str) -> list[tasks.data.Example]:
