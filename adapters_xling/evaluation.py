@@ -22,6 +22,7 @@ from adapters_xling.backbones import BACKBONES
 from adapters_xling.cells import Asked, Cell, Done, Loading, Subject
 from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
+from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.model.shared import num_unchanged
 from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.scored import READ_AS_SET, check_languages, labels_of, weights_of
@@ -400,6 +401,8 @@ def open_model(
 ) -> Model:
     """The model of an entry, or of a bare backbone where there is no card; see `model.open_entry`."""
     place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_pages()
     if card is None:
         return bare(name, device=place, backbone=backbone)
     return open_entry(name, zoo=zoo, device=place, backbone=backbone, route=route, beside=beside)

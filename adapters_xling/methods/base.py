@@ -201,6 +201,11 @@ class Method(ABC):
         """What the slot keeps of every token between forward and backward pass. By default nothing."""
         return Kept()
 
+    @property
+    def splits_layers(self) -> bool:
+        """Whether the first token's output of a layer can be computed without the others' (`model.last_layer`)."""
+        return True
+
     def read_layer(self, num_layers: int) -> int | None:
         """Hidden state the heads read (0: the embeddings' output), or None for the last one."""
         return None

@@ -433,6 +433,11 @@ class Bottleneck(Method):
         """Leave out the library's second name for the token vectors."""
         return None if name.startswith("prompt_tuning.") else super().backbone_name(name)
 
+    @property
+    def splits_layers(self) -> bool:
+        """Not with prefixes, which the library puts before keys and mask of a whole row."""
+        return self.architecture != "prefix"
+
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The library's per-pass state: prefixes and shared weights are put there before the first layer runs."""
         from adapters.context import ForwardContext

@@ -26,6 +26,7 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
+from .last_layer import can_be_split, of_first_token
 from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
@@ -148,6 +149,7 @@ class Model(nn.Module):
         hidden: Tensor | None = None,
         *,
         layer: int | None = None,
+        first_token: bool = False,
     ) -> Tensor:
         """Run the encoder; the only place where this happens.
 
@@ -156,6 +158,7 @@ class Model(nn.Module):
             start_layer: hidden state to start from, when `hidden` holds it (0 is the embeddings' output).
             hidden: (N,T,D) as an earlier call returned for ``layer=start_layer`` of the same batch and route.
             layer: hidden state to return; None for the one the heads read.
+            first_token: give that of the first token alone, (N,1,D), whose other tokens are then not computed.
 
         Returns:
             Hidden state of every token, (N,T,D).
@@ -167,7 +170,7 @@ class Model(nn.Module):
             self.turns.take(self)
         if hidden is None and start_layer == 0 and self.prefix is not None:
             start_layer, hidden = self.prefix.start(_inputs(batch), self._stop(layer))
-        return self.encode_now(batch, start_layer, hidden, layer=layer)
+        return self.encode_now(batch, start_layer, hidden, layer=layer, first_token=first_token)
 
     def encode_now(
         self,
@@ -176,6 +179,7 @@ class Model(nn.Module):
         hidden: Tensor | None = None,
         *,
         layer: int | None = None,
+        first_token: bool = False,
     ) -> Tensor:
         """`encode` over whatever route the encoder follows at the moment, all of it computed."""
         stop = self._stop(layer)
@@ -185,18 +189,27 @@ class Model(nn.Module):
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
         inputs = _inputs(batch)
-        if hidden is None and stop == self.num_layers:
-            return self.encoder(**inputs).last_hidden_state
+        blocks = list(self.encoder.get_submodule(self.family.layers)[start_layer:stop])
+        alone = first_token and self._splits(stop) and bool(blocks) and can_be_split(blocks[-1])
+        if hidden is None and stop == self.num_layers and not alone:
+            hidden = self.encoder(**inputs).last_hidden_state
+            return hidden[:, :1] if first_token else hidden
         with self.method.context(self.encoder, **inputs):
             if hidden is None:
                 embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
                 hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
             assert hidden is not None
             mask = self._attention_mask(inputs["attention_mask"], hidden)
-            for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
+            for block in blocks[: len(blocks) - alone]:
                 output = block(hidden, mask)  # adapters hooks into the positional arguments
                 hidden = output if isinstance(output, Tensor) else output[0]
-        return hidden
+            if alone:
+                return of_first_token(blocks[-1], hidden, mask)
+        return hidden[:, :1] if first_token else hidden
+
+    def _splits(self, layer: int) -> bool:
+        """Whether a layer may give its first token alone: where no slot acts, its output may be kept, which is whole."""
+        return self.method.splits_layers and self.method.lowest_layer(self.num_layers) <= layer
 
     def _stop(self, layer: int | None) -> int:
         """Number of a hidden state; None is the one the heads read."""
@@ -233,14 +246,23 @@ class Model(nn.Module):
         """
         if kinds.get(task.kind).trains:
             self.head_of(task)  # refused before anything is computed
-        return self.read(self.encode(batch, layer=self.layer_for(task)), batch, task)
+        hidden = self.encode(batch, layer=self.layer_for(task), first_token=self.reads_first_token(task))
+        return self.read(hidden, batch, task)
+
+    def reads_first_token(self, task: TaskSpec) -> bool:
+        """Whether a task's head reads the first token of a row and nothing else."""
+        kind = kinds.get(task.kind)
+        return kind.trains and kind.pooled and self.pooling == "first"
 
     def layer_for(self, task: TaskSpec) -> int | None:
         """Hidden state that a task reads; None for the last."""
         return self.read_layer if kinds.get(task.kind).trains else self.sentences_at(task)[0]
 
     def read(self, hidden: Tensor, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
-        """`head_output` from the hidden state (N,T,D) that the task reads. Raises as `forward` does."""
+        """`head_output` from the hidden state that the task reads, (N,T,D) or the first token's (N,1,D).
+
+        Raises as `forward` does.
+        """
         kind = kinds.get(task.kind)
         if not kind.trains:
             return self.sentence_vectors(hidden, batch["attention_mask"], self.sentences_at(task)[1])

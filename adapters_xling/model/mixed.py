@@ -63,7 +63,8 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     assert first.turns is not None
     first.turns.whose = None  # whoever is next switches back
     first.method.activate(first.encoder, Base(), rows)
-    hidden_NTD = first.encode_now(inputs, layer=layers.pop())
+    first_token = all(one.model.reads_first_token(one.task) for one in segments)
+    hidden_NTD = first.encode_now(inputs, layer=layers.pop(), first_token=first_token)
     outputs = []
     for one, (part, _) in zip(segments, rows, strict=True):
         own = hidden_NTD[part, : one.batch["input_ids"].shape[1]]

@@ -91,7 +91,8 @@ class Shared:
         kind = kinds.get(task.kind)
         if kind.trains:
             model.head_of(task)  # refused before anything is computed
-        hidden = model.encode(self.inputs, self.start, self.hidden, layer=model.layer_for(task))
+        first_token, layer = model.reads_first_token(task), model.layer_for(task)
+        hidden = model.encode(self.inputs, self.start, self.hidden, layer=layer, first_token=first_token)
         rows, width = self.batch["input_ids"].shape
         if kind.trains and not kind.pooled:
             output = model.read(hidden[:rows, :width], self.batch, task)

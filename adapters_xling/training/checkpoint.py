@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import time
 import uuid
 import warnings
@@ -73,7 +74,8 @@ class Checkpoint:
     def write(self, state: State) -> None:
         """Write it to a file of its own, wait for the disk, and only then give it its name.
 
-        A full disk costs a warning, not the run.
+        The file is written in a folder of its own: safetensors itself writes to a temporary file first, which a kill
+        leaves under a name that says nothing. A full disk costs a warning, not the run.
         """
         assert self.path is not None
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
@@ -81,16 +83,16 @@ class Checkpoint:
         facts = {"format": FORMAT, "run": self.run, "sha256": _digest(tensors)}
         part = self.path.with_name(f"{self.path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, part, metadata=facts)
-            _to_disk(part)
-            part.replace(self.path)
+            part.mkdir(parents=True)
+            file = part / self.path.name
+            save_file(tensors, file, metadata=facts)
+            _to_disk(file)
+            file.replace(self.path)
             _to_disk(self.path.parent)
         except (OSError, SafetensorError) as err:
             warnings.warn(f"{self.path}: no checkpoint could be written ({err}); training goes on without")
         finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+            shutil.rmtree(part, ignore_errors=True)
         self._last = time.monotonic()
 
     def read(self) -> State | None:
@@ -149,8 +151,9 @@ class Checkpoint:
         if self.path is None:
             return
         with contextlib.suppress(OSError):
-            for file in (self.path, *self.path.parent.glob(f"{self.path.stem}.*.part")):
-                file.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+        for part in self.path.parent.glob(f"{self.path.stem}.*.part"):
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def rng_state(device: torch.device) -> State:

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from adapters_xling import tasks
 from adapters_xling.errors import ConfigError
 from adapters_xling.model import resolve_device
+from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.processes import Processes
 from adapters_xling.spec import Recipe, RunSpec, TaskRef, TaskSpec, key
 
@@ -31,6 +32,8 @@ def join(
         ConfigError: for a device that is not here, or one number of a device for several processes.
     """
     place = resolve_device(device)
+    if place.type == "cpu":
+        keep_freed_pages()
     accelerator = Accelerator(
         cpu=place.type == "cpu",
         mixed_precision="no",  # the recipe decides: one process may train runs of different precision

@@ -110,9 +110,9 @@ def test_layers_below_all_entries_run_once(world: World, tmp_path: Path, monkeyp
     calls: list[tuple[int, int | None]] = []
     plain = Model.encode
 
-    def noting(self: Model, batch: Any, start_layer: int = 0, hidden: Any = None, *, layer: int | None = None) -> Any:
-        calls.append((start_layer, layer))
-        return plain(self, batch, start_layer, hidden, layer=layer)
+    def noting(self: Model, batch: Any, start_layer: int = 0, hidden: Any = None, **how: Any) -> Any:
+        calls.append((start_layer, how.get("layer")))
+        return plain(self, batch, start_layer, hidden, **how)
 
     opened = evaluation.Opened(zoo=world.zoo, device="cpu", backbone=None)
     for short in ("lora-a", "lora-b"):
