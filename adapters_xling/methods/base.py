@@ -201,6 +201,10 @@ class Method(ABC):
         """What the slot keeps of every token between forward and backward pass. By default nothing."""
         return Kept()
 
+    def acts_by_token(self, encoder: nn.Module) -> bool:
+        """Whether what is active now treats each token by itself, and alike wherever it stands in a batch."""
+        return True
+
     def read_layer(self, num_layers: int) -> int | None:
         """Hidden state the heads read (0: the embeddings' output), or None for the last one."""
         return None

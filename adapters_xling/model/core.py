@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
 from adapters_xling.prefix_cache import PrefixCache
-from adapters_xling.spec import BackboneId, Pooling, Route, TaskSpec
+from adapters_xling.spec import Attention, BackboneId, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -26,6 +26,7 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
+from .packing import Packing, packed_inputs, packing_of
 from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
@@ -83,6 +84,8 @@ class Model(nn.Module):
         route: slots this model runs over; None for the bare backbone.
         turns: whose route the encoder follows now, where several models share it.
         prefix: hidden states of the frozen layers, where they are kept; None where they are not.
+        attention: "packed" leaves padding out of every layer, "padded" never does, "auto" does where variable-length
+            attention makes it faster (`packing`). Results differ by rounding, and by what dropout draws.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Model(nn.Module):
         self.route: Route | None = None
         self.turns: Turns | None = None
         self.prefix: Prefix | None = None
+        self.attention: Attention = "auto"
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -158,7 +162,7 @@ class Model(nn.Module):
             layer: hidden state to return; None for the one the heads read.
 
         Returns:
-            Hidden state of every token, (N,T,D).
+            Hidden state of every token, (N,T,D); at padding whatever, which nothing reads.
 
         Raises:
             ConfigError: for a layer the encoder does not have, or a start without its hidden state.
@@ -167,7 +171,7 @@ class Model(nn.Module):
             self.turns.take(self)
         if hidden is None and start_layer == 0 and self.prefix is not None:
             start_layer, hidden = self.prefix.start(_inputs(batch), self._stop(layer))
-        return self.encode_now(batch, start_layer, hidden, layer=layer)
+        return self.encode_now(batch, start_layer, hidden, layer=layer, packing=packing_of(self, batch))
 
     def encode_now(
         self,
@@ -176,8 +180,9 @@ class Model(nn.Module):
         hidden: Tensor | None = None,
         *,
         layer: int | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """`encode` over whatever route the encoder follows at the moment, all of it computed."""
+        """`encode` over whatever route the encoder follows at the moment, all of it computed; padded without a packing."""
         stop = self._stop(layer)
         if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
             raise ConfigError(
@@ -185,23 +190,38 @@ class Model(nn.Module):
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
         inputs = _inputs(batch)
-        if hidden is None and stop == self.num_layers:
+        if hidden is None and stop == self.num_layers and packing is None:
             return self.encoder(**inputs).last_hidden_state
         with self.method.context(self.encoder, **inputs):
-            if hidden is None:
+            if hidden is not None:
+                hidden = hidden if packing is None else packing.pack(hidden)
+            else:
                 embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+                if packing is not None:
+                    embedded = packed_inputs(self, packing, inputs)
                 hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
             assert hidden is not None
-            mask = self._attention_mask(inputs["attention_mask"], hidden)
+            mask = self._attention_mask(inputs["attention_mask"], hidden) if packing is None else packing.mask()
             for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
                 output = block(hidden, mask)  # adapters hooks into the positional arguments
                 hidden = output if isinstance(output, Tensor) else output[0]
-        return hidden
+        return hidden if packing is None else packing.unpack(hidden)
 
     def _stop(self, layer: int | None) -> int:
         """Number of a hidden state; None is the one the heads read."""
         layer = self.read_layer if layer is None else layer
         return self.num_layers if layer is None else layer
+
+    def set_attention(self, setting: str) -> None:
+        """Say whether padding is left out of the layers; see `attention`.
+
+        Raises:
+            UnknownName: for another word.
+        """
+        known = get_args(Attention)
+        if setting not in known:
+            raise unknown("attention", setting, known)
+        self.attention = setting  # type: ignore[assignment]
 
     def keep_prefix(self, setting: PrefixCache) -> None:
         """Keep the hidden states of the layers below everything that trains, as the setting says; none by OFF.
