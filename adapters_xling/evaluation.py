@@ -95,6 +95,7 @@ def evaluate_all(
     routes: Callable[[str, str], Route | None] = lambda name, language: None,
     precision: str = inference.FULL,
     prefix_cache: PrefixCache = OFF,
+    attention: str = "auto",
     opened: Opened | None = None,
 ) -> dict[str, list[Score]]:
     """Score entries, or bare backbones, on a task in several languages, those that can share an encoder together.
@@ -129,8 +130,9 @@ def evaluate_all(
         precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
         prefix_cache: where hidden states of the layers below the entries' own are kept for other entries and other
             evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
-        opened: entries that are resident already, which those of this task join; `device`, `backbone` and
-            `prefix_cache` are its own.
+        attention: whether padding is left out of the layers: "auto", "packed" or "padded" (`Model.attention`).
+        opened: entries that are resident already, which those of this task join; `device`, `backbone`, `prefix_cache`
+            and `attention` are its own.
 
     Returns:
         Scores of each entry in the order of the languages; of one that failed, those it got.
@@ -141,7 +143,7 @@ def evaluate_all(
     """
     task = tasks.with_labels(task, data_dir=data_dir)
     kind, split = kinds.get(task.kind), split or task.eval_split
-    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache)
+    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache, attention=attention)
     asked = Asked(
         task=task,
         split=split,
@@ -338,11 +340,20 @@ class Opened:
 
     Attributes:
         prefix_cache: where hidden states of the layers below the entries' own are kept.
+        attention: of every model, as `Model.attention` has it.
     """
 
-    def __init__(self, *, zoo: Zoo, device: str | None, backbone: Path | None, prefix_cache: PrefixCache = OFF) -> None:
+    def __init__(
+        self,
+        *,
+        zoo: Zoo,
+        device: str | None,
+        backbone: Path | None,
+        prefix_cache: PrefixCache = OFF,
+        attention: str = "auto",
+    ) -> None:
         self._zoo, self._device, self._backbone = zoo, device, backbone
-        self.prefix_cache = prefix_cache
+        self.prefix_cache, self.attention = prefix_cache, attention
         self._store: Store | None = None  # in use from the first model on that has something to keep
         self._models: dict[tuple[str, ...], dict[tuple[str, str], Model]] = {}
 
@@ -365,6 +376,7 @@ class Opened:
             made = open_model(
                 name, card, zoo=self._zoo, device=self._device, backbone=self._backbone, route=route, beside=beside
             )
+            made.set_attention(self.attention)
             made.keep_prefix(self.prefix_cache)
             if made.prefix is not None and self._store is None:
                 self._store = made.prefix.store

@@ -191,6 +191,8 @@ class TaskSpec(Frozen, frozen=True):
 
 Precision = Literal["fp32", "bf16"]
 Pooling = Literal["first", "mean", "pair"]
+Attention = Literal["auto", "packed", "padded"]
+"""How rows of unequal length lie in a batch (`model.packing`); no part of a run."""
 
 
 class Recipe(Frozen, frozen=True):

@@ -157,6 +157,7 @@ def adapt(
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
         prefix_cache=settings.prefixes(),
+        attention=settings.attention,
     )
     before, after = (
         evaluate(key, name, languages=[language], split="test", settings=settings) for key in (parent.key, made.key)

@@ -119,6 +119,7 @@ def run(
         checkpoint_s=settings.checkpoint_interval[0],
         checkpoint_steps=settings.checkpoint_interval[1],
         prefix_cache=settings.prefixes().divided(settings.num_workers),
+        attention=settings.attention,
     )
     executor = grid.open_executor(
         settings.executor,

@@ -110,6 +110,7 @@ def train(
         checkpoint_s=every_s,
         checkpoint_steps=every_steps,
         prefix_cache=settings.prefixes(),
+        attention=settings.attention,
     )
 
 

@@ -12,6 +12,7 @@ from adapters_xling.cli.common import (
     assignments,
     checkpoints,
     folders,
+    packing,
     prefixes,
     print_json,
     print_table,
@@ -37,6 +38,7 @@ from adapters_xling.cli.common import (
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
 @prefixes
+@packing
 @folders
 def adapt(
     entry: str,

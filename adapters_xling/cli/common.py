@@ -43,6 +43,12 @@ prefixes = click.option(
     help="Keep frozen layers' hidden states: 2GiB (of memory), disk, 50GiB,disk:FOLDER, or off (docs/speed.md).",
 )
 
+packing = click.option(
+    "--attention",
+    type=click.Choice(["auto", "packed", "padded"]),
+    help="packed leaves padding out of every layer; auto does on a GPU in bfloat16 (docs/speed.md).",
+)
+
 
 def executors(function: F) -> F:
     """Add the options that say where a grid's runs are computed, and how many at a time."""
@@ -76,6 +82,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         ray_address=options.pop("ray_address", None),
         checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
         prefix_cache=options.pop("prefix_cache", None),
+        attention=options.pop("attention", None) or Settings.attention,
     )
 
 

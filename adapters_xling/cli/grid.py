@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import checkpoints, duration, executors, folders, prefixes, print_json, settings_from
+from adapters_xling.cli.common import (
+    checkpoints,
+    duration,
+    executors,
+    folders,
+    packing,
+    prefixes,
+    print_json,
+    settings_from,
+)
 from adapters_xling.cli.plan import narrowed, narrowing, say, show
 from adapters_xling.errors import ConfigError, MissingData, XlingError
 
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 @executors
 @checkpoints
 @prefixes
+@packing
 @folders
 def run(grid: str, dry_run: bool, limit: int | None, without_lacking: bool, as_json: bool, **options: Any) -> None:
     """Run GRID (a shipped name or a YAML file): train what is missing, score every cell, write the report.

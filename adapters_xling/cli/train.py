@@ -15,6 +15,7 @@ from adapters_xling.cli.common import (
     checkpoints,
     duration,
     folders,
+    packing,
     prefixes,
     print_json,
     print_table,
@@ -45,6 +46,7 @@ from adapters_xling.spec import canonical
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints
 @prefixes
+@packing
 @folders
 def train(
     tasks: tuple[str, ...], method: str, backbone: str, seed: int, quiet: bool, as_json: bool, **options: Any

@@ -63,6 +63,7 @@ class Common:
         checkpoint_s: seconds between two checkpoints of a run; 0 for none by time.
         checkpoint_steps: steps between two; 0 for none by steps.
         prefix_cache: where hidden states of frozen layers are kept, for the runs of a worker or, in a folder, of all.
+        attention: whether padding is left out of the layers.
     """
 
     zoo_root: Path
@@ -76,6 +77,7 @@ class Common:
     checkpoint_s: float = 600.0
     checkpoint_steps: int = 0
     prefix_cache: PrefixCache = OFF
+    attention: str = "auto"
 
 
 COMMON = Resources()
@@ -216,6 +218,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
             extra_tasks=common.extra_tasks,
             backbone=common.backbone,
             prefix_cache=common.prefix_cache,
+            attention=common.attention,
         )
     scores: list[Score] = []
     errors: dict[str, str] = {}
@@ -241,6 +244,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 reading=Reading(layer=cell.target.layer),
                 precision=grid.scoring_precision,
                 prefix_cache=common.prefix_cache,
+                attention=common.attention,
                 routes=dict(cell.swap).get,
             )
         except Exception as err:

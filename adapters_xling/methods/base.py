@@ -201,9 +201,8 @@ class Method(ABC):
         """What the slot keeps of every token between forward and backward pass. By default nothing."""
         return Kept()
 
-    @property
-    def splits_layers(self) -> bool:
-        """Whether the first token's output of a layer can be computed without the others' (`model.last_layer`)."""
+    def acts_by_token(self, encoder: nn.Module) -> bool:
+        """Whether what is active now treats each token by itself, and alike wherever it stands in a batch."""
         return True
 
     def read_layer(self, num_layers: int) -> int | None:

@@ -433,10 +433,12 @@ class Bottleneck(Method):
         """Leave out the library's second name for the token vectors."""
         return None if name.startswith("prompt_tuning.") else super().backbone_name(name)
 
-    @property
-    def splits_layers(self) -> bool:
-        """Not with prefixes, which the library puts before keys and mask of a whole row."""
-        return self.architecture != "prefix"
+    def acts_by_token(self, encoder: nn.Module) -> bool:
+        """Not with a prefix, which becomes keys and values of every row."""
+        resident: Any = getattr(encoder, "adapters_config", None)
+        active = resident.active_setup.flatten() if resident is not None and resident.active_setup is not None else ()
+        configs = (resident.get(slot) for slot in active if slot in resident.adapters)
+        return not any(config.get("prefix_length") for config in configs)
 
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The library's per-pass state: prefixes and shared weights are put there before the first layer runs."""

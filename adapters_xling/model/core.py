@@ -9,7 +9,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
 from adapters_xling.prefix_cache import PrefixCache
-from adapters_xling.spec import BackboneId, Pooling, Route, TaskSpec
+from adapters_xling.spec import Attention, BackboneId, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -27,6 +27,7 @@ from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
 from .last_layer import can_be_split, of_first_token
+from .packing import Packing, packed_inputs, packing_of
 from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
@@ -84,6 +85,8 @@ class Model(nn.Module):
         route: slots this model runs over; None for the bare backbone.
         turns: whose route the encoder follows now, where several models share it.
         prefix: hidden states of the frozen layers, where they are kept; None where they are not.
+        attention: "packed" leaves padding out of every layer, "padded" never does, "auto" does where variable-length
+            attention makes it faster (`packing`). Results differ by rounding, and by what dropout draws.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Model(nn.Module):
         self.route: Route | None = None
         self.turns: Turns | None = None
         self.prefix: Prefix | None = None
+        self.attention: Attention = "auto"
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -161,7 +165,7 @@ class Model(nn.Module):
             first_token: give that of the first token alone, (N,1,D), whose other tokens are then not computed.
 
         Returns:
-            Hidden state of every token, (N,T,D).
+            Hidden state of every token, (N,T,D); at padding whatever, which nothing reads.
 
         Raises:
             ConfigError: for a layer the encoder does not have, or a start without its hidden state.
@@ -170,7 +174,8 @@ class Model(nn.Module):
             self.turns.take(self)
         if hidden is None and start_layer == 0 and self.prefix is not None:
             start_layer, hidden = self.prefix.start(_inputs(batch), self._stop(layer))
-        return self.encode_now(batch, start_layer, hidden, layer=layer, first_token=first_token)
+        packing = packing_of(self, batch)
+        return self.encode_now(batch, start_layer, hidden, layer=layer, first_token=first_token, packing=packing)
 
     def encode_now(
         self,
@@ -180,8 +185,9 @@ class Model(nn.Module):
         *,
         layer: int | None = None,
         first_token: bool = False,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """`encode` over whatever route the encoder follows at the moment, all of it computed."""
+        """`encode` over whatever route the encoder follows now, all of it computed; padded without a packing."""
         stop = self._stop(layer)
         if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
             raise ConfigError(
@@ -191,30 +197,49 @@ class Model(nn.Module):
         inputs = _inputs(batch)
         blocks = list(self.encoder.get_submodule(self.family.layers)[start_layer:stop])
         alone = first_token and self._splits(stop) and bool(blocks) and can_be_split(blocks[-1])
-        if hidden is None and stop == self.num_layers and not alone:
+        if hidden is None and stop == self.num_layers and packing is None and not alone:
             hidden = self.encoder(**inputs).last_hidden_state
             return hidden[:, :1] if first_token else hidden
         with self.method.context(self.encoder, **inputs):
-            if hidden is None:
+            if hidden is not None:
+                hidden = hidden if packing is None else packing.pack(hidden)
+            else:
                 embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+                if packing is not None:
+                    embedded = packed_inputs(self, packing, inputs)
                 hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
             assert hidden is not None
-            mask = self._attention_mask(inputs["attention_mask"], hidden)
+            mask = self._attention_mask(inputs["attention_mask"], hidden) if packing is None else packing.mask()
             for block in blocks[: len(blocks) - alone]:
                 output = block(hidden, mask)  # adapters hooks into the positional arguments
                 hidden = output if isinstance(output, Tensor) else output[0]
+            if packing is not None:
+                hidden = packing.unpack(hidden)
             if alone:
-                return of_first_token(blocks[-1], hidden, mask)
+                mask = mask if packing is None else self._attention_mask(inputs["attention_mask"], hidden)
+                hidden = of_first_token(blocks[-1], hidden, mask)
         return hidden[:, :1] if first_token else hidden
 
     def _splits(self, layer: int) -> bool:
-        """Whether a layer may give its first token alone: where no slot acts, its output may be kept, which is whole."""
-        return self.method.splits_layers and self.method.lowest_layer(self.num_layers) <= layer
+        """Whether a layer may give its first token alone. Where no slot acts its output may be kept, and that is whole."""
+        method = self.method
+        return method.lowest_layer(self.num_layers) <= layer and method.acts_by_token(self.encoder)
 
     def _stop(self, layer: int | None) -> int:
         """Number of a hidden state; None is the one the heads read."""
         layer = self.read_layer if layer is None else layer
         return self.num_layers if layer is None else layer
+
+    def set_attention(self, setting: str) -> None:
+        """Say whether padding is left out of the layers; see `attention`.
+
+        Raises:
+            UnknownName: for another word.
+        """
+        known = get_args(Attention)
+        if setting not in known:
+            raise unknown("attention", setting, known)
+        self.attention = setting  # type: ignore[assignment]
 
     def keep_prefix(self, setting: PrefixCache) -> None:
         """Keep the hidden states of the layers below everything that trains, as the setting says; none by OFF.
@@ -227,27 +252,56 @@ class Model(nn.Module):
         prefix = Prefix(self, setting) if setting.is_on else None
         self.prefix = prefix if prefix is not None and prefix.layer > 0 else None
 
-    def forward(self, batch: Batch, task: TaskSpec) -> Tensor:
+    def forward(
+        self,
+        batch: Batch,
+        task: TaskSpec,
+        *,
+        inputs: Mapping[str, Tensor] | None = None,
+        start_layer: int = 0,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
         """Compute what the task's kind calls logits: head outputs, or one vector per row for retrieval.
 
         Args:
             batch: as the kind's `collate` made it.
             task: decides kind and head.
+            inputs: what the encoder reads instead of the batch: its rows and others behind them, filled up to another
+                width (`batching.filled`).
+            start_layer: hidden state of `inputs` to start from; see `encode`.
+            hidden: its tensor.
 
         Raises:
             ConfigError: when the model has no head for the task, or one with other labels.
         """
-        return kinds.get(task.kind).shape_logits(self.head_output(batch, task), batch)
+        output = self.head_output(batch, task, inputs=inputs, start_layer=start_layer, hidden=hidden)
+        return kinds.get(task.kind).shape_logits(output, batch)
 
-    def head_output(self, batch: Mapping[str, Tensor], task: TaskSpec) -> Tensor:
+    def head_output(
+        self,
+        batch: Mapping[str, Tensor],
+        task: TaskSpec,
+        *,
+        inputs: Mapping[str, Tensor] | None = None,
+        start_layer: int = 0,
+        hidden: Tensor | None = None,
+    ) -> Tensor:
         """What the task's head makes of the encoder rows, before the kind shapes it: (N,C), (N,T,C) or vectors (N,D).
 
-        Needs nothing but what `encode` does. Raises as `forward` does.
+        Needs nothing but what `encode` does. Takes and raises what `forward` does.
         """
-        if kinds.get(task.kind).trains:
+        kind = kinds.get(task.kind)
+        if kind.trains:
             self.head_of(task)  # refused before anything is computed
-        hidden = self.encode(batch, layer=self.layer_for(task), first_token=self.reads_first_token(task))
-        return self.read(hidden, batch, task)
+        read = batch if inputs is None else inputs
+        how: dict[str, Any] = {"layer": self.layer_for(task), "first_token": self.reads_first_token(task)}
+        hidden = self.encode(read, start_layer, hidden, **how)
+        if inputs is None:
+            return self.read(hidden, batch, task)
+        rows, width = batch["input_ids"].shape
+        if kind.trains and not kind.pooled:
+            return self.read(hidden[:rows, :width], batch, task)
+        return self.read(hidden, inputs, task)[:rows]
 
     def reads_first_token(self, task: TaskSpec) -> bool:
         """Whether a task's head reads the first token of a row and nothing else."""

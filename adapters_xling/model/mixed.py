@@ -5,6 +5,7 @@ Shapes: N encoder rows of a segment, T tokens, D hidden size.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 
 from .core import ENCODER_INPUTS, Model
+from .packing import packing_of
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,20 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     width = max(one.batch["input_ids"].shape[1] for one in segments)
     named = [name for name in ENCODER_INPUTS if any(name in one.batch for one in segments)]
     inputs = {name: torch.cat([_widened(one.batch, name, width, first.pad_id) for one in segments]) for name in named}
+    sizes = [len(one.batch["input_ids"]) for one in segments]
+    parts = tuple(slice(*ends) for ends in itertools.pairwise((0, *itertools.accumulate(sizes))))
+    packing = packing_of(first, inputs, parts=sizes)
     rows: list[tuple[slice, Route]] = []
-    start = 0
-    for one in segments:
+    for one, part in zip(segments, parts if packing is None else packing.parts, strict=True):
         assert one.model.route is not None
-        end = start + len(one.batch["input_ids"])
-        rows.append((slice(start, end), one.model.route))
-        start = end
+        rows.append((part, one.model.route))
     assert first.turns is not None
     first.turns.whose = None  # whoever is next switches back
     first.method.activate(first.encoder, Base(), rows)
     first_token = all(one.model.reads_first_token(one.task) for one in segments)
-    hidden_NTD = first.encode_now(inputs, layer=layers.pop(), first_token=first_token)
+    hidden_NTD = first.encode_now(inputs, layer=layers.pop(), first_token=first_token, packing=packing)
     outputs = []
-    for one, (part, _) in zip(segments, rows, strict=True):
+    for one, part in zip(segments, parts, strict=True):
         own = hidden_NTD[part, : one.batch["input_ids"].shape[1]]
         kind = kinds.get(one.task.kind)
         outputs.append(kind.shape_logits(one.model.read(own, one.batch, one.task), one.batch))

@@ -14,7 +14,6 @@ from adapters_xling.batching import filled
 from adapters_xling.composition import entries
 from adapters_xling.methods import resolve
 from adapters_xling.spec import Route, TaskSpec
-from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 from adapters_xling.zoo import Zoo
 
@@ -83,19 +82,6 @@ class Shared:
         return cls(batch, inputs, start, first.encode(inputs, layer=start))
 
     def logits(self, model: Model, task: TaskSpec) -> Tensor:
-        """What `Model.forward` gives for the batch, up to rounding.
-
-        Raises:
-            ConfigError: when the model has no head for the task, or one with other labels.
-        """
-        kind = kinds.get(task.kind)
-        if kind.trains:
-            model.head_of(task)  # refused before anything is computed
-        first_token, layer = model.reads_first_token(task), model.layer_for(task)
-        hidden = model.encode(self.inputs, self.start, self.hidden, layer=layer, first_token=first_token)
-        rows, width = self.batch["input_ids"].shape
-        if kind.trains and not kind.pooled:
-            output = model.read(hidden[:rows, :width], self.batch, task)
-        else:
-            output = model.read(hidden, self.inputs, task)[:rows]
-        return kind.shape_logits(output, self.batch)
+        """What `Model.forward` gives for the batch, up to rounding. Raises as it does."""
+        logits: Tensor = model(self.batch, task, inputs=self.inputs, start_layer=self.start, hidden=self.hidden)
+        return logits

@@ -153,7 +153,10 @@ class Checkpoint:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         for part in self.path.parent.glob(f"{self.path.stem}.*.part"):
-            shutil.rmtree(part, ignore_errors=True)
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:  # of a version that wrote it without a folder
+                part.unlink(missing_ok=True)
 
 
 def rng_state(device: torch.device) -> State:

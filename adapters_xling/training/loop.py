@@ -24,6 +24,7 @@ from adapters_xling.errors import XlingError
 from adapters_xling.inference import passes
 from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
+from adapters_xling.model.packing import packs
 from adapters_xling.processes import Processes
 from adapters_xling.spec import RunSpec, TaskSpec, key
 from adapters_xling.steps import shares, total_steps
@@ -151,6 +152,9 @@ class Loop:
         facts = {"torch": torch.__version__, "device": self.model.device.type, "threads": torch.get_num_threads()}
         if self.model.prefix is not None:
             facts["prefix"] = self.model.prefix.storage
+        with passes(self.model, self.run.recipe.precision):
+            if packs(self.model):
+                facts["attention"] = "packed"
         several = self.processes.count > 1
         return {**facts, **({"processes": self.processes.count, "sharded": self.sharded} if several else {})}
 

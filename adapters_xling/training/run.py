@@ -37,6 +37,7 @@ def train(
     checkpoint_s: float = EVERY_S,
     checkpoint_steps: int = 0,
     prefix_cache: PrefixCache = IN_MEMORY,
+    attention: str = "auto",
 ) -> Entry:
     """Train what a run describes and keep it as an entry; an entry that exists already is returned as it is.
 
@@ -59,6 +60,8 @@ def train(
         checkpoint_steps: steps between two; 0 for none by steps.
         prefix_cache: where hidden states of the layers that stay frozen are kept between epochs and runs (not with
             weights divided among processes, which compute each layer together).
+        attention: whether padding is left out of the layers: "auto", "packed" or "padded" (`Model.attention`); padded
+            with weights divided among processes.
 
     Raises:
         ConfigError: for a run that cannot be trained (unlocked backbone, unsupported route, kind without training).
@@ -90,6 +93,7 @@ def train(
     )
     if sharded:
         sharding.shard(model, processes)
+    model.set_attention("padded" if sharded else attention)
     model.keep_prefix(OFF if sharded else prefix_cache)
     loop = Loop(run, model, parts, accelerator, processes, checkpoint, started)
     loop.resume()
@@ -104,6 +108,7 @@ def train(
         for tracker in accelerator.trackers:
             tracker.finish()
     storage = None if model.prefix is None else model.prefix.storage
+    model.set_attention("padded")
     model.keep_prefix(OFF)  # what is written of the entry is computed in one go, as others will
 
     def keep() -> None:
