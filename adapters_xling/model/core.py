@@ -221,7 +221,7 @@ class Model(nn.Module):
         return hidden[:, :1] if first_token else hidden
 
     def _splits(self, layer: int) -> bool:
-        """Whether a layer may give its first token alone. Where no slot acts its output may be kept, and that is whole."""
+        """Whether a layer may give its first token alone. Where no slot acts its output may be kept, whole."""
         method = self.method
         return method.lowest_layer(self.num_layers) <= layer and method.acts_by_token(self.encoder)
 
