@@ -202,9 +202,9 @@ class Recipe(Frozen, frozen=True):
     how many batches' rows are put in order of length before they are cut into batches, which then hold less padding (0:
     none). `tokens_at_once` changes neither steps nor order: each batch is computed in pieces of similar length of at
     most so many tokens, padding counted (a longer row alone; 0: whole batches), each of which counts as much as its
-    share of the batch's labels. `carry` says what travels from a parent beside the method's own weights: nothing, the pooler, or the pooler
-    and (same head only) the head. `pooling` is what a classifying head reads: the first token, the mean of all, or both
-    segments' means with their difference and product.
+    share of the batch's labels. `carry` says what travels from a parent beside the method's own weights: nothing, the
+    pooler, or the pooler and (same head only) the head. `pooling` is what a classifying head reads: the first token,
+    the mean of all, or both segments' means with their difference and product.
     """
 
     learning_rate: Positive

@@ -340,9 +340,7 @@ class _Work:
 
         def count(recipe: Recipe) -> Footprint:
             length = min(recipe.max_length, self.shape.positions - self.family.position_offset)
-            batch = Batch.of(
-                recipe, rows=1 / part.thin, tokens=length, outputs=len(task.labels), masked=part.masked
-            )
+            batch = Batch.of(recipe, rows=1 / part.thin, tokens=length, outputs=len(task.labels), masked=part.masked)
             return footprint(
                 method, recipe, batch, self.shape, self.family, device=self.machine.device, head_parameters=heads
             )

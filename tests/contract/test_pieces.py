@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import torch
 from loops import logged, mixed_run, relative_difference, run_of, trained
 from test_shares import gradient
 from together import fused, parts
