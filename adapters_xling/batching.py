@@ -1,4 +1,4 @@
-"""Shapes of inference batches: what is cut into batches of similar length, and how many different shapes that gives.
+"""Shapes of batches: what is cut into batches of similar length, and how many different shapes that gives.
 
 With bfloat16 products on a processor, oneDNN keeps what it prepared for every shape it ever multiplied, so that a
 process that meets a new shape with every batch grows by gigabytes. Batches are then filled up to a few widths and
@@ -39,27 +39,50 @@ def bucket_width(width: int) -> int:
     return bucket(width, least=LEAST_WIDTH_STEP)
 
 
-def token_batches(lengths: Sequence[int], tokens: int, *, repeat: bool = False) -> list[list[int]]:
+def token_batches(
+    lengths: Sequence[int], tokens: int, *, repeat: bool = False, rows: Sequence[int] | None = None
+) -> list[list[int]]:
     """Group positions into batches of similar length, none wider than `tokens` padded tokens unless alone.
 
     Args:
-        lengths: cost of each item in tokens (rows times width).
+        lengths: cost of each item in tokens (rows times width); its width alone where `rows` is given.
         tokens: budget of a batch.
         repeat: count lengths as `bucket_width` gives them, so that all full batches of a width have as many items.
+        rows: encoder rows of each item, for items that differ in them; one each by default.
 
     >>> token_batches([5, 1, 4, 1], tokens=8)
     [[0], [2, 1], [3]]
+    >>> token_batches([5, 5, 4, 4], tokens=20, rows=[2, 2, 3, 2])
+    [[0, 1], [2, 3]]
     """
     counted = [bucket_width(length) for length in lengths] if repeat else lengths
     order = sorted(range(len(lengths)), key=lambda i: (-counted[i], i))
     batches: list[list[int]] = []
-    width = 0
+    width = high = 0
     for i in order:
-        if not batches or width * (len(batches[-1]) + 1) > tokens:
+        own = 1 if rows is None else rows[i]
+        if not batches or width * (high + own) > tokens:
             batches.append([])
-            width = counted[i]
+            width, high = counted[i], 0
         batches[-1].append(i)
+        high += own
     return batches
+
+
+def filled_shape(rows: int, width: int, *, tokens: int, most: int) -> tuple[int, int]:
+    """Rows and width that `filled` gives a batch of these.
+
+    Args:
+        rows: N.
+        width: T.
+        tokens: budget of a batch.
+        most: tokens the encoder can read.
+
+    >>> filled_shape(17, 61, tokens=8192, most=512), filled_shape(17, 61, tokens=17 * 64, most=512)
+    ((18, 64), (17, 64))
+    """
+    wide = max(width, min(bucket_width(width), most))
+    return min(bucket(rows), max(rows, tokens // wide)), wide
 
 
 def filled(inputs: Mapping[str, Tensor], *, pad_id: int, tokens: int, most: int) -> dict[str, Tensor]:
@@ -75,8 +98,7 @@ def filled(inputs: Mapping[str, Tensor], *, pad_id: int, tokens: int, most: int)
         most: tokens the encoder can read.
     """
     rows, width = inputs["input_ids"].shape
-    wide = max(width, min(bucket_width(width), most))
-    high = min(bucket(rows), max(rows, tokens // wide))
+    high, wide = filled_shape(rows, width, tokens=tokens, most=most)
     found = {}
     for name, rows_NT in inputs.items():
         value = pad_id if name == "input_ids" else 0

@@ -202,9 +202,11 @@ class Recipe(Frozen, frozen=True):
     `epochs` decides; `patience` counts evaluations without gain (0: never stop early); `dev_examples` is how many
     of the first dev rows select the best step (0: all), and `dev_precision` what they are read in. `sort_window` is
     how many batches' rows are put in order of length before they are cut into batches, which then hold less padding (0:
-    none). `carry` says what travels from a parent beside the method's own weights: nothing, the pooler, or the pooler
-    and (same head only) the head. `pooling` is what a classifying head reads: the first token, the mean of all, or both
-    segments' means with their difference and product.
+    none). `tokens_at_once` changes neither steps nor order: each batch is computed in pieces of similar length of at
+    most so many tokens, padding counted (a longer row alone; 0: whole batches), each of which counts as much as its
+    share of the batch's labels. `carry` says what travels from a parent beside the method's own weights: nothing, the
+    pooler, or the pooler and (same head only) the head. `pooling` is what a classifying head reads: the first token,
+    the mean of all, or both segments' means with their difference and product.
     """
 
     learning_rate: Positive
@@ -227,6 +229,7 @@ class Recipe(Frozen, frozen=True):
     carry: Literal["none", "pooler", "head"]
     dev_precision: Precision = "fp32"
     sort_window: Annotated[int, msgspec.Meta(ge=0)] = 0
+    tokens_at_once: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     def steps(self, num_features: int) -> int:
         """Optimiser steps of a run: `max_steps` where given, else epochs over so many encoded training rows."""
@@ -335,6 +338,7 @@ LATER_FIELDS: dict[tuple[str, str], Any] = {
     ("RunSpec", "lm_head"): None,
     ("Recipe", "dev_precision"): "fp32",
     ("Recipe", "sort_window"): 0,
+    ("Recipe", "tokens_at_once"): 0,
     ("RunSpec", "made_by"): "training",
 }
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at

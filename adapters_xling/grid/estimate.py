@@ -339,9 +339,8 @@ class _Work:
         """Memory of a training step on a task, its rows as long as the recipe lets them be."""
 
         def count(recipe: Recipe) -> Footprint:
-            rows = recipe.batch_size / part.thin
             length = min(recipe.max_length, self.shape.positions - self.family.position_offset)
-            batch = Batch(rows, length, len(task.labels), part.masked * rows * length)
+            batch = Batch.of(recipe, rows=1 / part.thin, tokens=length, outputs=len(task.labels), masked=part.masked)
             return footprint(
                 method, recipe, batch, self.shape, self.family, device=self.machine.device, head_parameters=heads
             )

@@ -39,12 +39,30 @@ class Batch:
         tokens: tokens of the longest row.
         outputs: outputs of the head per token, or 0 where its logits are too few to count.
         guessed: rows times tokens whose logits over the vocabulary are computed (masked-LM).
+        in_pieces: whether it is one of several pieces of a batch, whose gradients add up (`tokens_at_once`).
     """
 
     rows: float
     tokens: int
     outputs: int = 0
     guessed: float = 0.0
+    in_pieces: bool = False
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, rows: float, tokens: int, outputs: int = 0, masked: float = 0.0) -> Batch:
+        """The most that a recipe lets through the encoder at once.
+
+        Args:
+            recipe: batch size and `tokens_at_once`.
+            rows: encoder rows of an example.
+            tokens: of a row.
+            outputs: as in `Batch`.
+            masked: share of the tokens whose logits over the vocabulary are computed.
+        """
+        whole = at_once = recipe.batch_size * rows
+        if recipe.tokens_at_once:
+            at_once = min(whole, max(rows, recipe.tokens_at_once // tokens))
+        return cls(at_once, tokens, outputs, masked * at_once * tokens, at_once < whole)
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ def footprint(
         activations=activations + logits,
         passing=passing,
         update=update,
-        accumulating=recipe.accumulate > 1,
+        accumulating=recipe.accumulate > 1 or batch.in_pieces,
         fixed=CONTEXT if device == "cuda" else 0.0,
         slack=SLACK if device == "cuda" else 1.0,
     )

@@ -7,6 +7,7 @@ the payload's CRC is checked at opening, and a file that fails is built again. N
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import itertools
@@ -26,6 +27,7 @@ import numpy as np
 
 from adapters_xling import paths, spec
 from adapters_xling.spec import TaskSpec
+from adapters_xling.tasks.encoding import Arrays, encoded
 from adapters_xling.tasks.examples import Example, Features
 
 if TYPE_CHECKING:
@@ -35,12 +37,11 @@ FORMAT = 1
 """Layout of the file; raise when it changes."""
 
 CHUNK = 2000
-"""Examples that are encoded at a time, so that a large set never exists twice as Python objects."""
+"""Examples that a thread encodes at a time, so that a large set never exists twice as Python objects."""
 
 _KINDS_DIR = Path(__file__).parent / "kinds"
 
 _DTYPES: dict[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
-_Arrays = dict[str, np.ndarray]
 
 
 class CorruptCache(Exception):
@@ -53,7 +54,7 @@ class CachedFeatures(Sequence[Features]):
     `label` and `meta` come back as JSON has them: lists for tuples, string keys.
     """
 
-    def __init__(self, arrays: _Arrays) -> None:
+    def __init__(self, arrays: Arrays) -> None:
         self._arrays = arrays
 
     def __len__(self) -> int:
@@ -196,35 +197,13 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return digest
 
 
-def _encode(kind: Kind, examples: Sequence[Example], tokenizer: Any, task: TaskSpec, max_length: int) -> _Arrays:
+def _encode(kind: Kind, examples: Sequence[Example], tokenizer: Any, task: TaskSpec, max_length: int) -> Arrays:
     """Encode in chunks into flat arrays."""
-    tokens: list[np.ndarray] = []
-    row_tokens, feature_rows, feature_rest, example = [0], [0], [0], []
-    rest = bytearray()
-    for start in range(0, len(examples), CHUNK):
-        flat: list[int] = []
-        base = row_tokens[-1]
-        for feature in kind.encode(examples[start : start + CHUNK], tokenizer, task, max_length=max_length):
-            for row in feature.input_ids:
-                flat += row
-                row_tokens.append(base + len(flat))
-            feature_rows.append(len(row_tokens) - 1)
-            values = [feature.label, feature.meta] + ([] if feature.second is None else [feature.second])
-            rest += json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
-            feature_rest.append(len(rest))
-            example.append(start + feature.example)
-        tokens.append(np.array(flat, dtype="<i4"))
-    return {
-        "tokens": np.concatenate(tokens) if tokens else np.zeros(0, dtype="<i4"),
-        "row_tokens": np.array(row_tokens, dtype="<i8"),
-        "feature_rows": np.array(feature_rows, dtype="<i8"),
-        "feature_rest": np.array(feature_rest, dtype="<i8"),
-        "example": np.array(example, dtype="<i8"),
-        "rest": np.frombuffer(bytes(rest), dtype="u1"),
-    }
+    encode = functools.partial(kind.encode, tokenizer=tokenizer, task=task, max_length=max_length)
+    return encoded(encode, examples, chunk=CHUNK, name=task.name)
 
 
-def _write(file: Path, arrays: _Arrays) -> None:
+def _write(file: Path, arrays: Arrays) -> None:
     """Write under a name of this process and rename: a reader sees a whole file or none."""
     names = {dtype: name for name, dtype in _DTYPES.items()}
     header: dict[str, Any] = {}
@@ -254,7 +233,7 @@ def _write(file: Path, arrays: _Arrays) -> None:
         part.unlink(missing_ok=True)
 
 
-def _open(file: Path) -> _Arrays:
+def _open(file: Path) -> Arrays:
     """Map a cache file into memory.
 
     Raises:

@@ -7,6 +7,7 @@ machine with the same number of threads gives the same weights, whether or not i
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 import warnings
@@ -20,11 +21,13 @@ from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
+from adapters_xling.batching import filled_shape
 from adapters_xling.errors import XlingError
-from adapters_xling.inference import passes
+from adapters_xling.inference import FULL, passes
 from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
 from adapters_xling.model.packing import packs
+from adapters_xling.model.shared import Shared
 from adapters_xling.processes import Processes
 from adapters_xling.spec import RunSpec, TaskSpec, key
 from adapters_xling.steps import shares, total_steps
@@ -41,7 +44,8 @@ from adapters_xling.training.checkpoint import (
     under,
 )
 from adapters_xling.training.data import TaskData
-from adapters_xling.training.division import Division, num_labels
+from adapters_xling.training.division import Division
+from adapters_xling.training.pieces import Piece, pieces_of, spare
 from adapters_xling.training.preparing import optimiser
 from adapters_xling.training.progress import Progress, TaskProgress, selecting
 from adapters_xling.training.sampling import Batches, pick
@@ -73,6 +77,8 @@ class Loop:
         self.schedule = get_linear_schedule_with_warmup(self.optimizer, warmup, self.steps)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.sharded = any(isinstance(parameter, DTensor) for parameter in self.trainable)
+        # products in bfloat16 are given shapes that come again (`batching`), as in inference
+        self.fill = run.recipe.tokens_at_once if run.recipe.precision != FULL and not self.sharded else 0
         self.before, self.padding = 0.0, 0.0
         self._seed(step=0)
 
@@ -217,15 +223,16 @@ class Loop:
             self.progress.num_examples += len(chosen)
             if not division.computes(number):
                 continue
-            batch, weight, recurs = self._batch(part, chosen, division, seed=draw)
-            num_tokens += int(batch["attention_mask"].sum()) if weight else 0
-            num_places += batch["attention_mask"].numel() if weight else 0
+            pieces, recurs = self._pieces(part, chosen, division, seed=draw)
             prefix = self.model.prefix
-            with contextlib.nullcontext() if prefix is None or recurs else prefix.paused():
-                loss = self._loss(task, batch, weight) / part.recipe.accumulate
-            # sharded gradients come as means over the processes, where a sum is wanted
-            (loss * self.processes.count if self.sharded else loss).backward()
-            total += loss.item()
+            for batch, weight, counts in pieces:
+                num_tokens += int(batch["attention_mask"].sum()) if counts else 0
+                num_places += self._places(batch) if counts else 0
+                with contextlib.nullcontext() if prefix is None or recurs else prefix.paused():
+                    loss = self._loss(task, batch, weight) / part.recipe.accumulate
+                # sharded gradients come as means over the processes, where a sum is wanted
+                (loss * self.processes.count if self.sharded else loss).backward()
+                total += loss.item()
         total, num_tokens, num_places = self.processes.add_up((total, num_tokens, num_places))
         self.progress.num_tokens += int(num_tokens)
         self.padding = 1 - num_tokens / max(1.0, num_places)  # share of the step's places that hold no token
@@ -248,31 +255,39 @@ class Loop:
         """How many of the rows did not have to be read by the frozen layers."""
         return "" if self.model.prefix is None else f" · prefix {self.model.prefix.store.use.share:.0%}"
 
-    def _batch(
+    def _pieces(
         self, part: TaskData, chosen: Sequence[int], division: Division, *, seed: int
-    ) -> tuple[Batch, float, bool]:
-        """This process's rows of a batch, what their mean loss counts for in the batch's, and whether the next epoch
-        draws the same rows (masking makes new ones).
+    ) -> tuple[list[Piece], bool]:
+        """This process's pieces of a batch, and whether the next epoch draws the same rows (masking makes new ones).
 
-        A process that gets no row computes one all the same, for nothing: sharded weights are put together by all.
+        Sharded weights are put together by all processes, so all of them take as many passes.
         """
-        kind, pad_id = kinds.get(part.task.kind), self.model.pad_id
+        kind, tokens = kinds.get(part.task.kind), self.run.recipe.tokens_at_once
+        collate = functools.partial(kind.collate, pad_id=self.model.pad_id)
         drawn = [part.train[i] for i in chosen]
         rows = kind.redraw(drawn, self.model.tokenizer, part.task, seed=seed)
-        recurs = rows is drawn
-        if division.parts == 1:
-            return kind.collate(rows, pad_id=pad_id), 1.0, recurs
-        mine = division.own(rows)
-        batch = kind.collate(mine or rows[:1], pad_id=pad_id)
-        num_all = num_labels(kind.collate(rows, pad_id=pad_id))
-        return batch, num_labels(batch) / num_all if mine and num_all else 0.0, recurs
+        pieces = pieces_of(rows, division, collate, tokens=tokens, repeat=self.fill > 0)
+        if self.sharded and tokens:
+            most = max(self.processes.everyone(len(pieces)))
+            pieces += [spare(rows, collate)] * (most - len(pieces))
+        return pieces, rows is drawn
+
+    def _places(self, batch: Batch) -> int:
+        """Tokens that go through the encoder for a batch, padding counted."""
+        rows, width = batch["attention_mask"].shape
+        if not self.fill:
+            return rows * width
+        return math.prod(filled_shape(rows, width, tokens=self.fill, most=self.model.max_positions))
 
     def _loss(self, task: TaskSpec, batch: Batch, weight: float) -> Tensor:
         """Mean loss of a batch times its weight; at 0 no loss is asked for, which without labels has no value."""
         kind, device = kinds.get(task.kind), self.model.device
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with passes(self.model, self.run.recipe.precision):
-            logits = self.model(batch, task).float()
+            if self.fill:
+                logits = Shared.of(batch, task, [self.model], fill=self.fill).logits(self.model, task).float()
+            else:
+                logits = self.model(batch, task).float()
             if not weight:
                 return logits.sum() * 0.0
             loss = kind.loss(logits, batch)

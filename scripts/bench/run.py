@@ -28,6 +28,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "training/full": ("training.py", "--method", "full"),
     "training/bottleneck": ("training.py", "--method", "bottleneck"),
     "training/lora": ("training.py", "--method", "lora"),
+    "pieces/full": ("pieces.py", "--method", "full"),
+    "tokenising": ("tokenising.py",),
     "evaluation": ("evaluation.py",),
     "retrieval": ("mining.py",),
     "switching": ("residents.py",),
@@ -176,6 +178,9 @@ def main(given: Sequence[str] | None = None) -> int:
         except subprocess.CalledProcessError as err:
             failed.append(name)
             print(f"{name}: failed (exit code {err.returncode}); its lines stay as they were", file=sys.stderr)
+            continue
+        if not found:
+            print(f"{name}: not measured on this machine; its lines stay as they were", flush=True)
             continue
         if args.only is not None and args.only != name and _under(args.only, name):
             found = [one for one in found if _under(one["name"], args.only)]

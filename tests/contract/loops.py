@@ -57,6 +57,20 @@ def largest_difference(one: Entry, two: Entry) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
+def relative_difference(one: Entry, two: Entry) -> float:
+    """Largest relative difference of a tensor, those without influence apart.
+
+    A constant added to all scores of a softmax cancels: the gradient of a key's bias (of attention, and of a fusion's
+    attention over its parts) and of an answer span's output bias is nothing but rounding, which Adam scales up to whole
+    steps.
+    """
+    a, b = weights(one), weights(two)
+    assert set(a) == set(b)
+    matter = [name for name in a if not name.endswith(("attention.self.key.bias", "mini-qa.out.bias"))]
+    matter = [name for name in matter if not ("adapter_fusion_layer" in name and name.endswith(".key.bias"))]
+    return max(float((a[name] - b[name]).norm() / a[name].norm().clamp(min=1e-30)) for name in matter)
+
+
 def mixed_run(folder: Path, *names: str, method: str = "lora", mix: Mix | None = None, **changes: Any) -> RunSpec:
     settings = {"lora": {"r": 2}, "bottleneck": {"reduction_factor": 4}}.get(method, {})
     return make_run(

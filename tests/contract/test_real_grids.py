@@ -92,11 +92,12 @@ def test_a_target_s_layer_names_its_scores_as_evaluation_does() -> None:
 
 def test_the_new_settings_of_a_recipe_change_no_older_key(backbone_folder: Path) -> None:
     run = run_of(backbone_folder)
-    assert not {"dev_precision", "sort_window"} & set(spec.canonical(run)["recipe"])
+    assert not {"dev_precision", "sort_window", "tokens_at_once"} & set(spec.canonical(run)["recipe"])
     keys = {
-        spec.key(run_of(backbone_folder, **changes)) for changes in ({}, {"dev_precision": "bf16"}, {"sort_window": 4})
+        spec.key(run_of(backbone_folder, **changes))
+        for changes in ({}, {"dev_precision": "bf16"}, {"sort_window": 4}, {"tokens_at_once": 512})
     }
-    assert len(keys) == 3
+    assert len(keys) == 4
 
 
 def test_sorted_windows_meet_every_row_once_with_less_padding() -> None:

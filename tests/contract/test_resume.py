@@ -35,12 +35,13 @@ CASES: dict[str, Callable[[Path], RunSpec]] = {
     "full": lambda folder: run_of(folder, method="full", **LENGTH),
     "bottleneck-accumulating": lambda folder: run_of(folder, method="bottleneck", accumulate=2, **LENGTH),
     "lora-patience": lambda folder: run_of(folder, method="lora", patience=3, **LENGTH),
+    "full-pieces": lambda folder: run_of(folder, method="full", tokens_at_once=50, accumulate=2, **LENGTH),
     "head": lambda folder: run_of(folder, method="head", **LENGTH),
     "mixture-full": mixed("full"),
     "mixture-bottleneck": mixed("bottleneck"),
     "mixture-lora": mixed("lora"),
 }
-QUICK = ("full", "bottleneck-accumulating", "mixture-lora")
+QUICK = ("full", "full-pieces", "bottleneck-accumulating", "mixture-lora")
 
 
 class Stopped(Exception):

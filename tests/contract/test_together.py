@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from loops import largest_difference, logged, trained, weights
+from loops import largest_difference, logged, relative_difference, trained
 from together import CASES, noting, parts, run
 
 from adapters_xling.spec import key
@@ -47,20 +47,6 @@ def entry(root: Path, case: str, backbone: Path) -> Entry:
     return zoo.get(name)
 
 
-def relative_difference(one: Entry, two: Entry) -> float:
-    """Largest relative difference of a tensor, those without influence apart.
-
-    A constant added to all scores of a softmax cancels: the gradient of a key's bias (of attention, and of a fusion's
-    attention over its parts) and of an answer span's output bias is nothing but rounding, which Adam scales up to whole
-    steps.
-    """
-    a, b = weights(one), weights(two)
-    assert set(a) == set(b)
-    matter = [name for name in a if not name.endswith(("attention.self.key.bias", "mini-qa.out.bias"))]
-    matter = [name for name in matter if not ("adapter_fusion_layer" in name and name.endswith(".key.bias"))]
-    return max(float((a[name] - b[name]).norm() / a[name].norm().clamp(min=1e-30)) for name in matter)
-
-
 def rows_of(folder: Path) -> dict[int, list[list[int]]]:
     """Rows of each step, in no order, over all processes."""
     found: dict[int, list[list[int]]] = {}
@@ -71,7 +57,7 @@ def rows_of(folder: Path) -> dict[int, list[list[int]]]:
     return {step: sorted(rows) for step, rows in sorted(found.items())}
 
 
-EXACT = ("full", "bottleneck-accumulating", "lora-odd", "head-qa", "mixture")
+EXACT = ("full", "bottleneck-accumulating", "lora-odd", "head-qa", "mixture", "mixture-pieces")
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +165,7 @@ FSDP: dict[str, Any] = {"options": ("--use_fsdp", "--fsdp_version", "2")}
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("case", ["full", "mixture", "lora-odd", "bottleneck-accumulating"])
+@pytest.mark.parametrize("case", ["full", "mixture", "mixture-pieces", "lora-odd", "bottleneck-accumulating"])
 def test_sharded_weights_end_as_whole_ones(case: str, backbone_folder: Path, tmp_path: Path) -> None:
     whole = run(CASES[case](backbone_folder), tmp_path / "whole")
     assert launch(backbone_folder, tmp_path / "sharded", case, **FSDP) == 0, (

@@ -50,6 +50,9 @@ CASES: dict[str, Callable[[Path], RunSpec]] = {
     "lora-odd": lambda folder: run_of(folder, method="lora", **EXACT | {"accumulate": 3, "max_train_examples": 31}),
     "head-qa": lambda folder: run_of(folder, task="mini-qa", method="head", **EXACT),
     "mixture": lambda folder: mixed_run(folder, *NAMES, method="full", mix=Mix(rates={"mini-mlm": 0.4}), **EXACT),
+    "mixture-pieces": lambda folder: mixed_run(
+        folder, *NAMES, method="full", mix=Mix(rates={"mini-mlm": 0.4}), **EXACT | {"tokens_at_once": 40}
+    ),
     "full-dropout": lambda folder: run_of(folder, method="full", **EXACT | {"dropout": 0.1, "accumulate": 2}),
     "too-many": lambda folder: run_of(folder, method="lora", **EXACT | {"batch_size": 1, "accumulate": 3}),
     "diverging": lambda folder: run_of(folder, method="full", **EXACT | {"learning_rate": 1e30}),

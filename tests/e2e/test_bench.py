@@ -22,6 +22,8 @@ FIELDS = {
 }  # fmt: skip
 LINES = {
     "training/lora": ["training/lora/best", "training/lora/default"],
+    "pieces/full": [f"pieces/full/{name}" for name in ("128", "sorted", "sorted-128")],
+    "tokenising": ["tokenising/library-threads", "tokenising/one-thread"],
     "evaluation": ["evaluation/loop", "evaluation/processes"],
     "retrieval": ["retrieval/memory", "retrieval/time"],
     "switching": [f"switching/{name}/{line}" for name in ("bottleneck", "lora") for line in ("library", "limit")],
@@ -111,6 +113,17 @@ def test_sides_that_differ_are_not_timed(script: Any) -> None:
         common.row("x", {}, bar=1, equal_within=1e-5, difference=0.1, baseline="b")
     with pytest.raises(SystemExit, match="differ by nan"):
         common.require_equal("x", float("nan"), 1e-5)
+
+
+def test_a_benchmark_that_cannot_be_measured_here_leaves_its_lines_and_says_so(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "benchmarks.json"
+    out.write_text('[{"name": "tokenising/one-thread"}]', encoding="utf-8")
+    monkeypatch.setattr(script, "measure", lambda *_, **__: [])
+    assert script.main(["--only", "tokenising/one-thread", "--out", str(out)]) == 0
+    assert json.loads(out.read_text(encoding="utf-8")) == [{"name": "tokenising/one-thread"}]
+    assert "tokenising: not measured on this machine" in capsys.readouterr().out
 
 
 def test_a_benchmark_that_fails_leaves_its_lines_and_says_so(

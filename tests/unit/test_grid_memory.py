@@ -90,6 +90,19 @@ def test_what_does_not_fit_fits_in_pieces_or_says_that_it_cannot() -> None:
     assert need("mnli", recipe(), count, None).fits is None
 
 
+def test_a_budget_of_tokens_bounds_what_is_read_at_once() -> None:
+    def batch(tokens: int, rows: float = 1, length: int = 128) -> Batch:
+        return Batch.of(recipe(batch_size=32, tokens_at_once=tokens), rows=rows, tokens=length, masked=0.5)
+
+    assert batch(0) == Batch(32, 128, guessed=0.5 * 32 * 128)
+    assert batch(1024) == Batch(8, 128, guessed=0.5 * 8 * 128, in_pieces=True)
+    assert batch(64 * 128) == batch(0)  # the batch is smaller
+    assert batch(100).rows == 1 and batch(100, rows=4).rows == 4  # never less than an example
+    cut, whole = of("full", batch(1024)), of("full", batch(0))
+    assert cut.activations < 0.3 * whole.activations and cut.peak < whole.peak
+    assert cut.accumulating and not whole.accumulating  # the first pieces' gradients wait
+
+
 def test_memory_is_read_as_people_write_it() -> None:
     assert [parse_bytes(text) for text in ("24GiB", "80 GB", "512mib")] == [24 * GIB, 80e9, 2**29]
     for wrong in ("24", "GiB", "-1GB", "24 XB", "0GB", ""):

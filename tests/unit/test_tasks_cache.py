@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 
 from adapters_xling import tasks
+from adapters_xling.errors import ConfigError
 from adapters_xling.tasks import cache
 from adapters_xling.tasks.examples import Features, SentenceExample
 
@@ -157,6 +162,103 @@ def test_retrieval_is_encoded_in_parts_although_queries_come_before_the_corpus(
     assert plain(found) == plain(kind.encode(rows, tiny_tokenizer(), task, max_length=16))
     predictions = kind.decode(kind.gold_outputs(found, rows, task), found, rows, task)
     assert [p.value[0][0] for p in predictions] == [f"c{i}" for i in range(number)]
+
+
+# --- several threads ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mini-nli", "mini-choice", "mini-pos", "mini-qa", "mini-mlm"])
+def test_the_file_is_the_same_whatever_the_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from adapters_xling.tasks import encoding, kinds
+    from tests.unit.tiny import tiny_tokenizer
+
+    monkeypatch.setattr(cache, "CHUNK", 7)
+    task, seen = tasks.get(name), set()
+    rows, kind = tasks.load(task, "train", "en", limit=60).examples, kinds.get(task.kind)
+    encode = type(kind).encode
+
+    def noted(self: Any, *args: Any, **more: Any) -> Any:
+        seen.add(threading.current_thread().name.partition("_")[0])
+        return encode(self, *args, **more)
+
+    monkeypatch.setattr(type(kind), "encode", noted)
+    files = []
+    for threads in (1, 3):
+        monkeypatch.setattr(encoding, "num_threads", lambda threads=threads: threads)
+        folder = tmp_path / str(threads)
+        found = tasks.features(kind, rows, tiny_tokenizer(), task, max_length=48, cache_dir=folder)
+        files += [file.read_bytes() for file in folder.rglob("*.safetensors")]
+        assert seen == ({"MainThread"} if threads == 1 else {"MainThread", "encode"})
+        assert found[-1].example == len(rows) - 1
+    assert len(files) == 2 and files[0] == files[1]
+
+
+class Failing(Words):
+    """Cannot encode the 20th example."""
+
+    def encode(self, examples: Sequence[Any], tokenizer: Any, task: Any, *, max_length: int) -> list[Features]:
+        if any(example.id == "20" for example in examples):
+            raise ConfigError("example 20 has no words")
+        time.sleep(0.002)
+        return super().encode(examples, tokenizer, task, max_length=max_length)
+
+
+def test_what_one_thread_raises_ends_the_others_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters_xling.tasks import encoding
+
+    monkeypatch.setattr(cache, "CHUNK", 5)
+    monkeypatch.setattr(encoding, "num_threads", lambda: 2)
+    kind = Failing()
+    with pytest.raises(ConfigError, match="example 20 has no words"):
+        tasks.features(kind, examples(5000), Tokenizer(), TASK, max_length=9, cache_dir=tmp_path)
+    assert kind.num_encoded < 4000  # what had not begun was not begun
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("given", [None, "true"])
+def test_the_library_takes_one_thread_a_call_unless_its_user_says_more(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters_xling.tasks import encoding
+
+    name = "TOKENIZERS_PARALLELISM"
+    monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(name, given)
+    seen = []
+
+    def encode(rows: Sequence[Any]) -> list[Features]:
+        seen.append(os.environ.get(name))
+        return [Features(i, [[1]]) for i, _ in enumerate(rows)]
+
+    encoding.encoded(encode, examples(3), chunk=2, name="x", threads=1)
+    assert seen == [given or "false"] * 2
+    assert os.environ.get(name) == given
+
+
+@pytest.mark.parametrize("after", [0.0, 60.0])
+def test_a_bar_is_shown_on_terminals_when_it_takes_long(after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapters_xling.tasks import encoding
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown(stream: io.StringIO) -> str:
+        monkeypatch.setattr(sys, "stderr", stream)
+        encoding.encoded(
+            lambda rows: [Features(i, [[1]]) for i, _ in enumerate(rows)], examples(9), chunk=2, name="x", threads=1
+        )
+        return stream.getvalue()
+
+    monkeypatch.setattr(encoding, "BAR_AFTER_S", after)
+    assert ("encode x" in shown(Terminal())) is (after == 0)
+    assert shown(io.StringIO()) == ""
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "text"])
