@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
 from adapters_xling.prefix_cache import PrefixCache
-from adapters_xling.spec import BackboneId, Pooling, Route, TaskSpec
+from adapters_xling.spec import BackboneId, Base, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -26,6 +26,8 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
+from .compiled import Compiled
+from .layers import run_layers
 from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
@@ -83,6 +85,7 @@ class Model(nn.Module):
         route: slots this model runs over; None for the bare backbone.
         turns: whose route the encoder follows now, where several models share it.
         prefix: hidden states of the frozen layers, where they are kept; None where they are not.
+        compiled: the encoder's passes through `torch.compile`; None for those of the library.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Model(nn.Module):
         self.route: Route | None = None
         self.turns: Turns | None = None
         self.prefix: Prefix | None = None
+        self.compiled: Compiled | None = None
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -185,18 +189,34 @@ class Model(nn.Module):
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
         inputs = _inputs(batch)
+        if self.compiled is not None:
+            return self.compiled(inputs, self.route, start=start_layer, hidden=hidden, stop=stop)
         if hidden is None and stop == self.num_layers:
             return self.encoder(**inputs).last_hidden_state
         with self.method.context(self.encoder, **inputs):
-            if hidden is None:
-                embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
-                hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
-            assert hidden is not None
-            mask = self._attention_mask(inputs["attention_mask"], hidden)
-            for block in self.encoder.get_submodule(self.family.layers)[start_layer:stop]:
-                output = block(hidden, mask)  # adapters hooks into the positional arguments
-                hidden = output if isinstance(output, Tensor) else output[0]
-        return hidden
+            return run_layers(self.encoder, self.family, inputs, start=start_layer, hidden=hidden, stop=stop)
+
+    def encode_rows(
+        self, batch: Mapping[str, Tensor], rows: Sequence[tuple[slice, Route]], *, layer: int | None = None
+    ) -> Tensor:
+        """`encode` of a batch whose rows follow routes of their own.
+
+        Args:
+            batch: inputs of the encoder, (N,T) each.
+            rows: a route over slots for each part of the batch; they follow each other and cover it.
+            layer: hidden state to return; None for the one the heads read.
+
+        Returns:
+            Hidden state of every token, (N,T,D).
+        """
+        assert self.turns is not None
+        if self.compiled is not None:
+            return self.compiled.by_rows(_inputs(batch), rows, stop=self._stop(layer))
+        self.turns.whose = None  # whoever is next switches back
+        self.method.activate(self.encoder, Base(), rows)
+        hidden_NTD = self.encode_now(batch, layer=layer)
+        self.method.activate(self.encoder, Base())
+        return hidden_NTD
 
     def _stop(self, layer: int | None) -> int:
         """Number of a hidden state; None is the one the heads read."""
@@ -213,6 +233,20 @@ class Model(nn.Module):
         """
         prefix = Prefix(self, setting) if setting.is_on else None
         self.prefix = prefix if prefix is not None and prefix.layer > 0 else None
+
+    def compile_passes(self, beside: Model | None = None) -> None:
+        """Run the encoder through `torch.compile` from now on, for inference; heads are as before.
+
+        Args:
+            beside: a model in the same encoder that does so already.
+
+        Raises:
+            ConfigError: for a model in training.
+        """
+        if self.trainable.parameters:
+            raise ConfigError("passes are compiled for inference only: open a finished entry (open_entry)")
+        shared = beside.compiled if beside is not None and beside.encoder is self.encoder else None
+        self.compiled = shared or Compiled(self.encoder, self.family, self.method)
 
     def forward(self, batch: Batch, task: TaskSpec) -> Tensor:
         """Compute what the task's kind calls logits: head outputs, or one vector per row for retrieval.
@@ -313,14 +347,6 @@ class Model(nn.Module):
         for layer in range(1, self.num_layers + 1):
             hidden = self.encode(batch, layer - 1, hidden, layer=layer)
             yield hidden
-
-    def _attention_mask(self, mask_NT: Tensor, hidden_NTD: Tensor) -> Tensor:
-        """The additive mask the layers expect, exactly as the encoder's own forward pass makes it."""
-        if self.encoder.config._attn_implementation == "sdpa":
-            from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask_for_sdpa
-
-            return _prepare_4d_attention_mask_for_sdpa(mask_NT, hidden_NTD.dtype, tgt_len=hidden_NTD.shape[1])
-        return self.encoder.get_extended_attention_mask(mask_NT, tuple(mask_NT.shape))
 
     # --- heads --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from adapters_xling.errors import ConfigError
-from adapters_xling.spec import Base, Route, TaskSpec
+from adapters_xling.spec import Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 
@@ -60,16 +60,14 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
         end = start + len(one.batch["input_ids"])
         rows.append((slice(start, end), one.model.route))
         start = end
-    assert first.turns is not None
-    first.turns.whose = None  # whoever is next switches back
-    first.method.activate(first.encoder, Base(), rows)
-    hidden_NTD = first.encode_now(inputs, layer=layers.pop())
+    hidden_NTD = first.encode_rows(inputs, rows, layer=layers.pop())
     outputs = []
+    assert first.turns is not None
     for one, (part, _) in zip(segments, rows, strict=True):
+        first.turns.take(one.model)  # a head that goes back to the token vectors undoes its own blocks
         own = hidden_NTD[part, : one.batch["input_ids"].shape[1]]
         kind = kinds.get(one.task.kind)
         outputs.append(kind.shape_logits(one.model.read(own, one.batch, one.task), one.batch))
-    first.method.activate(first.encoder, Base())
     return outputs
 
 
