@@ -94,6 +94,7 @@ def evaluate_all(
     routes: Callable[[str, str], Route | None] = lambda name, language: None,
     precision: str = inference.FULL,
     prefix_cache: PrefixCache = OFF,
+    compiled: bool = False,
     opened: Opened | None = None,
 ) -> dict[str, list[Score]]:
     """Score entries, or bare backbones, on a task in several languages, those that can share an encoder together.
@@ -128,8 +129,10 @@ def evaluate_all(
         precision: of the forward passes, "fp32" or "bf16"; scores made in the other one are made again.
         prefix_cache: where hidden states of the layers below the entries' own are kept for other entries and other
             evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
-        opened: entries that are resident already, which those of this task join; `device`, `backbone` and
-            `prefix_cache` are its own.
+        compiled: run the encoder through `torch.compile`; with "bf16", where that rounds otherwise, such scores are
+            other scores.
+        opened: entries that are resident already, which those of this task join; `device`, `backbone`, `prefix_cache`
+            and `compiled` are its own.
 
     Returns:
         Scores of each entry in the order of the languages; of one that failed, those it got.
@@ -140,7 +143,7 @@ def evaluate_all(
     """
     task = tasks.with_labels(task, data_dir=data_dir)
     kind, split = kinds.get(task.kind), split or task.eval_split
-    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache)
+    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache, compiled=compiled)
     asked = Asked(
         task=task,
         split=split,
@@ -153,6 +156,7 @@ def evaluate_all(
         reading=reading,
         precision=precision,
         prefix_cache=opened.prefix_cache,
+        compiled=opened.compiled,
         zoo=zoo,
         runs_dir=runs_dir,
         data_dir=data_dir,
@@ -215,6 +219,7 @@ def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None]
             asked.reading.suffix,
             *in_precision(asked.precision),
             *in_storage(asked.prefix_cache),
+            *in_graphs(asked.precision, compiled=asked.compiled),
         ],
     )
 
@@ -314,6 +319,7 @@ def _evaluate_cells(
             answers = matrix.predict_sets(readers, asked.task, sets, works=works, on_step=on_step)
         timing: dict[str, Any] = {"device": first.device.type, "threads": torch.get_num_threads()}
         timing |= {"precision": asked.precision} if in_precision(asked.precision) else {}
+        timing |= {"compiled": True} if asked.compiled else {}
         for (i, _), answer in zip(members, answers, strict=True):
             name = waiting[0][i].subject.name
             if answer.failure is not None:
@@ -337,11 +343,20 @@ class Opened:
 
     Attributes:
         prefix_cache: where hidden states of the layers below the entries' own are kept.
+        compiled: whether encoders run through `torch.compile`.
     """
 
-    def __init__(self, *, zoo: Zoo, device: str | None, backbone: Path | None, prefix_cache: PrefixCache = OFF) -> None:
+    def __init__(
+        self,
+        *,
+        zoo: Zoo,
+        device: str | None,
+        backbone: Path | None,
+        prefix_cache: PrefixCache = OFF,
+        compiled: bool = False,
+    ) -> None:
         self._zoo, self._device, self._backbone = zoo, device, backbone
-        self.prefix_cache = prefix_cache
+        self.prefix_cache, self.compiled = prefix_cache, compiled
         self._store: Store | None = None  # in use from the first model on that has something to keep
         self._models: dict[tuple[str, ...], dict[tuple[str, str], Model]] = {}
 
@@ -364,6 +379,8 @@ class Opened:
             made = open_model(
                 name, card, zoo=self._zoo, device=self._device, backbone=self._backbone, route=route, beside=beside
             )
+            if self.compiled:
+                made.compile_passes(beside)
             made.keep_prefix(self.prefix_cache)
             if made.prefix is not None and self._store is None:
                 self._store = made.prefix.store
@@ -414,6 +431,11 @@ def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
 def in_precision(precision: str) -> list[str]:
     """What a precision other than the usual one adds to the identity of scores."""
     return [] if precision == inference.FULL else [precision]
+
+
+def in_graphs(precision: str, *, compiled: bool) -> list[str]:
+    """What compiled passes add to the identity of scores: nothing in full precision, where they differ by rounding."""
+    return ["compiled"] if compiled and precision != inference.FULL else []
 
 
 def in_storage(prefix_cache: PrefixCache) -> list[str]:

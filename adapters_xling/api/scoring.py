@@ -94,7 +94,13 @@ def evaluate_all(
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
     ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo) for key in keys}
     folder = named_folder(backbone)
-    opened = Opened(zoo=zoo, device=settings.device, backbone=folder, prefix_cache=settings.prefixes(OFF))
+    opened = Opened(
+        zoo=zoo,
+        device=settings.device,
+        backbone=folder,
+        prefix_cache=settings.prefixes(OFF),
+        compiled=settings.compile,
+    )
     scores: list[Score] = []
     failures: list[Exception] = []
 

@@ -41,6 +41,8 @@ class Settings:
         prefix_cache: how much of the hidden states of frozen layers is kept, and where: ``2GiB`` (of memory), ``disk``,
             ``50GiB,disk:FOLDER``, or ``off``; None is 2GiB where rows are read again (training, grids) and nothing in
             a single evaluation.
+        compile: run encoders through `torch.compile` in `evaluate`, `evaluate_all`, `predict` and `predict_requests`
+            (docs/speed.md); nothing else looks at it.
     """
 
     runs: Path | None = None
@@ -53,6 +55,7 @@ class Settings:
     ray_address: str | None = None
     checkpoint_every: str = "10m"
     prefix_cache: str | None = None
+    compile: bool = False
 
     @property
     def checkpoint_interval(self) -> tuple[float, int]:

@@ -43,6 +43,13 @@ prefixes = click.option(
     help="Keep frozen layers' hidden states: 2GiB (of memory), disk, 50GiB,disk:FOLDER, or off (docs/speed.md).",
 )
 
+compiling = click.option(
+    "--compile/--no-compile",
+    "compile_passes",
+    default=False,
+    help="Run the encoder through torch.compile: one graph for all entries of a method (docs/speed.md).",
+)
+
 
 def executors(function: F) -> F:
     """Add the options that say where a grid's runs are computed, and how many at a time."""
@@ -76,6 +83,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         ray_address=options.pop("ray_address", None),
         checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
         prefix_cache=options.pop("prefix_cache", None),
+        compile=options.pop("compile_passes", False),
     )
 
 
@@ -83,6 +91,12 @@ def say_prefix() -> None:
     """Print what the prefix cache was good for, where it was used."""
     if text := api.prefix_use():
         click.echo(f"  {text}")
+
+
+def say_compiled(settings: Settings) -> None:
+    """Print on standard error what was compiled, where that was asked for."""
+    if settings.compile and (text := api.compile_use()):
+        click.echo(f"  {text}", err=True)
 
 
 def reading(function: F) -> F:

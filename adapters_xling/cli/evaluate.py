@@ -8,7 +8,18 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, folders, prefixes, print_json, reading, say_prefix, settings_from
+from adapters_xling.cli.common import (
+    Bars,
+    codes,
+    compiling,
+    folders,
+    prefixes,
+    print_json,
+    reading,
+    say_compiled,
+    say_prefix,
+    settings_from,
+)
 from adapters_xling.errors import XlingError
 
 
@@ -27,6 +38,7 @@ from adapters_xling.errors import XlingError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
+@compiling
 @prefixes
 @folders
 def evaluate(
@@ -104,6 +116,7 @@ def evaluate(
     else:
         _means(scores, several=several)
         say_prefix()
+    say_compiled(settings)
     if failures:
         raise XlingError(f"not scored: {'; '.join(failures)}. What is done is kept: the same command does the rest")
 

@@ -437,7 +437,7 @@ class Bottleneck(Method):
         """Its configuration, without the sizes that its tensors show."""
         if bottleneck_fusion.is_fusion(encoder, slot):
             return {"fusion": True}
-        config = _shaping(encoder.adapters_config.get(slot))  # type: ignore[union-attr,operator]
+        config = _shaping(encoder.adapters_config.get(slot))
         fixed = config.get("phm_layer") or config.get("prefix_length")  # these compute with their sizes
         return {k: v for k, v in config.items() if fixed or not k.endswith("reduction_factor")}
 

@@ -326,7 +326,7 @@ class Lora(Method):
     def form(self, encoder: nn.Module, slot: str) -> Any:
         """Whether it is DoRA, or of how many parts a fusion."""
         parts = _fusions(encoder).get(slot)
-        return {"parts": parts} if parts else {"dora": bool(encoder.peft_config[slot].use_dora)}  # type: ignore[union-attr,operator,index]
+        return {"parts": parts} if parts else {"dora": bool(encoder.peft_config[slot].use_dora)}
 
     def operands(self, encoder: nn.Module, slot: str) -> dict[str, Tensor]:
         """The slot's tensors, its scaling in the upper matrix."""

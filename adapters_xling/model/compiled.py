@@ -45,9 +45,14 @@ _GRAPHS: dict[str, Graph] = {}
 """Digest of a form -> its graph; for the life of the process, as torch keeps compiled code."""
 
 
+def num_graphs() -> int:
+    """Graphs compiled in this process so far."""
+    return sum(graph.num_compiled for graph in _GRAPHS.values())
+
+
 def use() -> str:
     """What was compiled in this process, in words; empty where nothing was."""
-    graphs = sum(graph.num_compiled for graph in _GRAPHS.values())
+    graphs = num_graphs()
     if not graphs:
         return ""
     seconds = sum(graph.seconds for graph in _GRAPHS.values())
@@ -202,7 +207,10 @@ class Compiled:
 
     def _slot_form(self, slot: str) -> list[Any]:
         tensors = self._method.operands(self._encoder, slot)
-        return [self._method.form(self._encoder, slot), sorted([_renamed(n, slot, ""), t.dim()] for n, t in tensors.items())]
+        return [
+            self._method.form(self._encoder, slot),
+            sorted([_renamed(n, slot, ""), t.dim()] for n, t in tensors.items()),
+        ]
 
     def _shared(self, graph: Graph) -> dict[str, Tensor]:
         """The backbone's tensors by their names in a stand-in."""
