@@ -48,6 +48,7 @@ class Asked:
     reading: Reading
     precision: str
     prefix_cache: PrefixCache
+    compiled: bool
     zoo: Zoo
     runs_dir: Path
     data_dir: Path | None

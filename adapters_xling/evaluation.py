@@ -96,6 +96,7 @@ def evaluate_all(
     precision: str = inference.FULL,
     prefix_cache: PrefixCache = OFF,
     attention: str = "auto",
+    compiled: bool = False,
     opened: Opened | None = None,
 ) -> dict[str, list[Score]]:
     """Score entries, or bare backbones, on a task in several languages, those that can share an encoder together.
@@ -131,8 +132,10 @@ def evaluate_all(
         prefix_cache: where hidden states of the layers below the entries' own are kept for other entries and other
             evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
         attention: whether padding is left out of the layers: "auto", "packed" or "padded" (`Model.attention`).
-        opened: entries that are resident already, which those of this task join; `device`, `backbone`, `prefix_cache`
-            and `attention` are its own.
+        compiled: run the encoder through `torch.compile`; with "bf16", where that rounds otherwise, such scores are
+            other scores.
+        opened: entries that are resident already, which those of this task join; `device`, `backbone`, `prefix_cache`,
+            `attention` and `compiled` are its own.
 
     Returns:
         Scores of each entry in the order of the languages; of one that failed, those it got.
@@ -143,7 +146,8 @@ def evaluate_all(
     """
     task = tasks.with_labels(task, data_dir=data_dir)
     kind, split = kinds.get(task.kind), split or task.eval_split
-    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache, attention=attention)
+    how: dict[str, Any] = {"prefix_cache": prefix_cache, "attention": attention, "compiled": compiled}
+    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, **how)
     asked = Asked(
         task=task,
         split=split,
@@ -156,6 +160,7 @@ def evaluate_all(
         reading=reading,
         precision=precision,
         prefix_cache=opened.prefix_cache,
+        compiled=opened.compiled,
         zoo=zoo,
         runs_dir=runs_dir,
         data_dir=data_dir,
@@ -218,6 +223,7 @@ def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None]
             asked.reading.suffix,
             *in_precision(asked.precision),
             *in_storage(asked.prefix_cache),
+            *in_graphs(asked.precision, compiled=asked.compiled),
         ],
     )
 
@@ -317,6 +323,7 @@ def _evaluate_cells(
             answers = matrix.predict_sets(readers, asked.task, sets, works=works, on_step=on_step)
         timing: dict[str, Any] = {"device": first.device.type, "threads": torch.get_num_threads()}
         timing |= {"precision": asked.precision} if in_precision(asked.precision) else {}
+        timing |= {"compiled": True} if asked.compiled else {}
         for (i, _), answer in zip(members, answers, strict=True):
             name = waiting[0][i].subject.name
             if answer.failure is not None:
@@ -341,6 +348,7 @@ class Opened:
     Attributes:
         prefix_cache: where hidden states of the layers below the entries' own are kept.
         attention: of every model, as `Model.attention` has it.
+        compiled: whether encoders run through `torch.compile`.
     """
 
     def __init__(
@@ -351,9 +359,10 @@ class Opened:
         backbone: Path | None,
         prefix_cache: PrefixCache = OFF,
         attention: str = "auto",
+        compiled: bool = False,
     ) -> None:
         self._zoo, self._device, self._backbone = zoo, device, backbone
-        self.prefix_cache, self.attention = prefix_cache, attention
+        self.prefix_cache, self.attention, self.compiled = prefix_cache, attention, compiled
         self._store: Store | None = None  # in use from the first model on that has something to keep
         self._models: dict[tuple[str, ...], dict[tuple[str, str], Model]] = {}
 
@@ -377,6 +386,8 @@ class Opened:
                 name, card, zoo=self._zoo, device=self._device, backbone=self._backbone, route=route, beside=beside
             )
             made.set_attention(self.attention)
+            if self.compiled:
+                made.compile_passes(beside)
             made.keep_prefix(self.prefix_cache)
             if made.prefix is not None and self._store is None:
                 self._store = made.prefix.store
@@ -429,6 +440,11 @@ def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
 def in_precision(precision: str) -> list[str]:
     """What a precision other than the usual one adds to the identity of scores."""
     return [] if precision == inference.FULL else [precision]
+
+
+def in_graphs(precision: str, *, compiled: bool) -> list[str]:
+    """What compiled passes add to the identity of scores: nothing in full precision, where they differ by rounding."""
+    return ["compiled"] if compiled and precision != inference.FULL else []
 
 
 def in_storage(prefix_cache: PrefixCache) -> list[str]:

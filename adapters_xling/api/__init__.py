@@ -13,7 +13,7 @@ from .commands import Retraining, retraining
 from .compositions import choose, merge
 from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
-from .models import default_recipe, layers, prefix_use, train
+from .models import compile_use, default_recipe, layers, prefix_use, train
 from .predicting import answering, answering_task, predict, predict_requests
 from .reports import (
     compare,
@@ -46,6 +46,7 @@ __all__ = [
     "choose",
     "compare",
     "compare_grids",
+    "compile_use",
     "cores",
     "default_recipe",
     "entry_licence",

@@ -121,6 +121,13 @@ def prefix_use() -> str:
     return uses()
 
 
+def compile_use() -> str:
+    """What `torch.compile` compiled in this process, and in what time; empty if it was not asked for."""
+    from adapters_xling.model.compiled import use
+
+    return use()
+
+
 def layers(
     name: str,
     *,

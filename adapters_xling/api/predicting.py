@@ -54,6 +54,8 @@ def predict(
     route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
     device = resolve_device(settings.device)
     model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
+    if settings.compile:
+        model.compile_passes()
     return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
 
 
@@ -100,6 +102,8 @@ def predict_requests(
             backbone=named_folder(backbone),
             beside=group[0].model if group else None,
         )
+        if settings.compile:
+            model.compile_passes(group[0].model if group else None)
         length = run.recipe_for(spec.name).max_length
         group.append(inference.Job(model=model, task=spec, examples=examples, max_length=length))
     found: dict[str, Prediction] = {}

@@ -100,6 +100,7 @@ def evaluate_all(
         backbone=folder,
         prefix_cache=settings.prefixes(OFF),
         attention=settings.attention,
+        compiled=settings.compile,
     )
     scores: list[Score] = []
     failures: list[Exception] = []

@@ -43,6 +43,8 @@ class Settings:
             a single evaluation.
         attention: ``packed`` leaves padding out of every layer, ``padded`` never does, ``auto`` does on a GPU with
             variable-length attention, in bfloat16.
+        compile: run encoders through `torch.compile` in `evaluate`, `evaluate_all`, `predict` and `predict_requests`
+            (docs/speed.md); nothing else looks at it.
     """
 
     runs: Path | None = None
@@ -56,6 +58,7 @@ class Settings:
     checkpoint_every: str = "10m"
     prefix_cache: str | None = None
     attention: str = "auto"
+    compile: bool = False
 
     @property
     def checkpoint_interval(self) -> tuple[float, int]:

@@ -49,6 +49,13 @@ packing = click.option(
     help="packed leaves padding out of every layer; auto does on a GPU in bfloat16 (docs/speed.md).",
 )
 
+compiling = click.option(
+    "--compile/--no-compile",
+    "compile_passes",
+    default=False,
+    help="Run the encoder through torch.compile: one graph for all entries of a method (docs/speed.md).",
+)
+
 
 def executors(function: F) -> F:
     """Add the options that say where a grid's runs are computed, and how many at a time."""
@@ -83,6 +90,7 @@ def settings_from(options: dict[str, Any]) -> Settings:
         checkpoint_every=options.pop("checkpoint_every", None) or Settings.checkpoint_every,
         prefix_cache=options.pop("prefix_cache", None),
         attention=options.pop("attention", None) or Settings.attention,
+        compile=options.pop("compile_passes", False),
     )
 
 
@@ -90,6 +98,12 @@ def say_prefix() -> None:
     """Print what the prefix cache was good for, where it was used."""
     if text := api.prefix_use():
         click.echo(f"  {text}")
+
+
+def say_compiled(settings: Settings) -> None:
+    """Print on standard error what was compiled, where that was asked for."""
+    if settings.compile and (text := api.compile_use()):
+        click.echo(f"  {text}", err=True)
 
 
 def reading(function: F) -> F:

@@ -11,11 +11,13 @@ from adapters_xling import api
 from adapters_xling.cli.common import (
     Bars,
     codes,
+    compiling,
     folders,
     packing,
     prefixes,
     print_json,
     reading,
+    say_compiled,
     say_prefix,
     settings_from,
 )
@@ -37,6 +39,7 @@ from adapters_xling.errors import XlingError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 @reading
+@compiling
 @prefixes
 @packing
 @folders
@@ -115,6 +118,7 @@ def evaluate(
     else:
         _means(scores, several=several)
         say_prefix()
+    say_compiled(settings)
     if failures:
         raise XlingError(f"not scored: {'; '.join(failures)}. What is done is kept: the same command does the rest")
 

@@ -13,12 +13,14 @@ from adapters_xling.cli import speaks
 from adapters_xling.cli.common import (
     assignments,
     checkpoints,
+    compiling,
     duration,
     folders,
     packing,
     prefixes,
     print_json,
     print_table,
+    say_compiled,
     say_prefix,
     settings_from,
     size,
@@ -120,6 +122,7 @@ def train(
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@compiling
 @folders
 def predict(
     entry: str | None,
@@ -146,6 +149,7 @@ def predict(
             raise DataError("--requests FILE names entries and texts line by line; give nothing else but --output")
         wanted = read_requests(requests)
         _write(api.predict_requests(wanted, settings=settings, backbone=backbone), output)
+        say_compiled(settings)
         return
     if entry is None:
         raise DataError("name the ENTRY that predicts, or give --requests FILE")
@@ -170,6 +174,7 @@ def predict(
         _write(found, output)
     else:
         _show(list(texts), found[0])
+    say_compiled(settings)
 
 
 def read_requests(path: Path) -> list[tuple[str, list[str]]]:

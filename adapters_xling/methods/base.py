@@ -18,7 +18,7 @@ from adapters_xling.backbones import Family, Shape
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Init, Merge, MethodSpec, Route, describe
 
-from .slots import has_slot, malformed, merges
+from .slots import has_slot, malformed, merges, named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -233,6 +233,28 @@ class Method(ABC):
         Fingerprints are taken over these names, so that they mean the same before and after slots were added.
         """
         return None if has_slot(name) else name
+
+    def form(self, encoder: nn.Module, slot: str) -> Any:
+        """What of a slot, beside its tensors, decides what a forward pass computes, as data. Slots with equal forms
+        and tensors of the same names differ in values and sizes alone, so that one compiled graph serves them all.
+        """
+        return None
+
+    def operands(self, encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+        """Tensors of a slot by their names in the encoder, as its stand-in (`stand_in`) takes them."""
+        return {name: tensor.detach() for name, tensor in named_tensors(encoder) if slot in name.split(".")}
+
+    def stand_in(self, copy: nn.Module, route: Route) -> None:
+        """Turn a copy of an encoder into one that runs a route over operands which are given to it in every pass.
+
+        Whatever depends on other residents than the route's must go. By default the route is activated.
+        """
+        self.activate(copy, route)
+
+    def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
+        """Whether a slot's forward pass stays right when every row of a batch has tensors of its own: when all it does
+        with them is to apply linear maps, and to add or multiply along the hidden dimension."""
+        return False
 
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """What has to surround a call of single layers, for libraries that prepare things per forward pass."""

@@ -440,6 +440,19 @@ class Bottleneck(Method):
         configs = (resident.get(slot) for slot in active if slot in resident.adapters)
         return not any(config.get("prefix_length") for config in configs)
 
+    def form(self, encoder: nn.Module, slot: str) -> Any:
+        """Its configuration, without the sizes that its tensors show."""
+        if bottleneck_fusion.is_fusion(encoder, slot):
+            return {"fusion": True}
+        config = _shaping(encoder.adapters_config.get(slot))
+        fixed = config.get("phm_layer") or config.get("prefix_length")  # these compute with their sizes
+        return {k: v for k, v in config.items() if fixed or not k.endswith("reduction_factor")}
+
+    def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
+        """Blocks of two linear maps do; prefixes, Kronecker products, invertible blocks and fusions do not."""
+        form = self.form(encoder, slot)
+        return not any(form.get(name) for name in ("fusion", "prefix_length", "phm_layer", "inv_adapter"))
+
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The library's per-pass state: prefixes and shared weights are put there before the first layer runs."""
         from adapters.context import ForwardContext

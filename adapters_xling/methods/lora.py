@@ -21,7 +21,7 @@ from adapters_xling.spec import BackboneId, Fuse, Merge, Route, describe
 
 from . import lora_merging
 from .base import Kept, Method, Trainable
-from .lora_routing import add_fusion, fold, install, routing_of, wrapped
+from .lora_routing import FUSION, add_fusion, fold, install, routing_of, wrapped
 from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
     claim,
@@ -322,6 +322,33 @@ class Lora(Method):
         """Undo peft's renaming of the modules it wraps."""
         plain = super().backbone_name(name)
         return plain and plain.replace(".base_layer.", ".")
+
+    def form(self, encoder: nn.Module, slot: str) -> Any:
+        """Whether it is DoRA, or of how many parts a fusion."""
+        parts = _fusions(encoder).get(slot)
+        return {"parts": parts} if parts else {"dora": bool(encoder.peft_config[slot].use_dora)}
+
+    def operands(self, encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+        """The slot's tensors, its scaling in the upper matrix."""
+        found = super().operands(encoder, slot)
+        for name, module in wrapped(encoder).items():
+            if slot in module.lora_B:
+                found[f"{name}.lora_B.{slot}.weight"] = module.lora_B[slot].weight.detach() * module.scaling[slot]
+        return found
+
+    def stand_in(self, copy: nn.Module, route: Route) -> None:
+        """Unwrap the maps that no slot of the route adapts, and leave scaling to the operands."""
+        wanted = set(slots(route))
+        for name, module in wrapped(copy).items():
+            if not wanted & {*module.lora_A, *getattr(module, FUSION, ())}:
+                copy.set_submodule(name, module.base_layer)
+            for slot in wanted & set(module.scaling):
+                module.scaling[slot] = 1.0
+        self.activate(copy, route)
+
+    def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
+        """Not DoRA, which looks at the columns of the whole weight, and not the trained weights of a fusion."""
+        return self.form(encoder, slot) == {"dora": False}
 
     def _targets(self, family: Family) -> tuple[str, ...]:
         if self.targets == "all-linear":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from adapters_xling.backbones import FAMILIES, Family
@@ -12,7 +12,7 @@ from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import Alone, Average, Base, Fuse, Init, Merge, Merged, Route, Slot, Stack, Use
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _SLOT = re.compile(r"s\d{3}_")
 
@@ -179,3 +179,9 @@ def slot_parameters(encoder: nn.Module, slot: str) -> frozenset[str]:
 def slot_modules(encoder: nn.Module, slot: str) -> tuple[nn.Module, ...]:
     """Modules of a slot: in every library they are children named like the slot."""
     return tuple(module for name, module in encoder.named_modules() if name.rpartition(".")[2] == slot)
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, under every name they have."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)

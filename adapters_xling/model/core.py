@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -18,7 +18,7 @@ from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods import Method, Trainable
 from adapters_xling.methods.slots import has_slot, slot_name
 from adapters_xling.prefix_cache import PrefixCache
-from adapters_xling.spec import Attention, BackboneId, Pooling, Route, TaskSpec
+from adapters_xling.spec import Attention, BackboneId, Base, Pooling, Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch, TokenOutput
 from adapters_xling.tasks.kinds.common import Template
@@ -26,8 +26,10 @@ from adapters_xling.tasks.kinds.retrieve import POOLINGS
 from adapters_xling.zoo import HeadCard
 
 from .backbone import LoadedBackbone
-from .last_layer import can_be_split, of_first_token
-from .packing import Packing, packed_inputs, packing_of
+from .compiled import Compiled
+from .last_layer import can_be_split
+from .layers import run_layers
+from .packing import Packing, packing_of
 from .prefix import Prefix
 
 _HEAD_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
@@ -87,6 +89,7 @@ class Model(nn.Module):
         prefix: hidden states of the frozen layers, where they are kept; None where they are not.
         attention: "packed" leaves padding out of every layer, "padded" never does, "auto" does where variable-length
             attention makes it faster (`packing`). Results differ by rounding, and by what dropout draws.
+        compiled: the encoder's passes through `torch.compile`; None for those of the library.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Model(nn.Module):
         self.turns: Turns | None = None
         self.prefix: Prefix | None = None
         self.attention: Attention = "auto"
+        self.compiled: Compiled | None = None
         self.train(False)
 
     # --- facts --------------------------------------------------------------------------------------------------
@@ -195,35 +199,57 @@ class Model(nn.Module):
                 f"{stop}: this encoder has hidden states 0 to {self.num_layers}, and a start above 0 needs its tensor"
             )
         inputs = _inputs(batch)
-        blocks = list(self.encoder.get_submodule(self.family.layers)[start_layer:stop])
-        alone = first_token and self._splits(stop) and bool(blocks) and can_be_split(blocks[-1])
+        if self.compiled is not None:
+            hidden = self.compiled(inputs, self.route, start=start_layer, hidden=hidden, stop=stop)
+            return hidden[:, :1] if first_token else hidden
+        alone = first_token and self._splits(stop)
         if hidden is None and stop == self.num_layers and packing is None and not alone:
             hidden = self.encoder(**inputs).last_hidden_state
+        else:
+            how: dict[str, Any] = {"start": start_layer, "hidden": hidden, "stop": stop}
+            with self.method.context(self.encoder, **inputs):
+                hidden = run_layers(self.encoder, self.family, inputs, **how, first_token=alone, packing=packing)
+        return hidden[:, :1] if first_token else hidden
+
+    def encode_rows(
+        self,
+        batch: Mapping[str, Tensor],
+        rows: Sequence[tuple[slice, Route]],
+        *,
+        layer: int | None = None,
+        first_token: bool = False,
+    ) -> Tensor:
+        """`encode` of a batch whose rows follow routes of their own.
+
+        Args:
+            batch: inputs of the encoder, (N,T) each.
+            rows: a route over slots for each part of the batch; they follow each other and cover it.
+            layer: hidden state to return; None for the one the heads read.
+            first_token: give that of the first token alone, (N,1,D).
+
+        Returns:
+            Hidden state of every token, (N,T,D).
+        """
+        assert self.turns is not None
+        inputs = _inputs(batch)
+        if self.compiled is not None:
+            hidden = self.compiled.by_rows(inputs, rows, stop=self._stop(layer))
             return hidden[:, :1] if first_token else hidden
-        with self.method.context(self.encoder, **inputs):
-            if hidden is not None:
-                hidden = hidden if packing is None else packing.pack(hidden)
-            else:
-                embedded = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
-                if packing is not None:
-                    embedded = packed_inputs(self, packing, inputs)
-                hidden = self.encoder.get_submodule(self.family.embeddings)(**embedded)
-            assert hidden is not None
-            mask = self._attention_mask(inputs["attention_mask"], hidden) if packing is None else packing.mask()
-            for block in blocks[: len(blocks) - alone]:
-                output = block(hidden, mask)  # adapters hooks into the positional arguments
-                hidden = output if isinstance(output, Tensor) else output[0]
-            if packing is not None:
-                hidden = packing.unpack(hidden)
-            if alone:
-                mask = mask if packing is None else self._attention_mask(inputs["attention_mask"], hidden)
-                hidden = of_first_token(blocks[-1], hidden, mask)
+        packing = packing_of(self, inputs, parts=[part.stop - part.start for part, _ in rows])
+        if packing is not None:
+            rows = [(part, route) for part, (_, route) in zip(packing.parts, rows, strict=True)]
+        self.turns.whose = None  # whoever is next switches back
+        self.method.activate(self.encoder, Base(), rows)
+        alone = first_token and packing is None  # a route counts tokens in a packed batch, which the last layer has not
+        hidden = self.encode_now(inputs, layer=layer, first_token=alone, packing=packing)
+        self.method.activate(self.encoder, Base())
         return hidden[:, :1] if first_token else hidden
 
     def _splits(self, layer: int) -> bool:
         """Whether a layer may give its first token alone. Where no slot acts its output may be kept, whole."""
-        method = self.method
-        return method.lowest_layer(self.num_layers) <= layer and method.acts_by_token(self.encoder)
+        method, blocks = self.method, self.encoder.get_submodule(self.family.layers)
+        acts = layer >= 1 and method.lowest_layer(self.num_layers) <= layer
+        return acts and can_be_split(blocks[layer - 1]) and method.acts_by_token(self.encoder)
 
     def _stop(self, layer: int | None) -> int:
         """Number of a hidden state; None is the one the heads read."""
@@ -251,6 +277,20 @@ class Model(nn.Module):
         """
         prefix = Prefix(self, setting) if setting.is_on else None
         self.prefix = prefix if prefix is not None and prefix.layer > 0 else None
+
+    def compile_passes(self, beside: Model | None = None) -> None:
+        """Run the encoder through `torch.compile` from now on, for inference; heads are as before.
+
+        Args:
+            beside: a model in the same encoder that does so already.
+
+        Raises:
+            ConfigError: for a model in training.
+        """
+        if self.trainable.parameters:
+            raise ConfigError("passes are compiled for inference only: open a finished entry (open_entry)")
+        shared = beside.compiled if beside is not None and beside.encoder is self.encoder else None
+        self.compiled = shared or Compiled(self.encoder, self.family, self.method)
 
     def forward(
         self,
@@ -389,14 +429,6 @@ class Model(nn.Module):
         for layer in range(1, self.num_layers + 1):
             hidden = self.encode(batch, layer - 1, hidden, layer=layer)
             yield hidden
-
-    def _attention_mask(self, mask_NT: Tensor, hidden_NTD: Tensor) -> Tensor:
-        """The additive mask the layers expect, exactly as the encoder's own forward pass makes it."""
-        if self.encoder.config._attn_implementation == "sdpa":
-            from transformers.modeling_attn_mask_utils import _prepare_4d_attention_mask_for_sdpa
-
-            return _prepare_4d_attention_mask_for_sdpa(mask_NT, hidden_NTD.dtype, tgt_len=hidden_NTD.shape[1])
-        return self.encoder.get_extended_attention_mask(mask_NT, tuple(mask_NT.shape))
 
     # --- heads --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ Shapes: N encoder rows of a segment, T tokens, D hidden size.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,12 +12,11 @@ import torch
 from torch import Tensor
 
 from adapters_xling.errors import ConfigError
-from adapters_xling.spec import Base, Route, TaskSpec
+from adapters_xling.spec import Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch
 
 from .core import ENCODER_INPUTS, Model
-from .packing import packing_of
 
 
 @dataclass(frozen=True)
@@ -55,24 +53,22 @@ def forward_mixed(segments: Sequence[Segment]) -> list[Tensor]:
     width = max(one.batch["input_ids"].shape[1] for one in segments)
     named = [name for name in ENCODER_INPUTS if any(name in one.batch for one in segments)]
     inputs = {name: torch.cat([_widened(one.batch, name, width, first.pad_id) for one in segments]) for name in named}
-    sizes = [len(one.batch["input_ids"]) for one in segments]
-    parts = tuple(slice(*ends) for ends in itertools.pairwise((0, *itertools.accumulate(sizes))))
-    packing = packing_of(first, inputs, parts=sizes)
     rows: list[tuple[slice, Route]] = []
-    for one, part in zip(segments, parts if packing is None else packing.parts, strict=True):
+    start = 0
+    for one in segments:
         assert one.model.route is not None
-        rows.append((part, one.model.route))
-    assert first.turns is not None
-    first.turns.whose = None  # whoever is next switches back
-    first.method.activate(first.encoder, Base(), rows)
+        end = start + len(one.batch["input_ids"])
+        rows.append((slice(start, end), one.model.route))
+        start = end
     first_token = all(one.model.reads_first_token(one.task) for one in segments)
-    hidden_NTD = first.encode_now(inputs, layer=layers.pop(), first_token=first_token, packing=packing)
+    hidden_NTD = first.encode_rows(inputs, rows, layer=layers.pop(), first_token=first_token)
     outputs = []
-    for one, part in zip(segments, parts, strict=True):
+    assert first.turns is not None
+    for one, (part, _) in zip(segments, rows, strict=True):
+        first.turns.take(one.model)  # a head that goes back to the token vectors undoes its own blocks
         own = hidden_NTD[part, : one.batch["input_ids"].shape[1]]
         kind = kinds.get(one.task.kind)
         outputs.append(kind.shape_logits(one.model.read(own, one.batch, one.task), one.batch))
-    first.method.activate(first.encoder, Base())
     return outputs
 
 

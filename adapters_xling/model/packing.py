@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adapters_xling.backbones import Family
+
 if TYPE_CHECKING:
     from .core import Model
 
@@ -261,18 +263,18 @@ def _varlen() -> Callable[..., Tensor] | None:
 # --- the encoder's inputs -----------------------------------------------------------------------------------------
 
 
-def packed_inputs(model: Model, packing: Packing, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def packed_inputs(encoder: Any, family: Family, packing: Packing, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Inputs (P,1) of the embedding block: tokens, their positions as the family counts them, and segments."""
     ids_NT = inputs["input_ids"]
     types_NT = inputs.get("token_type_ids", torch.zeros_like(ids_NT))
-    named = {"input_ids": ids_NT, "position_ids": positions(model, ids_NT), "token_type_ids": types_NT}
+    named = {"input_ids": ids_NT, "position_ids": positions(encoder, family, ids_NT), "token_type_ids": types_NT}
     return {name: packing.pack(values) for name, values in named.items()}
 
 
-def positions(model: Model, ids_NT: Tensor) -> Tensor:
+def positions(encoder: Any, family: Family, ids_NT: Tensor) -> Tensor:
     """Position (N,T) of every token: from 0, or in families that count from behind the padding's, from there."""
-    if not model.family.position_offset:
+    if not family.position_offset:
         return torch.arange(ids_NT.shape[1], device=ids_NT.device).expand_as(ids_NT)
-    padding = int(model.encoder.config.pad_token_id)
+    padding = int(encoder.config.pad_token_id)
     text_NT = (ids_NT != padding).long()
     return text_NT.cumsum(1) * text_NT + padding

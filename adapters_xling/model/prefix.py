@@ -128,11 +128,12 @@ class Prefix:
         """Digest of everything beside a row's tokens that its hidden state depends on."""
         precision = _precision(self._model.device.type)
         if (layer, precision) not in self._addresses:
-            self._addresses[layer, precision] = address(self._model, layer, precision=precision, storage=self.storage)
+            how = {"precision": precision, "storage": self.storage, "compiled": self._model.compiled is not None}
+            self._addresses[layer, precision] = address(self._model, layer, **how)
         return self._addresses[layer, precision]
 
 
-def address(model: Model, layer: int, *, precision: str, storage: str) -> str:
+def address(model: Model, layer: int, *, precision: str, storage: str, compiled: bool = False) -> str:
     """Digest of everything beside its tokens that a row's hidden state `layer` depends on.
 
     Args:
@@ -140,6 +141,7 @@ def address(model: Model, layer: int, *, precision: str, storage: str) -> str:
         layer: hidden state, from 1.
         precision: of the products.
         storage: how it is kept.
+        compiled: whether the passes go through `torch.compile`, which rounds otherwise.
     """
     facts = {
         "format": FORMAT,
@@ -151,6 +153,7 @@ def address(model: Model, layer: int, *, precision: str, storage: str) -> str:
         "attention": str(model.encoder.config._attn_implementation),
         "machine": _machine(model.device),
         "versions": [torch.__version__, transformers.__version__],
+        **({"compiled": True} if compiled else {}),
     }
     return digest(facts)[:32]
 

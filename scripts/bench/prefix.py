@@ -108,7 +108,7 @@ def contenders(args: argparse.Namespace) -> list[Contender]:
     setting = PrefixCache(num_bytes=int(parse_bytes(args.size)), folder=args.disk, storage=args.storage)
     found = []
     for name, method, settings in (
-        ("full", "full", {}),
+        ("full", "full", {"train_embeddings": not args.freeze_tokens}),
         ("all layers", args.method, size),
         ("top layers", args.method, {**size, **top}),
     ):
@@ -200,6 +200,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, help="layers that are adapted (default: the upper half)")
     parser.add_argument("--hidden", type=int, default=768)
     parser.add_argument("--vocabulary", type=int, default=250002)
+    parser.add_argument("--freeze-tokens", action="store_true", help="full fine-tuning leaves the token vectors alone")
     parser.add_argument("--rows", type=int, default=128, help="rows of an epoch")
     parser.add_argument("--length", type=int, default=64, help="tokens of the longest row")
     parser.add_argument("--batch", type=int, default=16)

@@ -33,6 +33,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "evaluation": ("evaluation.py",),
     "retrieval": ("mining.py",),
     "switching": ("residents.py",),
+    "prefix/bottleneck": ("kept.py", "--method", "bottleneck"),
+    "prefix/lora": ("kept.py", "--method", "lora"),
     "startup": ("startup.py",),
 }
 

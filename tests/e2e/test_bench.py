@@ -26,9 +26,14 @@ LINES = {
     "tokenising": ["tokenising/library-threads", "tokenising/one-thread"],
     "evaluation": ["evaluation/loop", "evaluation/processes"],
     "retrieval": ["retrieval/memory", "retrieval/time"],
-    "switching": [f"switching/{name}/{line}" for name in ("bottleneck", "lora") for line in ("library", "limit")],
+    "switching": [
+        "switching/bottleneck/library", "switching/bottleneck/limit", "switching/compile/bottleneck",
+        "switching/compile/lora", "switching/lora/library", "switching/lora/limit",
+    ],
+    "prefix/bottleneck": ["prefix/bottleneck/all-layers", "prefix/bottleneck/full"],
+    "prefix/lora": ["prefix/lora/all-layers", "prefix/lora/full"],
     "startup": ["startup"],
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
