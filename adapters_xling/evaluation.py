@@ -142,9 +142,7 @@ def evaluate_all(
     """
     task = tasks.with_labels(task, data_dir=data_dir)
     kind, split = kinds.get(task.kind), split or task.eval_split
-    opened = opened or Opened(
-        zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache, attention=attention
-    )
+    opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, prefix_cache=prefix_cache, attention=attention)
     asked = Asked(
         task=task,
         split=split,

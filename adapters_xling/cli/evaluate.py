@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, folders, packing, prefixes, print_json, reading, say_prefix, settings_from
+from adapters_xling.cli.common import (
+    Bars,
+    codes,
+    folders,
+    packing,
+    prefixes,
+    print_json,
+    reading,
+    say_prefix,
+    settings_from,
+)
 from adapters_xling.errors import XlingError
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import checkpoints, duration, executors, folders, packing, prefixes, print_json, settings_from
+from adapters_xling.cli.common import (
+    checkpoints,
+    duration,
+    executors,
+    folders,
+    packing,
+    prefixes,
+    print_json,
+    settings_from,
+)
 from adapters_xling.cli.plan import narrowed, narrowing, say, show
 from adapters_xling.errors import ConfigError, MissingData, XlingError
 
