@@ -169,7 +169,7 @@ class OwnRow(Tensor):
         raise TypeError(f"{getattr(func, '__name__', func)} of the mask of a packed batch: rows have no mask there")
 
 
-_FORM: set[Any] = {Tensor.shape.__get__, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.size, Tensor.dim}  # type: ignore[attr-defined]
+_FORM: set[Any] = {Tensor.shape.__get__, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.size, Tensor.dim}
 
 
 def _attention(

@@ -84,6 +84,23 @@ def test_it_runs_on_a_processor_and_gives_whole_lines(bench: Any, capsys: pytest
         assert one["ratio"] == pytest.approx(one["ours"] / one["theirs"], abs=1e-3)
 
 
+@pytest.mark.parametrize("work", ["full", "bottleneck", "lora"])
+def test_compiled_layers_compute_the_same(work: str, bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    plain = torch.nn.Module.compile
+
+    def traced(self: Any, **how: Any) -> None:  # as the compiler sees it, without its code generation
+        compiled.append(self)
+        plain(self, **how, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    side = bench.Side(arguments(bench, kernel="sdpa", attention="packed", compile=True, batch_tokens=200), work)
+    assert len(compiled) == 3 * 3
+    assert side.difference() <= bench.AGREE["fp32"]
+    side.model.train()
+    side.step(0)
+
+
 def test_without_a_cuda_device_it_says_so(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="there is no CUDA device here"):
