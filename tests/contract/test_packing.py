@@ -78,7 +78,7 @@ def attention(setting: Any, *models: Model) -> Iterator[None]:
 def difference(one: Tensor, two: Tensor) -> float:
     """Largest difference, of large numbers relative to the largest."""
     assert one.shape == two.shape
-    return float((one - two).detach().abs().max() / max(1.0, float(one.abs().max())))
+    return float((one - two).detach().abs().max() / max(1.0, float(one.detach().abs().max())))
 
 
 def agitate(model: Model) -> None:
