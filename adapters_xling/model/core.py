@@ -191,7 +191,7 @@ class Model(nn.Module):
         first_token: bool = False,
         packing: Packing | None = None,
     ) -> Tensor:
-        """`encode` over whatever route the encoder follows now, all of it computed; padded without a packing."""
+        """`encode` over whatever route the encoder follows now, all of it computed; padded or as packed."""
         stop = self._stop(layer)
         if not 0 <= start_layer <= stop <= self.num_layers or (start_layer > 0 and hidden is None):
             raise ConfigError(

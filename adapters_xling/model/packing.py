@@ -42,19 +42,19 @@ class Packing:
 
     Attributes:
         shape: (N,T) of the batch.
-        places_P: place of each token among the N*T of the batch.
+        places: (P), place of each token among the N*T of the batch.
         lengths: tokens of each row, in the order in which rows lie: shorter ones first within each part.
         ends: number of tokens up to the end of each part of the batch.
-        mask_NT: True for real tokens.
+        real: (N,T), True for real tokens.
         starts: (N+1), int32: where each row begins, and the number of tokens.
         kernel: variable-length attention, where the device has it.
     """
 
     shape: tuple[int, int]
-    places_P: Tensor
+    places: Tensor
     lengths: tuple[int, ...]
     ends: tuple[int, ...]
-    mask_NT: Tensor
+    real: Tensor
     starts: Tensor
     kernel: Callable[..., Tensor] | None
 
@@ -80,10 +80,10 @@ class Packing:
         sums = (0, *itertools.accumulate(lengths))
         return cls(
             shape=(rows, width),
-            places_P=at_N[found[:, 0]] * width + found[:, 1],
+            places=at_N[found[:, 0]] * width + found[:, 1],
             lengths=lengths,
             ends=tuple(sums[end] for end in itertools.accumulate(parts or (rows,))),
-            mask_NT=real_NT,
+            real=real_NT,
             starts=torch.tensor(sums, dtype=torch.int32, device=real_NT.device),
             kernel=kernel,
         )
@@ -95,16 +95,16 @@ class Packing:
 
     def pack(self, values: Tensor) -> Tensor:
         """Take (N,T) or (N,T,D) to (P,1) or (P,1,D)."""
-        return values.flatten(0, 1).index_select(0, self.places_P).unsqueeze(1)
+        return values.flatten(0, 1).index_select(0, self.places).unsqueeze(1)
 
     def unpack(self, values_P1D: Tensor) -> Tensor:
         """Take (P,1,D) back to (N,T,D), zeros at the padding."""
-        empty = values_P1D.new_zeros(self.mask_NT.numel(), values_P1D.shape[-1])
-        return empty.index_copy(0, self.places_P, values_P1D.squeeze(1)).unflatten(0, self.shape)
+        empty = values_P1D.new_zeros(self.real.numel(), values_P1D.shape[-1])
+        return empty.index_copy(0, self.places, values_P1D.squeeze(1)).unflatten(0, self.shape)
 
     def mask(self) -> Tensor:
         """What layers take for their attention mask."""
-        mask = torch.empty(1, device=self.mask_NT.device).expand(len(self.places_P), 1, 1, 1).as_subclass(OwnRow)
+        mask = torch.empty(1, device=self.real.device).expand(len(self.places), 1, 1, 1).as_subclass(OwnRow)
         mask.packing = self
         return mask
 
@@ -142,7 +142,7 @@ class Packing:
         q, k, v = (
             self.unpack(one.flatten(1).unsqueeze(1)).unflatten(2, heads).transpose(1, 2) for one in (query, key, value)
         )
-        mask = self.mask_NT[:, None, None, :]
+        mask = self.real[:, None, None, :]
         found = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.pack(found.transpose(1, 2).flatten(2)).squeeze(1).unflatten(1, heads)
 
@@ -171,7 +171,7 @@ class OwnRow(Tensor):
         raise TypeError(f"{getattr(func, '__name__', func)} of the mask of a packed batch: rows have no mask there")
 
 
-_FORM: set[Any] = {Tensor.shape.__get__, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.size, Tensor.dim}  # type: ignore[attr-defined]
+_FORM: set[Any] = {Tensor.shape.__get__, Tensor.device.__get__, Tensor.dtype.__get__, Tensor.size, Tensor.dim}
 
 
 def _attention(
@@ -205,16 +205,16 @@ def packing_of(model: Model, inputs: Mapping[str, Tensor], *, parts: Sequence[in
         return None
     mask_NT = inputs["attention_mask"]
     packing = Packing.of(mask_NT, parts=parts, kernel=_kernel(model))
-    return packing if 0 < len(packing.places_P) < mask_NT.numel() else None
+    return packing if 0 < len(packing.places) < mask_NT.numel() else None
 
 
 def packs(model: Model) -> bool:
     """Whether a model's forward passes are packed, in the precision that is switched on now."""
     if model.attention == "padded":
         return False
-    reason = _against(model)
     if model.attention == "auto":
-        return reason is None and _kernel(model) is not None
+        return _kernel(model) is not None and _against(model) is None
+    reason = _against(model)
     if reason is not None:
         warnings.warn(f"attention 'packed' was asked for, but {reason}: such batches stay padded")
     return reason is None

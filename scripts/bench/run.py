@@ -2,6 +2,7 @@
 
     python scripts/bench/run.py                       # all of them
     python scripts/bench/run.py --only training/lora  # one, or one line of one; every other line stays as it is
+    python scripts/bench/run.py --only gpu            # on a machine with a CUDA device; never unasked
     python scripts/bench/run.py --list
 
 Every benchmark checks that both sides compute the same before it times them, and takes the median of rounds in turn.
@@ -22,6 +23,8 @@ from typing import Any
 
 from common import ROOT, facts
 
+from adapters_xling.api.settings import has_gpu
+
 HERE = Path(__file__).resolve().parent
 
 BENCHMARKS: dict[str, tuple[str, ...]] = {
@@ -36,7 +39,10 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "prefix/bottleneck": ("kept.py", "--method", "bottleneck"),
     "prefix/lora": ("kept.py", "--method", "lora"),
     "startup": ("startup.py",),
+    "gpu": ("gpu.py",),
 }
+ASKED_FOR = ("gpu",)
+"""Measured only by name: it needs a device that most machines do not have."""
 
 Line = dict[str, Any]
 
@@ -47,7 +53,9 @@ def chosen(only: str | None) -> list[str]:
     Raises:
         SystemExit: for a name of none.
     """
-    found = [name for name in BENCHMARKS if only is None or _under(name, only) or _under(only, name)]
+    if only is None:
+        return [name for name in BENCHMARKS if name not in ASKED_FOR]
+    found = [name for name in BENCHMARKS if _under(name, only) or _under(only, name)]
     if not found:
         raise SystemExit(f"no benchmark is called {only!r}; there are: {', '.join(BENCHMARKS)}, and their lines")
     return found
@@ -168,11 +176,14 @@ def main(given: Sequence[str] | None = None) -> int:
     args = parser.parse_args(given)
     names = chosen(args.only)
     if args.list:
-        print("\n".join(names))
+        print("\n".join(names if args.only else BENCHMARKS))
         return 0
     if args.rounds < 3 and not args.small:
         parser.error("--rounds: a median needs three rounds or more")
     failed = []
+    for name in ASKED_FOR if args.only is None else ():
+        why = f"measure it with --only {name}" if has_gpu() else "there is no GPU here"
+        print(f"{name}: left out, {why}", flush=True)
     for name in names:
         print(f"{name} …", flush=True)
         try:

@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from loops import largest_difference, run_of, trained
 from test_families import ROWS, TASKS, batch_of
+from test_resume import stopped
 from tiny_families import FAMILIES, write_family
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from worlds import NLI, TAGS, a_batch, a_run, method_of, train_entry
 
+from adapters_xling import tasks
 from adapters_xling.errors import UnknownName
+from adapters_xling.evaluation import evaluate
 from adapters_xling.methods.slots import has_slot
 from adapters_xling.model import Model, bare, build, load_backbone, open_entry, packing
 from adapters_xling.model.mixed import Segment, forward_mixed
@@ -74,7 +78,7 @@ def attention(setting: Any, *models: Model) -> Iterator[None]:
 def difference(one: Tensor, two: Tensor) -> float:
     """Largest difference, of large numbers relative to the largest."""
     assert one.shape == two.shape
-    return float((one - two).detach().abs().max() / max(1.0, float(one.abs().max())))
+    return float((one - two).detach().abs().max() / max(1.0, float(one.detach().abs().max())))
 
 
 def agitate(model: Model) -> None:
@@ -127,7 +131,7 @@ def noting() -> Iterator[list[int]]:
     plain = Packing.mask
 
     def mask(self: Packing) -> Tensor:
-        seen.append(len(self.places_P))
+        seen.append(len(self.places))
         return plain(self)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -362,7 +366,7 @@ def test_a_batch_without_padding_stays_as_it_is(folders: dict[str, Path]) -> Non
 
 def test_a_setting_that_is_none_is_refused(folders: dict[str, Path]) -> None:
     model = bare(str(folders["bert"]))
-    with pytest.raises(UnknownName, match="unknown attention 'paked'. Did you mean 'packed'"):
+    with pytest.raises(UnknownName, match=r"unknown attention 'paked'\. Did you mean 'packed'"):
         model.set_attention("paked")
     model.set_attention("packed")
     assert model.attention == "packed"
@@ -431,7 +435,7 @@ def a_mask(seed: int = 0, *, rows: int = 9) -> Tensor:
 def test_every_way_of_attending_is_row_by_row(parts: tuple[int, ...]) -> None:
     mask = a_mask()
     layout = Packing.of(mask, parts=parts, kernel=by_row)
-    q, k, v = torch.randn(3, len(layout.places_P), 2, 8, generator=torch.Generator().manual_seed(0))
+    q, k, v = torch.randn(3, len(layout.places), 2, 8, generator=torch.Generator().manual_seed(0))
     wanted = by_row(q, k, v, layout.starts, layout.starts, 14, 14)
     for found in (layout.attend_by_length(q, k, v), layout.attend_padded(q, k, v), layout.attend(q, k, v)):
         assert difference(wanted, found) <= EQUAL
@@ -444,14 +448,14 @@ def test_rows_without_a_token_are_left_out() -> None:
     mask = a_mask()
     mask[3] = 0
     layout = Packing.of(mask, kernel=by_row)
-    q, k, v = torch.randn(3, len(layout.places_P), 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    q, k, v = torch.randn(3, len(layout.places), 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     wanted = by_row(q, k, v, layout.starts, layout.starts, 14, 14)
     for attend in (layout.attend_by_length, layout.attend_padded):
         found = attend(q, k, v)
         assert difference(wanted, found) <= EQUAL
         (grad,) = torch.autograd.grad(found.sum(), q, allow_unused=True)
         assert grad.isfinite().all()
-    assert not layout.unpack(torch.ones(len(layout.places_P), 1, 5))[3].any()
+    assert not layout.unpack(torch.ones(len(layout.places), 1, 5))[3].any()
 
 
 def test_what_is_packed_and_unpacked_is_as_before_and_parts_stay_together() -> None:
@@ -473,7 +477,7 @@ def test_torchs_own_kernel_takes_what_it_is_given() -> None:
     assert len(inspect.signature(varlen).parameters) >= 7
     layout = Packing.of(a_mask(), kernel=varlen)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        q, k, v = (torch.empty(len(layout.places_P), 2, 8, dtype=torch.bfloat16) for _ in range(3))
+        q, k, v = (torch.empty(len(layout.places), 2, 8, dtype=torch.bfloat16) for _ in range(3))
         assert layout.attend(q, k, v).shape == q.shape
 
 
@@ -497,3 +501,43 @@ def test_what_was_asked_for_is_silent_where_it_can_be_done(folders: dict[str, Pa
         warnings.simplefilter("error")
         assert packing_of(model, batch_of(model, "sentence")) is not None
     assert len(ROWS["sentence"]) == 4
+
+
+# --- whole runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_trained_and_scored_without_padding_is_the_run_with_it(backbone_folder: Path, tmp_path: Path) -> None:
+    spec = run_of(backbone_folder, method="bottleneck", dropout=0.0)
+    padded = trained(spec, tmp_path / "padded")
+    with noting() as seen:
+        packed = trained(spec, tmp_path / "packed", attention="packed")
+    assert seen
+    assert packed.key == padded.key
+    assert largest_difference(packed, padded) <= 1e-4
+    losses = [[loss for _, loss in one.card.training.losses] for one in (packed, padded)]  # type: ignore[union-attr]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    scores: dict[str, Any] = {}
+    for setting in ("padded", "packed"):
+        with noting() as seen:
+            scores[setting] = evaluate(
+                padded.key,
+                tasks.get("mini-nli"),
+                zoo=Zoo(tmp_path / "padded", fallbacks=()),
+                runs_dir=tmp_path / setting,
+                languages=["de"],
+                limit=12,
+                device="cpu",
+                attention=setting,
+            )
+        assert bool(seen) == (setting == "packed")
+    assert scores["packed"] == scores["padded"]
+
+
+def test_going_on_packed_where_it_was_padded_is_said(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = run_of(backbone_folder, method="lora")
+    stopped(spec, tmp_path, 3, monkeypatch)
+    options: dict[str, Any] = {"checkpoint_dir": tmp_path / "checkpoints", "checkpoint_s": 0, "checkpoint_steps": 1}
+    with pytest.warns(UserWarning, match="here is .*'attention': 'packed'.*not bit for bit"):
+        trained(spec, tmp_path / "zoo", attention="packed", log_dir=tmp_path / "logs", **options)

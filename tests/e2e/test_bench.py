@@ -112,6 +112,19 @@ def test_names_that_are_no_benchmark_are_refused_with_those_there_are(script: An
         script.chosen("train")
 
 
+def test_what_needs_a_gpu_is_measured_when_it_is_asked_for(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert script.chosen("gpu") == ["gpu"]
+    assert "gpu" not in script.chosen(None)
+    monkeypatch.setattr(script, "measure", lambda name, **_: [])
+    monkeypatch.setattr(script, "chosen", lambda _: [])
+    for there, why in ((False, "there is no GPU here"), (True, "measure it with --only gpu")):
+        monkeypatch.setattr(script, "has_gpu", lambda there=there: there)
+        assert script.main(["--out", str(tmp_path / "lines.json")]) == 0
+        assert f"gpu: left out, {why}" in capsys.readouterr().out
+
+
 def test_sides_that_differ_are_not_timed(script: Any) -> None:
     common = sys.modules["common"]
     with pytest.raises(SystemExit, match=r"both sides differ by 0\.1, allowed is 1e-05"):

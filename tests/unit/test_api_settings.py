@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from click import Context
 
 from adapters_xling import api
+from adapters_xling.cli import xling
+from adapters_xling.cli.common import settings_from
 from adapters_xling.errors import ConfigError
 from adapters_xling.prefix_cache import IN_MEMORY, OFF, PrefixCache
+from adapters_xling.spec import Attention
 from adapters_xling.zoo import HeadCard
 
 
@@ -40,6 +44,14 @@ def test_the_prefix_cache_is_what_was_asked_for_else_what_is_usual() -> None:
     assert api.Settings(prefix_cache="1GiB").prefixes(OFF) == PrefixCache(num_bytes=2**30)
     with pytest.raises(ConfigError, match="'lots' is no size, disk or bf16"):
         api.Settings(prefix_cache="lots").prefixes()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "run", "adapt"])
+def test_commands_take_how_rows_lie_in_a_batch(command: str) -> None:
+    option = next(one for one in xling.get_command(Context(xling), command).params if one.name == "attention")
+    assert tuple(option.type.choices) == get_args(Attention)
+    assert settings_from({"attention": "packed"}).attention == "packed"
+    assert settings_from({"attention": None}).attention == "auto"
 
 
 def entry(**kinds: str) -> Any:

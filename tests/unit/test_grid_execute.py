@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from adapters_xling.errors import ConfigError, UnknownName, XlingError
-from adapters_xling.grid.execute import Job, Result, _finished
+from adapters_xling.grid.execute import Common, Job, Result, _finished, _job
 from adapters_xling.grid.executors import Executor, Here, Local, open_executor
 from adapters_xling.grid.executors.local import _on_gpus, gpus
 from adapters_xling.grid.plan import Plan
@@ -174,3 +174,14 @@ def test_without_ray_one_message_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'adapters_xling\[ray\]'"):
         open_executor("ray")
+
+
+def test_runs_of_a_grid_are_trained_with_the_attention_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("adapters_xling.training.train", lambda run, **how: told.update(how))
+    run: Any = SimpleNamespace()
+    grid: Any = SimpleNamespace()
+    _job(Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path, attention="packed"), run, grid, [], "a")
+    assert told["attention"] == "packed"
