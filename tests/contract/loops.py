@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,30 @@ def largest_difference(one: Entry, two: Entry) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def relative_difference(one: Entry, two: Entry) -> float:
-    """Largest relative difference of a tensor, those without influence apart.
+def that_matter(names: Iterable[str]) -> list[str]:
+    """Names of tensors, those without influence apart.
 
     A constant added to all scores of a softmax cancels: the gradient of a key's bias (of attention, and of a fusion's
-    attention over its parts) and of an answer span's output bias is nothing but rounding, which Adam scales up to whole
-    steps.
+    attention over its parts) and of the output bias of an answer span or a choice is nothing but rounding, which Adam
+    scales up to whole steps.
     """
+    cancelled = ("attention.self.key.bias", "mini-qa.out.bias", "mini-choice.out.bias")
+    found = [name for name in names if not name.endswith(cancelled)]
+    return [name for name in found if not ("adapter_fusion_layer" in name and name.endswith(".key.bias"))]
+
+
+def relative_difference(one: Entry, two: Entry) -> float:
+    """Largest relative difference of a tensor that matters."""
     a, b = weights(one), weights(two)
     assert set(a) == set(b)
-    matter = [name for name in a if not name.endswith(("attention.self.key.bias", "mini-qa.out.bias"))]
-    matter = [name for name in matter if not ("adapter_fusion_layer" in name and name.endswith(".key.bias"))]
-    return max(float((a[name] - b[name]).norm() / a[name].norm().clamp(min=1e-30)) for name in matter)
+    return max(float((a[n] - b[n]).norm() / a[n].norm().clamp(min=1e-30)) for n in that_matter(a))
+
+
+def absolute_difference(one: Entry, two: Entry) -> float:
+    """Largest difference of a weight that matters."""
+    a, b = weights(one), weights(two)
+    assert set(a) == set(b)
+    return max(float((a[n] - b[n]).abs().max()) for n in that_matter(a))
 
 
 def mixed_run(folder: Path, *names: str, method: str = "lora", mix: Mix | None = None, **changes: Any) -> RunSpec:
