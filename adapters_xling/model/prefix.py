@@ -128,8 +128,10 @@ class Prefix:
         """Digest of everything beside a row's tokens that its hidden state depends on."""
         precision = _precision(self._model.device.type)
         if (layer, precision) not in self._addresses:
-            how = {"precision": precision, "storage": self.storage, "compiled": self._model.compiled is not None}
-            self._addresses[layer, precision] = address(self._model, layer, **how)
+            compiled = self._model.compiled is not None
+            self._addresses[layer, precision] = address(
+                self._model, layer, precision=precision, storage=self.storage, compiled=compiled
+            )
         return self._addresses[layer, precision]
 
 
