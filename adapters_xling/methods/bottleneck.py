@@ -32,6 +32,7 @@ from adapters_xling.spec import (
 
 from . import bottleneck_fusion
 from .base import Kept, Method, Trainable
+from .bottleneck_dense import matrices, replace
 from .bottleneck_routing import composition, install
 from .native import copy_exactly, differences, made_by_library, read_json, read_tensors
 from .slots import (
@@ -441,17 +442,39 @@ class Bottleneck(Method):
         return not any(config.get("prefix_length") for config in configs)
 
     def form(self, encoder: nn.Module, slot: str) -> Any:
-        """Its configuration, without the sizes that its tensors show."""
+        """Its configuration, without the sizes that its tensors show; prefixes compute with theirs."""
         if bottleneck_fusion.is_fusion(encoder, slot):
             return {"fusion": True}
         config = _shaping(encoder.adapters_config.get(slot))
-        fixed = config.get("phm_layer") or config.get("prefix_length")  # these compute with their sizes
-        return {k: v for k, v in config.items() if fixed or not k.endswith("reduction_factor")}
+        fixed = bool(config.get("prefix_length"))
+        return {name: value for name, value in config.items() if fixed or not name.endswith("reduction_factor")}
+
+    def operands(self, encoder: nn.Module, slot: str) -> dict[str, Tensor]:
+        """The slot's tensors; of Compacter the matrices it makes of them."""
+        found = super().operands(encoder, slot)
+        if not self.form(encoder, slot).get("phm_layer"):
+            return found
+        made = matrices(encoder, slot)
+        maps = tuple(name.rpartition(".")[0] + "." for name in made)
+        kept = {n: t for n, t in found.items() if not n.startswith((*maps, "shared_parameters."))}
+        return {**kept, **made}
+
+    def stand_in(self, copy: nn.Module, route: Route) -> None:
+        """Put plain maps in the place of Compacter's."""
+        replace(copy, slots(route))
+        self.activate(copy, route)
+
+    def before_pass(self) -> None:
+        """The library keeps its contexts by thread and makes the place for them at first use; a graph sees which."""
+        from adapters.context import AdapterSetup, ForwardContext
+
+        AdapterSetup.get_contexts()
+        ForwardContext.get_contexts()
 
     def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
-        """Blocks of two linear maps do; prefixes, Kronecker products, invertible blocks and fusions do not."""
+        """Blocks of two linear maps do; prefixes, invertible blocks and fusions do not."""
         form = self.form(encoder, slot)
-        return not any(form.get(name) for name in ("fusion", "prefix_length", "phm_layer", "inv_adapter"))
+        return not any(form.get(name) for name in ("fusion", "prefix_length", "inv_adapter"))
 
     def context(self, encoder: nn.Module, **inputs: Tensor) -> contextlib.AbstractContextManager[Any]:
         """The library's per-pass state: prefixes and shared weights are put there before the first layer runs."""

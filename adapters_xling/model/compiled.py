@@ -250,7 +250,7 @@ class Graph:
             for name, module in twin.named_modules():
                 if type(module) is nn.Linear and set(self.slots) & set(name.split(".")):
                     module.__class__ = RowLinear
-        self._pass = Pass(twin, family, method, span).eval()
+        self._method, self._pass = method, Pass(twin, family, method, span).eval()
         self.num_compiled, self.seconds = 0, 0.0
         # torch counts graphs, and remembers sizes, by the code of the function
         code = _traced.__code__.replace(co_name=f"pass_{len(_GRAPHS)}")
@@ -282,6 +282,7 @@ class Graph:
             _mark(hidden, 0, 1)
         if index_N is not None:
             _mark(index_N, 0)
+        self._method.before_pass()
         before, began = self.num_compiled, time.perf_counter()
         try:
             output = self._function(self._pass, tensors, bank, index_N, inputs, hidden)
