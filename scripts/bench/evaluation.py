@@ -170,7 +170,7 @@ def main(given: list[str] | None = None) -> None:
     parser = options(__doc__)
     parser.add_argument("--adapters", type=int, default=9)
     parser.add_argument("--languages", type=int, default=15)
-    parser.add_argument("--test-rows", type=int, default=120, help="of each language")
+    parser.add_argument("--test-rows", type=int, default=60, help="of each language")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--cells", type=int, default=3, help="cells that get a process of their own")
