@@ -251,7 +251,7 @@ class Method(ABC):
         """
         self.activate(copy, route)
 
-    def before_pass(self) -> None:
+    def before_pass(self) -> None:  # noqa: B027 - most have nothing to do
         """What a thread must have done before a compiled pass, so that the first finds what every later one does."""
 
     def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
