@@ -111,6 +111,7 @@ def measured(args: argparse.Namespace, folder: Path) -> list[Row]:
             recipe="paper",
             overrides={**shared, **changes},
             seed=0,
+            data_dir=folder,
         )
         sides[name] = Side(run, task, folder, args)
     losses = {name: side.take(args.warm_up) for name, side in sides.items()}
