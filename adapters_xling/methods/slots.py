@@ -182,6 +182,6 @@ def slot_modules(encoder: nn.Module, slot: str) -> tuple[nn.Module, ...]:
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers, under every name they have."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
+    """Parameters and buffers, each once."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()

@@ -293,10 +293,7 @@ class Graph:
         if self.num_compiled > before:
             self.seconds += time.perf_counter() - began
         elif not self.num_compiled:
-            raise ConfigError(
-                "torch.compile is switched off in this process, so nothing would be compiled: unset "
-                "TORCH_COMPILE_DISABLE and TORCHDYNAMO_DISABLE, or leave --compile out"
-            )
+            raise ConfigError(_SWITCHED_OFF)
         return output
 
     def _backend(self, module: Any, examples: Any) -> Any:
@@ -307,6 +304,10 @@ class Graph:
 
 
 _ENCODER = "encoder."
+_SWITCHED_OFF = (
+    "torch.compile is switched off in this process, so nothing would be compiled: unset TORCH_COMPILE_DISABLE and "
+    "TORCHDYNAMO_DISABLE, or leave --compile out"
+)
 
 
 class Pass(nn.Module):
@@ -392,6 +393,8 @@ def _what_to_do(err: Exception) -> str | None:
             f"torch.compile: {str(err).splitlines()[0]}. Entries of more different sizes came than one form may have "
             "graphs for: raise torch._dynamo.config.recompile_limit, or leave --compile out"
         )
+    if "no compiled frames" in str(err):
+        return _SWITCHED_OFF
     if not isinstance(err, TorchDynamoException):
         return None
     chain: list[BaseException] = [err]

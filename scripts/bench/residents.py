@@ -64,7 +64,7 @@ def main(given: list[str] | None = None) -> None:
                 note=(
                     f"{counted['entries']} entries in turn, {graphs.LAYERS} × {graphs.HIDDEN} encoder; counted, not "
                     f"timed. Torch's limit on graphs was raised for the baseline: at the usual one {stopped} entries "
-                    "ran compiled, the others uncompiled without a word"
+                    "ran compiled, the others uncompiled, which a line of the log says"
                 ),
             )
         )

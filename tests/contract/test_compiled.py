@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor
 from worlds import CASES, LAYERS, NLI, ROWS, a_batch, a_run, method_of, new_encoder, train_entry
 
@@ -213,25 +214,23 @@ def test_a_graph_holds_no_weights() -> None:
 # --- no silent way out --------------------------------------------------------------------------------------------
 
 
-def test_torchs_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 1)
+def test_torchs_limit_is_an_error() -> None:
     world = Residents(method_of("lora"))
-    world.both(use(0), rows_of(3, 9))
-    with pytest.raises(ConfigError, match=r"recompile_limit.*leave --compile out"):
-        world.both(use(0), rows_of(1, 9))
+    with torch._dynamo.config.patch(recompile_limit=1):
+        world.both(use(0), rows_of(3, 9))
+        with pytest.raises(ConfigError, match=r"recompile_limit.*leave --compile out"):
+            world.both(use(0), rows_of(1, 9))
 
 
-def test_a_process_where_compiling_is_switched_off_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._dynamo.config.disable", True)
-    with pytest.raises(ConfigError, match="TORCHDYNAMO_DISABLE"):
+def test_a_process_where_compiling_is_switched_off_is_an_error() -> None:
+    with torch._dynamo.config.patch(disable=True), pytest.raises(ConfigError, match="TORCHDYNAMO_DISABLE"):
         Residents(method_of("lora")).both(use(0), rows_of(2, 5))
 
 
 def test_no_compiler_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "inductor")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(ConfigError, match=r"no C\+\+ compiler.*apt install g\+\+"):
+    nowhere = torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",), "force_disable_caches": True})
+    with nowhere, pytest.raises(ConfigError, match=r"no C\+\+ compiler.*apt install g\+\+"):
         Residents(method_of("lora")).both(use(0), rows_of(2, 5))
 
 
@@ -248,7 +247,7 @@ def test_what_torch_cannot_trace_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_model_in_training_is_refused(backbone_folder: Path, tmp_path: Path) -> None:
     from adapters_xling.model import build
 
-    model = build(a_run(backbone_folder, "lora"), zoo=Zoo(tmp_path, fallbacks=()), tasks=[NLI])
+    model = build(a_run("lora", backbone_folder), zoo=Zoo(tmp_path, fallbacks=()), tasks=[NLI])
     with pytest.raises(ConfigError, match="inference only"):
         model.compile_passes()
 
@@ -260,7 +259,7 @@ def test_opened_entries_answer_as_they_do_uncompiled(
     backbone_folder: Path, tmp_path: Path, graphs: dict[str, Any]
 ) -> None:
     zoo = Zoo(tmp_path, fallbacks=())
-    entries = [train_entry(a_run(backbone_folder, "pfeiffer", seed=seed), zoo)[0] for seed in range(3)]
+    entries = [train_entry(a_run("pfeiffer", backbone_folder, seed=seed), zoo)[0] for seed in range(3)]
 
     def opened(*, compile_passes: bool) -> list[Any]:
         models: list[Any] = []
