@@ -6,7 +6,9 @@ its weights where these train, and 2·i·o for that with respect to its input wh
 over a row of L tokens costs two products of 2·L²·D in every layer forward (4·L²·D), and backward up to four of the same
 size (with respect to values, probabilities, queries and keys), each where it leads to something that trains. So a step
 of full fine-tuning comes to three times a forward pass; of a bottleneck in every layer to about two, the lowest layer's
-own maps having no backward pass at all; of LoRA likewise, the lowest layer's query, key and value apart.
+own maps having no backward pass at all; of LoRA likewise, the lowest layer's query, key and value apart. The head reads
+the first token, so the last layer needs keys and values of all tokens and everything else of one a row, which attends
+at 2·L·D a product.
 
 Not counted: looking tokens up, normalisation, activations, softmax, the optimiser, what a kernel computes a second time
 in its backward pass, and everything done for padding.
@@ -30,12 +32,14 @@ class Map:
         outputs: of what it gives.
         trains: whether its weights do.
         below: whether anything does that its input depends on.
+        alone: whether only the first token of a row goes through it.
     """
 
     inputs: int
     outputs: int
     trains: bool
     below: bool
+    alone: bool = False
 
     def flops(self, *, backward: bool) -> int:
         """Operations a token, with or without a backward pass."""
@@ -54,19 +58,21 @@ def maps(shape: Any, method: str, *, size: int) -> Iterator[Map]:
     for layer in range(shape.layers):
         below = full or layer > 0
         inner = below or method == "lora"  # behind the attention of the lowest layer, whose updates train
-        yield from [Map(hidden, hidden, full, below)] * 3
-        yield Map(hidden, hidden, full, inner)
-        yield Map(hidden, ffn, full, inner)
-        yield Map(ffn, hidden, full, inner)
-        for _ in range({"full": 0, "bottleneck": 1, "lora": 2}[method]):
-            yield Map(hidden, size, True, below)
-            yield Map(size, hidden, True, True)
+        last = layer == shape.layers - 1
+        yield Map(hidden, hidden, full, below, last)
+        yield from [Map(hidden, hidden, full, below)] * 2
+        yield Map(hidden, hidden, full, inner, last)
+        yield Map(hidden, ffn, full, inner, last)
+        yield Map(ffn, hidden, full, inner, last)
+        for alone in {"full": (), "bottleneck": (last,), "lora": (last, False)}[method]:
+            yield Map(hidden, size, True, below, alone)
+            yield Map(size, hidden, True, True, alone)
 
 
-def products(shape: Any, method: str, *, backward: bool) -> int:
-    """Products of attention, each of 2·L²·D operations for a row of L tokens, over all layers."""
+def products(shape: Any, method: str, layer: int, *, backward: bool) -> int:
+    """Products of a layer's attention: queries with keys and probabilities with values, and their gradients."""
     lowest = {"full": 4, "bottleneck": 0, "lora": 3}[method]  # LoRA's lowest keys depend on nothing that trains
-    return 2 * shape.layers + backward * (lowest + 4 * (shape.layers - 1))
+    return 2 + backward * (4 if layer else lowest)
 
 
 def flops(
@@ -89,8 +95,14 @@ def flops(
     >>> 2 * (16 + 32) + 4 * 2 + 2 * (4 + 4 + 6)  # maps, attention, head
     132
     """
-    tokens, squares = sum(lengths), sum(length**2 for length in lengths)
-    layers = tokens * sum(one.flops(backward=backward) for one in maps(shape, method, size=size))
-    attention = 2 * shape.hidden * squares * products(shape, method, backward=backward)
+    rows, tokens, squares = len(lengths), sum(lengths), sum(length**2 for length in lengths)
+    layers = sum(
+        (rows if one.alone else tokens) * one.flops(backward=backward) for one in maps(shape, method, size=size)
+    )
+    pairs = [*[squares] * (shape.layers - 1), tokens]  # of a query and a key, layer by layer
+    attention = sum(
+        2 * shape.hidden * count * products(shape, method, layer, backward=backward)
+        for layer, count in enumerate(pairs)
+    )
     above = (*[Map(shape.hidden, shape.hidden, True, True)] * 2, Map(shape.hidden, labels, True, True))
-    return layers + attention + len(lengths) * sum(one.flops(backward=backward) for one in above)
+    return layers + attention + rows * sum(one.flops(backward=backward) for one in above)

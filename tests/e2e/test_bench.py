@@ -40,6 +40,8 @@ LINES = {
 def script() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCH))
+        for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):  # which the benchmarks set, for the other tests not
+            patch.setenv(name, os.environ.get(name, "1"))
         spec = importlib.util.spec_from_file_location("bench_run", BENCH / "run.py")
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -56,6 +58,8 @@ def run(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", [name for name in LINES if name != "startup"])
 def test_a_benchmark_checks_that_both_sides_agree_and_gives_whole_lines(name: str, tmp_path: Path) -> None:
+    if name == "tokenising" and len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("compares two threads with one, and this process has one core")
     out = tmp_path / "benchmarks.json"
     done = run(out, "--only", name)
     assert done.returncode == 0, done.stderr[-3000:]

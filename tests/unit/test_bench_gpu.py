@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 def bench() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCH))
+        for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):  # which the benchmarks set, for the other tests not
+            patch.setenv(name, os.environ.get(name, "1"))
         yield importlib.import_module("gpu")
         for name in ("common", "flops", "gpu"):
             sys.modules.pop(name, None)
