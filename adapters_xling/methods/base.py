@@ -249,7 +249,7 @@ class Method(ABC):
 
     def before_pass(self) -> None:
         """What a thread must have done before a compiled pass, so that the first finds what every later one does."""
-        return None
+        return
 
     def runs_by_rows(self, encoder: nn.Module, slot: str) -> bool:
         """Whether a slot's forward pass stays right when every row of a batch has tensors of its own: when all it does

@@ -20,6 +20,7 @@ Shapes: N rows, T tokens, D hidden size, I and O width of a linear map's input a
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 import types
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ BACKEND = "inductor"
 
 _GRAPHS: dict[str, Graph] = {}
 """Digest of a form -> its graph; for the life of the process, as torch keeps compiled code."""
+_NUMBERS = itertools.count()
 
 
 def num_graphs() -> int:
@@ -253,7 +255,7 @@ class Graph:
         self._method, self._pass = method, Pass(twin, family, method, span).eval()
         self.num_compiled, self.seconds = 0, 0.0
         # torch counts graphs, and remembers sizes, by the code of the function
-        code = _traced.__code__.replace(co_name=f"pass_{len(_GRAPHS)}")
+        code = _traced.__code__.replace(co_name=f"pass_{next(_NUMBERS)}")
         own = types.FunctionType(code, _traced.__globals__)
         self._function = torch.compile(own, fullgraph=True, backend=self._backend)
 
