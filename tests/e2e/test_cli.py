@@ -194,6 +194,19 @@ def test_a_mixture_says_how_each_task_fared_and_asks_which_head_answers(
     assert xling("predict", key, "Anna sleeps .", "--task", "mini-pos", *where, capsys=capsys)[0] == 0
 
 
+def test_compiled_passes_are_asked_for_by_an_option_and_told_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("adapters_xling.model.compiled.BACKEND", "eager")
+    monkeypatch.setattr("adapters_xling.model.compiled._GRAPHS", {})
+    asked = ["predict", "mini-nli-bottleneck", "Anna sleeps .", "Tom sleeps .", "--runs", str(tmp_path)]
+    code, plain, err = xling(*asked, capsys=capsys)
+    assert (code, "torch.compile" in err) == (0, False)
+    code, quick, err = xling(*asked, "--compile", capsys=capsys)
+    assert (code, quick) == (0, plain)
+    assert "torch.compile: 1 graph in " in err
+
+
 GRID = """
 title: A small grid
 backbone: xlmr-nano
