@@ -58,16 +58,19 @@ class Residents:
     """An encoder with slots of random weights, and both ways through it."""
 
     def __init__(self, *methods: Method) -> None:
-        self.encoder, self.method = new_encoder(), methods[0]
-        for number, method in enumerate(methods):
-            slot = slot_name(number)
-            method.attach(self.encoder, slot, None, Slot())
-            draw = torch.Generator().manual_seed(number)
-            for name, parameter in self.encoder.named_parameters():
-                if slot in name.split("."):
-                    parameter.data.normal_(0.0, 0.1, generator=draw)
-        self.encoder.eval().requires_grad_(False)
+        self.encoder, self.method, self.number = new_encoder(), methods[0], 0
+        for method in methods:
+            self.add(method)
         self.compiled = Compiled(self.encoder, family_of(self.encoder), self.method)
+
+    def add(self, method: Method) -> None:
+        slot, draw = slot_name(self.number), torch.Generator().manual_seed(self.number)
+        method.attach(self.encoder, slot, None, Slot())
+        for name, parameter in self.encoder.named_parameters():
+            if slot in name.split("."):
+                parameter.data.normal_(0.0, 0.1, generator=draw)
+        self.encoder.eval().requires_grad_(False)
+        self.number += 1
 
     @torch.no_grad()
     def plain(self, route: Route, inputs: dict[str, Tensor]) -> Tensor:
@@ -109,6 +112,21 @@ def test_twenty_entries_in_turn_need_the_graph_of_one(case: str, graphs: dict[st
         seen.append(pair[1])
         assert count(graphs) == 1
     assert all(not torch.allclose(a, b, atol=1e-3) for a, b in itertools.pairwise(seen))
+
+
+@pytest.mark.parametrize("case", ["pfeiffer", "lora"])
+def test_an_entry_that_comes_later_needs_no_graph(case: str, graphs: dict[str, Any]) -> None:
+    world, inputs = Residents(method_of(case)), rows_of(3, 9)
+    for number in range(3):
+        if number:
+            world.add(method_of(case))
+        assert_close(world.both(use(number), inputs), inputs)
+    world.add(resolve("lora", {"targets": "all-linear"}) if case == "lora" else method_of("houlsby"))
+    assert_close(world.both(use(0), inputs), inputs)
+    assert count(graphs) == 1
+    fresh = Compiled(world.encoder, family_of(world.encoder), world.method)
+    fresh(inputs, use(1), start=0, hidden=None, stop=LAYERS)
+    assert count(graphs) == 1
 
 
 @pytest.mark.parametrize("case", [c for c in SLOTTED if c not in ("pfeiffer", "lora", "pfeiffer-top", "lora-top")])
