@@ -45,8 +45,7 @@ BACKEND = "inductor"
 _GRAPHS: dict[str, Graph] = {}
 """Digest of a form -> its graph; for the life of the process, as torch keeps compiled code."""
 _NUMBERS = itertools.count()
-
-_NUMBERS = itertools.count()
+"""For the names of compiled functions, by which torch remembers what it learnt about sizes."""
 
 
 def num_graphs() -> int:

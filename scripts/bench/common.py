@@ -151,6 +151,16 @@ def options(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def training_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of benchmarks that train a random encoder."""
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--hidden", type=int, default=384)
+    parser.add_argument("--train-rows", type=int, default=4096)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+
+
 def finish(rows: Sequence[Row], args: argparse.Namespace) -> None:
     """Print rows, and write them where that was asked for."""
     made = [dataclasses.asdict(one) for one in rows]

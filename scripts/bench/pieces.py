@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import Row, alternate, finish, options, row, write_encoder, write_task
+from common import Row, alternate, finish, options, row, training_options, write_encoder, write_task
 
 AGREE = {"fp32": 1e-5, "bf16": 0.05}
 BAR = 1.0
@@ -159,12 +159,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--both", type=int, default=1024, help="budget that is tried on sorted rows")
     parser.add_argument("--steps", type=int, default=8, help="timed steps of a round")
     parser.add_argument("--warm-up", type=int, default=3, help="steps before that, whose losses are compared")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--hidden", type=int, default=384)
-    parser.add_argument("--train-rows", type=int, default=4096)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    training_options(parser)
     args = parser.parse_args(given)
     if args.small:
         args.rounds, args.steps, args.warm_up = 1, 1, 1

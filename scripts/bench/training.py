@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import Row, alternate, finish, options, require_equal, row, write_encoder, write_task
+from common import Row, alternate, finish, options, require_equal, row, training_options, write_encoder, write_task
 
 METHODS = {
     "full": "full",
@@ -110,12 +110,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--method", default="lora", choices=sorted(METHODS))
     parser.add_argument("--steps", type=int, default=20, help="timed steps")
     parser.add_argument("--warm-up", type=int, default=4, help="steps before that")
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--hidden", type=int, default=384)
-    parser.add_argument("--train-rows", type=int, default=4096)
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    training_options(parser)
     parser.add_argument("--task", help="real rows of this task (XLING_DATA) instead of made-up ones, e.g. kit-nli")
     parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(given)
