@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from adapters_xling.spec import Merge, RunSpec, entries
+from adapters_xling.spec import Merge, MethodSpec, RunSpec, entries
 from adapters_xling.zoo import Zoo
 
 from .settings import Settings, task
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from adapters_xling.zoo import Provenance
 
 
-def facts_of(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
-    """What the card of an entry says; `mixtures` names mixtures by the key of their entry."""
+def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
+    """What the card of an entry says, under the names that the grid gives mixtures and methods."""
     from adapters_xling.report import EntryFacts
 
     card = zoo.get(name, verify=False).card
     trained = card.training
-    named = (mixtures[key] for key in (name, *card.parents) if key in mixtures)
+    named = (planned.mixtures[key] for key in (name, *card.parents) if key in planned.mixtures)
+    method = _row_method(zoo, card.run)
     device = trained.device if trained else None
     return EntryFacts(
         steps=trained.steps if trained else None,
@@ -41,17 +42,25 @@ def facts_of(zoo: Zoo, name: str, mixtures: Mapping[str, str]) -> EntryFacts:
         converged=trained.converged if trained else None,
         dev_score=trained.dev_score if trained else None,
         chance=trained.chance if trained else None,
-        method_settings={k: v for k, v in _row_settings(zoo, card.run).items() if v is not None},
+        method_settings={k: v for k, v in method.settings.items() if v is not None},
+        label=method_label(method, planned.grid.methods),
     )
 
 
-def _row_settings(zoo: Zoo, run: RunSpec) -> Mapping[str, Any]:
-    """Settings of the method that a run's row of a table is under: its own, but where it starts from a merge those that
-    all merged entries have, for merging may add their ranks up, and its Δ is to the run that starts from nothing."""
+def _row_method(zoo: Zoo, run: RunSpec) -> MethodSpec:
+    """The method that a run's row of a table is under: its own, but where it starts from a merge the one that all
+    merged entries have, for merging may add their ranks up, and its Δ is to the run that starts from nothing."""
     if not isinstance(run.init, Merge) or not all(name in zoo for name in run.init.entries):
-        return run.method.settings
+        return run.method
     merged = [zoo.get(name, verify=False).card.run.method for name in run.init.entries]
-    return merged[0].settings if all(one == merged[0] for one in merged) else run.method.settings
+    return merged[0] if all(one == merged[0] for one in merged) else run.method
+
+
+def method_label(method: MethodSpec, named: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a grid calls a method with its settings; empty for one that it does not name, like that of a floor."""
+    from adapters_xling.grid.runs import method_from
+
+    return next((label for label, settings in named.items() if method_from(label, settings).spec() == method), "")
 
 
 def without_cost(facts: EntryFacts) -> EntryFacts:

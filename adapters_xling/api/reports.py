@@ -47,7 +47,7 @@ def write_report(
 
     zoo = open_zoo(settings)
     origin = provenance()
-    facts = {name: facts_of(zoo, name, planned.mixtures) for name in planned.runs if name in zoo}
+    facts = {name: facts_of(zoo, name, planned) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
     facts |= {
         score.key: without_cost(facts[entry])

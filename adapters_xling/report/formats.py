@@ -160,19 +160,31 @@ def target_name(results: Results, target: Target) -> str:
 
 
 def method_name(results: Results, system: System) -> str:
-    """A row's method, with settings and backbone only where they tell rows apart."""
+    """A row's method, with settings and backbone only where they tell rows apart.
+
+    Rows of one method with other settings go by what their grid calls them, else by the settings in which they differ.
+    """
     same = [other for other in results.systems if other.method == system.method]
     name = system.method
-    if len({other.settings for other in same}) > 1:
+    if len({other.settings for other in same}) > 1 and (label := _label(results, system)):
+        name = label
+    elif len({other.settings for other in same}) > 1:
         every = [json.loads(other.settings) for other in same]
         own = json.loads(system.settings)
         fields = sorted({field for settings in every for field in settings})
         unlike = [f for f in fields if any(settings.get(f) != own.get(f) for settings in every)]
-        shown = ", ".join(f"{field}={own[field]}" for field in unlike if field in own)
+        shown = ", ".join(f"{field}={own[field]}" if field in own else f"usual {field}" for field in unlike if own)
         name += f" ({shown or 'settings unknown'})"
     if len({other.backbone for other in results.systems}) > 1:
         name += f" @ {system.backbone}"
     return name
+
+
+def _label(results: Results, system: System) -> str:
+    """What the grid calls the method of a row, where all its entries agree; else nothing."""
+    facts = [results.facts[name] for name in results.keys.get(system, ()) if name in results.facts]
+    found = {fact.label for fact in facts if fact.label}
+    return found.pop() if len(found) == 1 else ""
 
 
 def intermediate_name(results: Results, system: System) -> str:

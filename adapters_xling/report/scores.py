@@ -33,6 +33,7 @@ class EntryFacts(Frozen, frozen=True):
         parents: keys of the entries it starts from or stands on.
         stands_on: those of them that it still needs when it is used.
         mixture: name that the grid gives its intermediate step (a mixture); empty where that goes by its task.
+        label: what the grid calls the method with these settings; empty where it has no name for it.
     """
 
     num_trainable: int | None = None
@@ -50,6 +51,7 @@ class EntryFacts(Frozen, frozen=True):
     parents: tuple[str, ...] = ()
     stands_on: tuple[str, ...] = ()
     mixture: str = ""
+    label: str = ""
 
     @property
     def device_hours(self) -> float | None:

@@ -172,6 +172,21 @@ def test_settings_given_as_facts_split_rows_and_name_what_differs():
     assert [method_name(results, s) for s in results.systems] == ["lora (reduction=16)", "lora (reduction=64)"]
 
 
+def test_rows_of_one_method_go_by_the_names_their_grid_gives_them():
+    facts = {
+        "a": EntryFacts(method_settings={"r": 8}, label="lora"),
+        "b": EntryFacts(method_settings={"r": 8, "layers": [3]}, label="lora-top"),
+    }
+    results = collect([score(60, key="a"), score(61, key="b")], facts=facts)
+    assert sorted(method_name(results, s) for s in results.systems) == ["lora", "lora-top"]
+
+
+def test_a_row_without_the_setting_in_which_others_differ_has_the_usual_one():
+    facts = {"a": EntryFacts(method_settings={"r": 8}), "b": EntryFacts(method_settings={"r": 8, "layers": [3]})}
+    results = collect([score(60, key="a"), score(61, key="b")], facts=facts)
+    assert {method_name(results, s) for s in results.systems} == {"lora (usual layers)", "lora (layers=[3])"}
+
+
 def test_nothing_to_report_is_an_error():
     with pytest.raises(DataError, match="no scores to report"):
         collect([])

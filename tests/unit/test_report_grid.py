@@ -42,6 +42,14 @@ def test_a_plan_knows_what_the_grid_calls_its_mixtures(tmp_path: Path) -> None:
         assert len(children) == 3, name
 
 
+def test_a_method_goes_by_what_the_grid_calls_it_whatever_the_grid_leaves_to_its_default(tmp_path: Path) -> None:
+    text = GRID.replace("{lora: {r: 2}}", "{lora: {r: 2}, lora-top: {method: lora, r: 2, layers: [3]}}")
+    (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
+    plan = api.plan(str(tmp_path / "small.yaml"))
+    found = {(run.method.name, report_facts.method_label(run.method, plan.grid.methods)) for run in plan.runs.values()}
+    assert found == {("lora", "lora"), ("lora", "lora-top"), ("head", "")}  # a floor has no name of the grid's
+
+
 def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_path: Path) -> None:
     assert api.plan(grid(tmp_path, "published: xtreme-test\n")).grid.published == "xtreme-test"
     with pytest.raises(UnknownName, match="Did you mean 'xtreme-test'"):
