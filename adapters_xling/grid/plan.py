@@ -16,7 +16,7 @@ from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.language_adapters import LanguageAdapters, Swap, language_runs, require_labels
 from adapters_xling.grid.mixing import Mix
-from adapters_xling.grid.runs import Refs, make_run, method_from
+from adapters_xling.grid.runs import Refs, make_run, method_from, unlike_poolers
 from adapters_xling.methods import Method
 from adapters_xling.spec import (
     BackboneId,
@@ -383,6 +383,9 @@ def expand(
             backbone_folder=local,
             refs=refs,
         )
+        parents = [plan.runs[parent] for parent in run.parents if parent in plan.runs]
+        if "carry" not in grid.overrides and any(unlike_poolers(run, parent, extra=extra_tasks) for parent in parents):
+            run = msgspec.structs.replace(run, recipe=msgspec.structs.replace(run.recipe, carry="none"))
         name = key(run)
         plan.runs.setdefault(name, run)
         return name

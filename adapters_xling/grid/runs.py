@@ -13,6 +13,7 @@ from adapters_xling.grid.mixing import Mix, mixture_of
 from adapters_xling.methods import Method
 from adapters_xling.recipes import Recipes, load_recipes
 from adapters_xling.spec import BackboneId, Fresh, Init, Route, RunSpec, Slot, TaskRef, TaskSpec
+from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds import options
 
 FRESH, SLOT = Fresh(), Slot()
@@ -140,3 +141,15 @@ def recipes() -> Recipes:
 @functools.lru_cache(maxsize=4)
 def _recipes(file: Path, mtime_ns: int) -> Recipes:
     return load_recipes(file)
+
+
+def unlike_poolers(run: RunSpec, parent: RunSpec, *, extra: Path | None = None) -> bool:
+    """Whether a run and its parent both have a pooler, and the parent's cannot travel, for it reads rows another way.
+
+    Of pairs it may read four vectors (pooling `pair`), of everything else one.
+    """
+    if (run.recipe.pooling == "pair") == (parent.recipe.pooling == "pair"):
+        return False
+    return all(
+        any(kinds.get(tasks.get(ref.name, extra=extra).kind).pooled for ref in one.tasks) for one in (run, parent)
+    )

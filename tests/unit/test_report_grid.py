@@ -50,6 +50,22 @@ def test_a_method_goes_by_what_the_grid_calls_it_whatever_the_grid_leaves_to_its
     assert found == {("lora", "lora"), ("lora", "lora-top"), ("head", "")}  # a floor has no name of the grid's
 
 
+def test_a_pooler_that_cannot_travel_stays_behind_and_the_report_says_so(tmp_path: Path) -> None:
+    text = GRID.replace("xlmr-nano\nrecipe: nano", "xlmr-nano\nrecipe: mini-encoder-short")
+    text = text.replace("[mini-ner, {task: mini-choice, limit: 5}", "[mini-paraphrase, mini-ner, mini-choice")
+    (tmp_path / "small.yaml").write_text(text, encoding="utf-8")
+    plan = api.plan(str(tmp_path / "small.yaml"))
+    names = {key: plan.mixtures.get(key, run.task) for key, run in plan.runs.items()}
+    alone = {(names[run.parents[0]], run.task) for run in plan.runs.values() if run.recipe.carry == "none"}
+    # pairs read four vectors, choices one, and so do mixtures; tags have no pooler
+    mixed = {(name, "mini-paraphrase") for name in ("by-size", "evenly")}
+    assert alone == {("mini-nli", "mini-choice"), *mixed}
+    note = next(note for note in report_facts.notes(plan, None) if "pooler stays behind" in note)
+    assert "mini-nli → mini-choice" in note and "by-size → mini-paraphrase" in note and "mini-ner" not in note
+    (tmp_path / "small.yaml").write_text(text + "overrides: {carry: pooler}\n", encoding="utf-8")
+    assert {run.recipe.carry for run in api.plan(str(tmp_path / "small.yaml")).runs.values()} == {"pooler"}
+
+
 def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_path: Path) -> None:
     assert api.plan(grid(tmp_path, "published: xtreme-test\n")).grid.published == "xtreme-test"
     with pytest.raises(UnknownName, match="Did you mean 'xtreme-test'"):
