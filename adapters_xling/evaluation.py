@@ -8,6 +8,7 @@ again without a model.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -434,7 +435,7 @@ def open_model(
 def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
     """What turns outputs into predictions: the code that predicts, and where a backbone's sentences are read."""
     row = BACKBONES.get(backbone)
-    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code()]
+    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code(task.kind)]
 
 
 def in_precision(precision: str) -> list[str]:
@@ -453,13 +454,28 @@ def in_storage(prefix_cache: PrefixCache) -> list[str]:
     return [f"prefix kept in {prefix_cache.storage}"] if rounded else []
 
 
-@functools.cache
-def _code() -> str:
-    """Digest of the modules that decide what a prediction is; mining's threshold is chosen by a metric."""
+def predicting_modules(kind: str) -> list[Path]:
+    """Modules that decide what a prediction of a kind of task is: its own and those it imports beside it, what reads
+    and makes its rows, and for retrieval mining, whose threshold is chosen by a metric.
+    """
     package = Path(kinds.__file__).parent
-    readers = sorted((package.parent / "readers").glob("*.py"))
-    mining = Path(metrics.__file__).parent / "mining.py"
-    return _digest([*sorted(package.glob("*.py")), *readers, package.parent / "rows.py", mining])
+    found, ahead = set[Path](), [package / f"{type(kinds.get(kind)).__module__.rpartition('.')[2]}.py"]
+    while ahead:
+        module = ahead.pop()
+        if module in found:
+            continue
+        found.add(module)
+        imports = (node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.ImportFrom))
+        ahead += [package / f"{node.module}.py" for node in imports if node.level == 1 and node.module]
+    readers = (package.parent / "readers").glob("*.py")
+    mining = [Path(metrics.__file__).parent / "mining.py"] if kinds.get(kind).vectors else []
+    return [*sorted(found), *sorted(readers), package.parent / "rows.py", *mining]
+
+
+@functools.cache
+def _code(kind: str) -> str:
+    """Digest of `predicting_modules`: what was predicted before one of them changed is predicted again."""
+    return _digest(predicting_modules(kind))
 
 
 @functools.cache

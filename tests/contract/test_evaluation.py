@@ -10,6 +10,7 @@ import pytest
 from adapters_xling import evaluation, keeping, tasks
 from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.evaluation import evaluate, majority
+from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Zoo
 
 
@@ -55,7 +56,7 @@ def test_a_score_made_by_something_else_is_computed_again(
     if harm == "half":
         path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
     elif harm == "code":
-        monkeypatch.setattr(evaluation, "_code", lambda: "another version of the metrics")
+        monkeypatch.setattr(evaluation, "_code", lambda kind: "another version of the metrics")
     else:
         from dataclasses import replace
 
@@ -108,6 +109,14 @@ def test_predictions_that_stand_are_scored_again_without_a_model(
     assert again.scores() == pytest.approx({s.metric: s.value for s in before if s.language == "de"})
     # what it took to predict is still what it took
     assert json.loads(path.read_text(encoding="utf-8"))["timing"] == timing
+
+
+def test_a_change_of_how_vectors_are_searched_leaves_predictions_of_other_kinds_as_they_are() -> None:
+    found = {kind: {path.name for path in evaluation.predicting_modules(kind)} for kind in kinds.names()}
+    assert {"retrieve.py", "search.py", "products.py", "ideal.py", "mining.py"} <= found["retrieve"]
+    assert all(not {"search.py", "products.py", "mining.py"} & found[kind] for kind in set(found) - {"retrieve"})
+    assert {"span.py", "span_decode.py", "common.py", "base.py", "rows.py"} <= found["span"]
+    assert "span_decode.py" not in found["tag"] and all("common.py" in names for names in found.values())
 
 
 def test_files_from_before_there_were_outcomes_are_scored_again_without_a_model(

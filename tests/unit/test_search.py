@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters_xling.tasks.kinds import search as module
+from adapters_xling.tasks.kinds.products import Plain, Rounded
 from adapters_xling.tasks.kinds.search import mine, nearest, neighbours
 from adapters_xling.tasks.kinds.vectors import InMemory, unit
 
@@ -118,6 +119,111 @@ def test_a_score_is_the_cosine_itself_not_the_product_of_a_block(monkeypatch: py
     expected_scores, expected_ids = dense_neighbours(cosines(queries, corpus), 5)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=1e-7)
+
+
+def same(found: Any, wanted: Any) -> None:
+    for part, reference in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(part, reference)
+
+
+class Repairs:
+    """Counts rows that are searched again, and whether everything was multiplied in float32 after all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows, self.given_up = 0, False
+        again, blocks = module._again, module._blocks
+
+        def counted(found: Any, certain: np.ndarray, *args: Any, **how: Any) -> Any:
+            self.rows += int((~certain).sum())
+            return again(found, certain, *args, **how)
+
+        def watched(queries: Any, corpus: Any, products: Any, **how: Any) -> Any:
+            self.given_up |= isinstance(products, Plain) and how["on_reverse"] is not None
+            return blocks(queries, corpus, products, **how)
+
+        monkeypatch.setattr(module, "_again", counted)
+        monkeypatch.setattr(module, "_blocks", watched)
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_corpus", "k", "rows", "columns"),
+    [(700, 900, 4, 256, 300), (700, 900, 4, 8192, 4096), (90, 3, 4, 64, 64), (1, 80, 20, 8, 16), (70, 70, 1, 500, 500)],
+)
+def test_products_in_bfloat16_find_what_float32_finds_bit_by_bit(
+    num_queries: int, num_corpus: int, k: int, rows: int, columns: int
+) -> None:
+    for pull in (0.0, 3.0):  # all around, and all to one side, as a multilingual encoder's vectors are
+        queries, corpus = drawn(5, num_queries, num_corpus, 96)
+        queries, corpus = unit(queries + pull / 96**0.5), unit(corpus + pull / 96**0.5)
+        how = {"k": k, "block_rows": rows, "block_columns": columns}
+        same(neighbours(queries, corpus, products="bfloat16", **how), neighbours(queries, corpus, **how))
+
+
+def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty sentences stand closer together than bfloat16 can see, more than are kept; most others are easy."""
+    queries, corpus = drawn(6, 600, 900, 64)
+    generator = np.random.default_rng(0)
+    crowd = generator.choice(900, 40, replace=False)
+    corpus[crowd] = unit(corpus[crowd[:1]] + 1e-5 * generator.normal(size=(40, 64)))
+    queries[:30] = unit(corpus[crowd[:1]] + 1e-5 * generator.normal(size=(30, 64)))
+    wanted = neighbours(queries, corpus, k=4)
+    repairs = Repairs(monkeypatch)
+    same(neighbours(queries, corpus, k=4, products="bfloat16"), wanted)
+    assert 60 <= repairs.rows < 400 and not repairs.given_up  # 30 one way, 40 the other, and some that are in doubt
+    monkeypatch.setattr(module, "_certain", lambda *args, among: np.ones(len(args[1]), dtype=bool))
+    wrong = neighbours(queries, corpus, k=4, products="bfloat16")
+    assert (wrong.forward_ids[:30] != wanted.forward_ids[:30]).any()  # the crowd does need it
+
+
+def test_where_bfloat16_sees_little_everything_is_multiplied_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    middle = generator.normal(size=(2, 64))
+    queries, corpus = (
+        unit(middle[generator.integers(0, 2, n)] + 1e-5 * generator.normal(size=(n, 64))) for n in (300, 400)
+    )
+    wanted = neighbours(queries, corpus, k=4, block_rows=128)
+    repairs = Repairs(monkeypatch)
+    seen: list[int] = []
+    same(neighbours(queries, corpus, k=4, block_rows=128, products="bfloat16", on_block=seen.append), wanted)
+    assert repairs.given_up and repairs.rows == 0 and sum(seen) == 300
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([0.0, 0.3, 3.0, 30.0]), st.sampled_from([8, 64, 384]))
+def test_a_rounded_product_errs_by_no_more_than_its_bound(seed: int, pull: float, width: int) -> None:
+    queries, corpus = (unit(side + pull / width**0.5) for side in drawn(seed, 64, 64, width))
+    products = Rounded.around(queries, corpus)
+    left, right = products.left(queries, "cpu"), products.right(corpus, "cpu")
+    constant = float(products.centre.double().square().sum())
+    exact = torch.from_numpy(queries).double() @ torch.from_numpy(corpus).double().T - constant
+    for sums, rows, ours, among in (
+        (left @ right.T, exact, queries, "right"),
+        (right @ left.T, exact.T, corpus, "left"),
+    ):
+        centred, rounded = products._centred(ours)
+        lengths, lost = (part.double().norm(dim=1).numpy() for part in (rounded, centred - rounded.float()))
+        bound = torch.from_numpy(products.error(lengths, lost, among))[:, None] + 2**-8 * sums.double().abs()
+        assert ((sums.double() - rows).abs() <= bound).all()
+        assert float(bound.max()) < 0.02  # a bound that says nothing would do as well otherwise
+
+
+def test_products_are_in_bfloat16_for_many_pairs_where_the_processor_has_instructions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[str] = []
+    blocks = module._blocks
+
+    def watched(queries: Any, corpus: Any, products: Any, **how: Any) -> Any:
+        used.append(type(products).__name__)
+        return blocks(queries, corpus, products, **how)
+
+    monkeypatch.setattr(module, "_blocks", watched)
+    queries, corpus = drawn(7, 40, 60, 16)
+    for fast, pairs in ((True, 40 * 60), (True, 40 * 60 + 1), (False, 0)):
+        monkeypatch.setattr(module, "fast_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr(module, "ROUNDED_FROM", pairs)
+        nearest(queries, corpus, k=3)
+    assert used == ["Rounded", "Plain", "Plain"]
 
 
 SCORED = st.tuples(st.floats(-1, 1, width=32), st.integers(0, 2**32 - 1))

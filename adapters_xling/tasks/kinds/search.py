@@ -1,8 +1,9 @@
 """Exact nearest-neighbour search and margin mining over unit vectors, in blocks of bounded memory.
 
 Every pair of blocks is multiplied once and read both ways: by rows for the queries' neighbours, by columns for the
-corpus'. A product only nominates: `SPARE` more neighbours than asked for are kept, and their cosines computed again in
-float64 from the vectors. So scores and ties depend neither on block sizes, nor on threads, nor on the device.
+corpus'. A product only nominates: more neighbours than asked for are kept, and their cosines computed again in
+float64 from the vectors. So scores and ties depend neither on block sizes, nor on threads, nor on the device, nor on
+what the products are rounded to: a row whose best bfloat16 might have missed is searched again in float32.
 FAISS's exact search multiplies once per direction; `scripts/bench/retrieval.py` times both.
 
 Shapes: Q queries, M corpus sentences, D vector size, K neighbours, R and C rows and columns of a block.
@@ -10,24 +11,27 @@ Shapes: Q queries, M corpus sentences, D vector size, K neighbours, R and C rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .products import CHUNK, Plain, Products, Rounded, fast_bfloat16
 from .vectors import Vectors, as_vectors, unit
 
 __all__ = ["Found", "Mined", "Neighbours", "mine", "nearest", "neighbours", "search", "unit"]
 
 BLOCK_ROWS = 8192
 BLOCK_COLUMNS = 4096
-"""One block of similarities takes 128 MiB, whatever queries and corpus."""
-SPARE = 4
-"""Neighbours kept beyond those asked for, until float64 decides; their products err in the last float32 digits."""
+"""One block of similarities takes 128 MiB in float32, whatever queries and corpus."""
+ROUNDED_FROM = 2**24
+"""Pairs from which products in bfloat16 are tried, where the processor has instructions for them."""
+GIVEN_UP = 0.25
+"""Share of the first block's rows that may be searched again; above it everything is multiplied in float32."""
 
-_CHUNK = 64
 _MERGE_ROWS = 1024
 _EXACT_NUMBERS = 2**18
 _ID_MASK = 0xFFFFFFFF
@@ -71,11 +75,12 @@ def search(
     device: Any = "cpu",
     block_rows: int = BLOCK_ROWS,
     block_columns: int = BLOCK_COLUMNS,
+    products: Literal["float32", "bfloat16"] | None = None,
 ) -> Iterator[Found]:
     """The k best corpus rows of every query by inner product, a block of queries at a time.
 
     Memory does not grow with the number of queries: it holds one block of either side, their products, and with
-    `on_reverse` 8 * (k + SPARE) bytes per corpus row.
+    `on_reverse` 8 bytes per corpus row and neighbour kept.
 
     Args:
         queries: unit vectors (Q,D).
@@ -87,40 +92,99 @@ def search(
         device: where blocks are multiplied.
         block_rows: queries compared at once.
         block_columns: corpus rows compared at once.
+        products: what blocks are multiplied in, which decides the time and not what is found; None takes bfloat16 for
+            many pairs on a processor with instructions for it.
 
     Yields:
         Neighbours of the next queries: by score, equal scores by smaller index.
     """
     queries, corpus = as_vectors(queries), as_vectors(corpus)
+    if products is None:
+        worth = queries.shape[0] * corpus.shape[0] >= ROUNDED_FROM and str(device) == "cpu" and fast_bfloat16()
+        products = "bfloat16" if worth else "float32"
+    sizes = {"k": k, "device": device, "block_rows": block_rows, "block_columns": block_columns}
+    if products == "bfloat16":
+        samples = [side.read(0, min(block_columns, side.shape[0])) for side in (queries, corpus) if side.shape[0]]
+        found = _blocks(queries, corpus, Rounded.around(*samples), on_reverse=on_reverse, **sizes)
+        first = next(found, None)
+        if first is None:
+            return
+        if first[1].mean() >= 1 - GIVEN_UP:
+            for part, certain in itertools.chain([first], found):
+                yield _again(part, certain, queries, corpus, **sizes)
+                if on_block:
+                    on_block(len(certain))
+            return
+        found.close()
+    for part, certain in _blocks(queries, corpus, Plain(), on_reverse=on_reverse, **sizes):
+        yield part
+        if on_block:
+            on_block(len(certain))
+
+
+def _blocks(
+    queries: Vectors,
+    corpus: Vectors,
+    products: Products,
+    *,
+    k: int,
+    on_reverse: Callable[[Found], Any] | None,
+    device: Any,
+    block_rows: int,
+    block_columns: int,
+) -> Generator[tuple[Found, np.ndarray]]:
+    """Neighbours of the next queries, and of which rows (R,) they surely are the best; reverse ones are all so."""
     num_queries, num_corpus = queries.shape[0], corpus.shape[0]
-    wide, tall = min(k + SPARE, num_corpus), min(k + SPARE, num_queries)
+    wide, tall = min(k + products.spare, num_corpus), min(k + products.spare, num_queries)
     reverse_MK = _nothing(num_corpus if on_reverse else 0, tall, device)
     buffer_RC = torch.empty(0, 0, device=device)
     for top in range(0, num_queries, block_rows):
         ours = queries.read(top, min(top + block_rows, num_queries))
-        block_RD = _padded(ours, device)
-        best_RK = _nothing(len(block_RD), wide, device)
+        block_RW = products.left(ours, device)
+        best_RK = _nothing(len(block_RW), wide, device)
         for left in range(0, num_corpus, block_columns):
             theirs = corpus.read(left, min(left + block_columns, num_corpus))
-            tile_CD = _padded(theirs, device)
-            if buffer_RC.shape != (len(block_RD), len(tile_CD)):
-                buffer_RC = torch.empty(len(block_RD), len(tile_CD), device=device)
-            sims_RC = torch.mm(block_RD, tile_CD.T, out=buffer_RC)
+            tile_CW = products.right(theirs, device)
+            if buffer_RC.shape != (len(block_RW), len(tile_CW)):
+                buffer_RC = torch.empty(len(block_RW), len(tile_CW), device=device, dtype=products.dtype)
+            sims_RC = torch.mm(block_RW, tile_CW.T, out=buffer_RC)
             sims_RC[len(ours) :] = -torch.inf
             sims_RC[:, len(theirs) :] = -torch.inf
-            chunks_RnC = sims_RC.unflatten(1, (-1, _CHUNK))
-            _merge(best_RK, chunks_RnC, chunks_RnC.amax(2), left)
+            chunks_RnC = sims_RC.unflatten(1, (-1, CHUNK))
+            _merge(best_RK, chunks_RnC, chunks_RnC.amax(2).float(), left)
             if on_reverse:
-                chunks_nRC = sims_RC[:, : len(theirs)].unflatten(0, (-1, _CHUNK))
+                chunks_nRC = sims_RC[:, : len(theirs)].unflatten(0, (-1, CHUNK))
                 part_MK = reverse_MK[left : left + len(theirs)]
-                _merge(part_MK, chunks_nRC.permute(2, 0, 1), chunks_nRC.amax(1).T, top)
-        yield Found(top, *_exact(ours, best_RK[: len(ours)], corpus, k))
-        if on_block:
-            on_block(len(ours))
-    if on_reverse:
-        for top in range(0, num_corpus, block_columns):
-            theirs = corpus.read(top, min(top + block_columns, num_corpus))
-            on_reverse(Found(top, *_exact(theirs, reverse_MK[top : top + len(theirs)], queries, k)))
+                _merge(part_MK, chunks_nRC.permute(2, 0, 1), chunks_nRC.amax(1).T.float(), top)
+        found, kept = Found(top, *_exact(ours, best_RK[: len(ours)], corpus, k)), wide < num_corpus
+        yield found, _certain(products, ours, found, best_RK[: len(ours), -1], among="right" if kept else None)
+    if on_reverse is None:
+        return
+    for left in range(0, num_corpus, block_columns):
+        theirs = corpus.read(left, min(left + block_columns, num_corpus))
+        keys_MK, kept = reverse_MK[left : left + len(theirs)], tall < num_queries
+        found = Found(left, *_exact(theirs, keys_MK, queries, k))
+        certain = _certain(products, theirs, found, keys_MK[:, -1], among="left" if kept else None)
+        sizes = {"k": k, "device": device, "block_rows": block_rows, "block_columns": block_columns}
+        on_reverse(_again(found, certain, corpus, queries, **sizes))
+
+
+def _certain(
+    products: Products, ours_RD: np.ndarray, found: Found, worst_R: Tensor, *, among: str | None
+) -> np.ndarray:
+    """Which rows (R,) surely have their best among those kept, whose worst has these keys; all where all were kept."""
+    if among is None or not len(found.scores):
+        return np.ones(len(found.scores), dtype=bool)
+    return products.certain(ours_RD, found.scores[:, -1], _scores(worst_R).cpu().numpy(), among=among)
+
+
+def _again(found: Found, certain: np.ndarray, ours: Vectors, others: Vectors, **how: Any) -> Found:
+    """Search rows that are not certain once more, in float32."""
+    if certain.all():
+        return found
+    rows = np.flatnonzero(~certain)
+    found.scores[rows], found.indices[rows] = nearest(ours.take(found.start + rows), others, products="float32", **how)
+    return found
 
 
 def nearest(
@@ -216,35 +280,30 @@ def _nothing(rows: int, k: int, device: Any) -> Tensor:
     return _keys(torch.full((rows, k), -torch.inf, device=device), _ID_MASK)
 
 
-def _padded(block_RD: np.ndarray, device: Any) -> Tensor:
-    """A block on its device, filled up with zero vectors to whole chunks."""
-    missing = -len(block_RD) % _CHUNK
-    if missing:
-        block_RD = np.concatenate([block_RD, np.zeros((missing, block_RD.shape[1]), np.float32)])
-    return torch.from_numpy(np.ascontiguousarray(block_RD)).to(device)
-
-
 def _merge(best_RK: Tensor, chunks_RnC: Tensor, maxima_Rn: Tensor, offset: int) -> None:
     """Let a block's scores compete with the best so far of each of its rows, in place.
 
-    Only rows whose best new score beats their worst kept one are looked at, and of these only the K chunks of columns
-    with the highest maxima: the K best of a row lie in them. New indices are higher than old ones, so an equal score
-    loses.
+    Only rows whose best new score beats their worst kept one are looked at, and of these only the chunks of columns
+    whose maximum does, no more than K of them: the K best of a row lie in them. New indices are higher than old ones,
+    so an equal score loses.
 
     Args:
         best_RK: keys, best first.
         chunks_RnC: scores of the block, each row's columns in n chunks.
-        maxima_Rn: the highest score of each chunk.
+        maxima_Rn: the highest score of each chunk, float32.
         offset: index of the first column.
     """
-    active = (maxima_Rn.amax(1) > _scores(best_RK[:, -1])).nonzero().squeeze(1)
+    beating_R = (maxima_Rn > _scores(best_RK[:, -1])[:, None]).sum(1)
+    active = beating_R.nonzero().squeeze(1)
+    active = active[beating_R[active].argsort()]  # rows with as many chunks to look at side by side
     k, num_chunks = best_RK.shape[1], maxima_Rn.shape[1]
     numbers_n = torch.arange(num_chunks, device=best_RK.device)
-    columns_C = offset + torch.arange(_CHUNK, device=best_RK.device)
-    for rows_A in active.split(_MERGE_ROWS):
-        chosen_An = _ids(_keys(maxima_Rn[rows_A], numbers_n).topk(min(k, num_chunks), dim=1).values)
-        ids_AnC = chosen_An[:, :, None] * _CHUNK + columns_C
-        new_A = _keys(chunks_RnC[rows_A[:, None], chosen_An], ids_AnC).flatten(1)
+    columns_C = offset + torch.arange(CHUNK, device=best_RK.device)
+    for rows_A in active.split(_MERGE_ROWS) if len(active) else ():
+        most = min(k, int(beating_R[rows_A[-1]]))
+        chosen_An = _ids(_keys(maxima_Rn[rows_A], numbers_n).topk(most, dim=1).values)
+        ids_AnC = chosen_An[:, :, None] * CHUNK + columns_C
+        new_A = _keys(chunks_RnC[rows_A[:, None], chosen_An].float(), ids_AnC).flatten(1)
         best_RK[rows_A] = torch.cat([best_RK[rows_A], new_A], dim=1).topk(k, dim=1).values
 
 
