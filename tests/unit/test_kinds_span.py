@@ -303,4 +303,8 @@ def test_rows_without_gold_have_no_label_and_gold_is_what_metrics_want() -> None
 
 
 def test_the_floor_is_the_first_word() -> None:
-    assert KIND.majority([], [example(" the cat", "cat")], spec())[0].value == "the"
+    asked = [example(" the cat", "cat")]
+    assert KIND.majority([], asked, spec())[0].value == "the"
+    first, other, none = example("the cat", "the"), example("the cat", "cat"), example("the cat", None, impossible=True)
+    assert KIND.majority([first, other, other, none], asked, spec())[0].value == "the"
+    assert KIND.majority([first, other, other, none, none], asked, spec())[0].value == ""

@@ -203,7 +203,7 @@ class Kind(ABC):
     @abstractmethod
     def majority(self, train: Sequence[Example], examples: Sequence[Example], task: TaskSpec) -> list[Prediction]:
         """Predict without looking: the most frequent label of `train` (choice: always the first; span: the first
-        word; retrieve: the first corpus sentence). The floor every table shows."""
+        word, or none where that is more frequent; retrieve: the first corpus sentence). The floor of every table."""
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -240,8 +240,16 @@ class Span(Kind):
         return tuple(answer.text for answer in example.answers)
 
     def majority(self, train: Sequence[Example], examples: Sequence[Example], task: TaskSpec) -> list[Prediction]:
-        """The first blank-separated word of the context (in scripts without blanks that may be much of it)."""
-        return [Prediction(example.id, example.context.split()[0]) for example in examples]  # type: ignore[union-attr]
+        """No answer, where more rows of `train` have none than begin with theirs; else the first blank-separated word
+        of the context (in scripts without blanks that may be much of it)."""
+        rows: Sequence[SpanExample] = train  # type: ignore[assignment]
+        unanswered = sum(row.impossible for row in rows)
+        none = unanswered > sum(any(_first_word(row) == answer.text for answer in row.answers) for row in rows)
+        return [Prediction(row.id, "" if none else _first_word(row)) for row in examples]  # type: ignore[arg-type]
+
+
+def _first_word(row: SpanExample) -> str:
+    return row.context.split()[0]
 
 
 def _gold_tokens(row: SpanExample, tokens: Tokens) -> tuple[int, int] | None:
