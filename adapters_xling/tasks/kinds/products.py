@@ -27,8 +27,10 @@ CHUNK = 64
 
 _ROUNDING = 2.0**-8
 """Largest relative error of rounding to bfloat16."""
+_SUMMING = 2.0**-23
+"""Largest relative error of a sum in float32 for each number added, twice over."""
 _SLACK = 4e-6
-"""For the differences x - m, the columns' last bits and the exact cosine's, all in float32 of numbers below 2."""
+"""For the differences x - m, the columns' last bits and the exact cosine's, in float32 of numbers below 2."""
 _TERMS = 3
 """Numbers of bfloat16 that a float32 is the sum of."""
 
@@ -139,9 +141,10 @@ class Rounded:
             lost_R: lengths of what rounding took from them.
             among: side that they were multiplied with.
         """
-        other = self._sides[among]
-        summed = (len(self.centre) + 2 * _TERMS) * 2.0**-23 * (1 + (rounded_R + lost_R) * other.length)
-        return lost_R * other.length + rounded_R * other.lost + summed + _SLACK
+        other, own_R = self._sides[among], rounded_R + lost_R
+        added_R = own_R * other.length + 2 * (own_R + other.length) * self._constant**0.5  # magnitudes that are summed
+        summed_R = (len(self.centre) + 2 * _TERMS) * _SUMMING * added_R
+        return lost_R * other.length + rounded_R * other.lost + summed_R + _SLACK
 
     @property
     def _constant(self) -> float:
@@ -165,7 +168,7 @@ class Rounded:
 
 def _lengths(rows_RD: Tensor) -> np.ndarray:
     """Euclidean lengths (R,), float64, rounded up by more than their own error."""
-    return torch.linalg.vector_norm(rows_RD, dim=1, dtype=torch.float32).double().numpy() * (1 + 1e-5)
+    return torch.linalg.vector_norm(rows_RD, dim=1, dtype=torch.float32).double().numpy() * (1 + 1e-4)
 
 
 def fast_bfloat16() -> bool:
