@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from loops import absolute_difference, logged, mixed_run, relative_difference, run_of, trained
+from test_packing import noting
 from test_shares import gradient
 from together import fused, parts
 
@@ -133,6 +134,17 @@ def test_a_run_in_pieces_ends_with_the_weights_of_whole_batches(
     case: str, backbone_folder: Path, tmp_path: Path
 ) -> None:
     require_same(*both(case, backbone_folder, tmp_path))
+
+
+@pytest.mark.parametrize("case", ["sentence-full", "tag-bottleneck", "span-lora", "kept-prefix"])
+def test_pieces_without_padding_end_with_the_weights_of_padded_whole_batches(
+    case: str, backbone_folder: Path, tmp_path: Path
+) -> None:
+    whole = trained(RUNS[case](backbone_folder), tmp_path / "whole")
+    with noting() as seen:
+        packed = trained(RUNS[case](backbone_folder, tokens_at_once=BUDGET), tmp_path / "packed", attention="packed")
+    assert seen
+    require_same(whole, packed)
 
 
 def test_a_penalty_counts_once_a_step(backbone_folder: Path, tmp_path: Path) -> None:
