@@ -24,7 +24,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the libraries ask the hub about folders too, and wait for an answer
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "numpy")
+PACKAGES = ("torch", "transformers", "adapters", "peft", "accelerate", "numpy", "faiss-cpu")
 XNLI = ("en", "de", "fr", "es", "el", "bg", "ru", "tr", "ar", "vi", "th", "zh", "hi", "sw", "ur")
 
 PREMISE, HYPOTHESIS = (20.0, 0.6), (10.0, 0.4)
