@@ -103,12 +103,10 @@ def search(
         worth = queries.shape[0] * corpus.shape[0] >= ROUNDED_FROM and str(device) == "cpu" and fast_bfloat16()
         products = "bfloat16" if worth else "float32"
     sizes = {"k": k, "device": device, "block_rows": block_rows, "block_columns": block_columns}
-    if products == "bfloat16":
-        samples = [side.read(0, min(block_columns, side.shape[0])) for side in (queries, corpus) if side.shape[0]]
+    if products == "bfloat16" and queries.shape[0] and corpus.shape[0]:
+        samples = [side.read(0, min(block_columns, side.shape[0])) for side in (queries, corpus)]
         found = _blocks(queries, corpus, Rounded.around(*samples), on_reverse=on_reverse, **sizes)
-        first = next(found, None)
-        if first is None:
-            return
+        first = next(found)
         if first[1].mean() >= 1 - GIVEN_UP:
             for part, certain in itertools.chain([first], found):
                 yield _again(part, certain, queries, corpus, **sizes)
