@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, folders, print_json, print_table, reading, settings_from
+from adapters_xling.cli.common import Bars, codes, duration, folders, print_json, print_table, reading, settings_from
 from adapters_xling.errors import ConfigError, MissingData, unknown
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from adapters_xling.sweep import LayerSweep
 
 BAR = 30
+READ_S = 1.0
+"""Seconds up to which a sweep counts as one that was there."""
 
 
 @click.command()
@@ -63,8 +66,12 @@ def layers(
         raise ConfigError("--methods and --intermediate narrow a grid: give --grid too")
     bars = Bars(show=not as_json)
 
+    said: set[str] = set()
+
     def absent(language: str, reason: str) -> None:
-        click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
+        if language not in said:  # once, however many entries of a grid are swept
+            said.add(language)
+            click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
     def sweep_of(on: str | None, backbone: str, precision: str) -> LayerSweep:
         return api.layers(
@@ -144,7 +151,16 @@ def _sweep_grid(
     there = [name for name in names if name not in planned.runs or name in zoo]
     if not there:
         raise MissingData(f"none of the {len(names)} entries of grid {grid} is trained: xling run {grid}")
-    sweeps = {name: sweep_of(name if name in planned.runs else None, name) for name in there}
+    sweeps: dict[str, LayerSweep] = {}
+    took: list[float] = []
+    for count, name in enumerate(there, 1):
+        began = time.perf_counter()
+        sweeps[name] = sweep_of(name if name in planned.runs else None, name)
+        seconds = time.perf_counter() - began
+        took += [seconds] if seconds > READ_S else []
+        ahead = sum(took) / len(took) * (len(there) - count) if took else 0.0
+        left = f", about {duration(ahead)} left" if ahead else ""
+        click.echo(f"[{count}/{len(there)}{left}] {name}  {duration(seconds)}", err=True)
     untrained = [name for name in names if name not in sweeps]
     if folder:
         api.keep_layers(planned, sweeps, folder)
