@@ -54,6 +54,9 @@ def collect(
     for (_, system, _), by_seed in found.items():
         keys.setdefault(system, set()).update(score.key for score in by_seed.values())
     found = _shared_rows(found)
+    for (_, system, _), by_seed in found.items():
+        if system not in keys:
+            keys[system] = {score.key for score in by_seed.values()}
     keys = {system: names for system, names in keys.items() if any(system == other for _, other, _ in found)}
     cells = {
         place: Cell(
@@ -112,8 +115,9 @@ def _entries(found: Mapping[_Place, Mapping[int, Score]]) -> dict[tuple[Target, 
 def _shared_rows(found: dict[_Place, dict[int, Score]]) -> dict[_Place, dict[int, Score]]:
     """Give what was scored without training for its target (retrieval) to the rows that it belongs to.
 
-    The bare backbone is every method's row without an intermediate task, in every seed; an intermediate entry scored as
-    it is belongs to each row that starts from it or stands on it. Where no such row exists it keeps its own.
+    The bare backbone is every method's row without an intermediate task, in every seed, also where nothing else is in
+    that row; an intermediate entry scored as it is belongs to each row that starts from it or stands on it. Where there
+    is no method and no such row, it keeps its own.
     """
     seeds: dict[System, set[int]] = {}
     for (_, system, _), by_seed in found.items():
@@ -121,14 +125,12 @@ def _shared_rows(found: dict[_Place, dict[int, Score]]) -> dict[_Place, dict[int
     shared: dict[_Place, dict[int, Score]] = {}
     for (target, system, language), by_seed in found.items():
         if system.method == BASE:
-            hosts = [
-                other
-                for other in seeds
-                if other.backbone == system.backbone and not other.is_floor and not other.has_intermediate
-                if other.method != BASE
-            ]
-            score = next(iter(by_seed.values()))
-            given = {host: dict.fromkeys(seeds[host], score) for host in hosts}
+            score, hosts = next(iter(by_seed.values())), dict[System, set[int]]()
+            for other, known in seeds.items():
+                if other.backbone == system.backbone and not other.is_floor and other.method != BASE:
+                    host = System(*other[:3], NO_INTERMEDIATE, "fresh", "slot") if other.has_intermediate else other
+                    hosts.setdefault(host, set()).update(known if host not in seeds else seeds[host])
+            given = {host: dict.fromkeys(sorted(known), score) for host, known in hosts.items()}
         elif system.has_intermediate and (system.init, system.route) == ("fresh", "slot"):
             given = {other: by_seed for other in seeds if other != system and other[:4] == system[:4]}
         else:

@@ -311,16 +311,16 @@ def test_crowded_chart_names_each_methods_best_and_baseline_inside_the_plot():
     assert all(few.top <= p.label_y <= few.bottom for p in few.points)
 
 
+def row(key: str, task: str, value: float, **changes: Any) -> Score:
+    fields: dict[str, Any] = {
+        "metric": "accuracy", "language": "de", "num_examples": 10, "split": "test", "zero_shot": True,
+        "backbone": "b", "method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", "seed": 0,
+    }  # fmt: skip
+    return Score(key=key, task=task, value=value, **{**fields, **changes})
+
+
 def test_what_needs_no_training_is_shared_by_the_rows_it_belongs_to() -> None:
     """A bare backbone belongs to every method's row without intermediate; an entry as it is to its warm and stack."""
-
-    def row(key: str, task: str, value: float, **changes: Any) -> Score:
-        fields: dict[str, Any] = {
-            "metric": "accuracy", "language": "de", "num_examples": 10, "split": "test", "zero_shot": True,
-            "backbone": "b", "method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", "seed": 0,
-        }  # fmt: skip
-        return Score(key=key, task=task, value=value, **{**fields, **changes})
-
     scores = [
         row("base", "find", 40.0, method="base", route="base"),
         row("i0", "find", 50.0, intermediate="nli"),
@@ -346,6 +346,32 @@ def test_what_needs_no_training_is_shared_by_the_rows_it_belongs_to() -> None:
     assert values["lora", "none", "fresh", "slot"] == {0: 40.0, 1: 40.0}
     assert values["lora", "nli", "warm", "slot"] == {0: 50.0, 1: 52.0}
     assert values["lora", "nli", "fresh", "stack"] == {0: 50.0, 1: 52.0}
+
+
+def test_a_grid_of_retrieval_alone_has_each_methods_row_to_compare_with() -> None:
+    scores = [
+        row("b", "find", 40.0, method="base", route="base"),
+        row("i0", "find", 50.0, intermediate="nli"),
+        row("i1", "find", 52.0, intermediate="nli", seed=1),
+        row("f0", "find", 30.0, intermediate="nli", method="full"),
+        row("o", "find", 90.0, intermediate="nli", backbone="other"),  # nothing to compare with
+    ]
+    results = collect(scores)
+    (find,) = results.targets
+    rows = {(s.backbone, s.method, s.intermediate): s for s in results.systems}
+    assert set(rows) == {
+        *(("b", method, after) for method in ("lora", "full") for after in ("none", "nli")),
+        ("other", "lora", "nli"),
+    }
+    assert results.row(find, rows["b", "lora", "none"])["de"].by_seed == {0: 40.0, 1: 40.0}
+    deltas = {place: results.delta(find, system).mean for place, system in rows.items()}
+    assert deltas["b", "lora", "nli"] == 11.0 and deltas["b", "full", "nli"] == -10.0
+    assert deltas["other", "lora", "nli"] is None
+    assert results.cost(rows["b", "lora", "none"]).seconds is None
+
+
+def test_a_bare_backbone_without_any_method_keeps_its_row() -> None:
+    assert [s.method for s in collect([row("b", "find", 40.0, method="base", route="base")]).systems] == ["base"]
 
 
 def test_an_encoder_with_random_weights_is_a_floor_of_its_twin():
