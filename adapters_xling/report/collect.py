@@ -129,7 +129,7 @@ def _shared_rows(found: dict[_Place, dict[int, Score]]) -> dict[_Place, dict[int
             for other, known in seeds.items():
                 if other.backbone == system.backbone and not other.is_floor and other.method != BASE:
                     host = System(*other[:3], NO_INTERMEDIATE, "fresh", "slot") if other.has_intermediate else other
-                    hosts.setdefault(host, set()).update(known if host not in seeds else seeds[host])
+                    hosts.setdefault(host, set()).update(seeds.get(host, known))
             given = {host: dict.fromkeys(sorted(known), score) for host, known in hosts.items()}
         elif system.has_intermediate and (system.init, system.route) == ("fresh", "slot"):
             given = {other: by_seed for other in seeds if other != system and other[:4] == system[:4]}
