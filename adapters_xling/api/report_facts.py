@@ -117,8 +117,9 @@ def notes(planned: Plan, limit: int | None) -> Iterator[str]:
         yield f"Only the first {limit} rows of each set were scored."
         return
     limited = {cell.target.task: cell.target.limit for cell in planned.cells if cell.target.limit}
-    for name, rows in limited.items():
-        yield f"{name}: only the first {rows} rows of each language were scored."
+    if limited:
+        named = ", ".join(f"{name} {rows}" for name, rows in limited.items())
+        yield f"Only the first rows of each language were scored: {named}."
 
 
 def main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:

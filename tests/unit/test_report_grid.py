@@ -66,6 +66,14 @@ def test_a_pooler_that_cannot_travel_stays_behind_and_the_report_says_so(tmp_pat
     assert {run.recipe.carry for run in api.plan(str(tmp_path / "small.yaml")).runs.values()} == {"pooler"}
 
 
+def test_targets_of_which_the_first_rows_are_scored_are_named_in_one_note(tmp_path: Path) -> None:
+    more = grid(tmp_path).replace("small", "two")
+    Path(more).write_text(GRID.replace("[mini-ner,", "[{task: mini-ner, limit: 7},"), encoding="utf-8")
+    assert [note for note in report_facts.notes(api.plan(more), None) if "first rows" in note] == [
+        "Only the first rows of each language were scored: mini-ner 7, mini-choice 5."
+    ]
+
+
 def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_path: Path) -> None:
     assert api.plan(grid(tmp_path, "published: xtreme-test\n")).grid.published == "xtreme-test"
     with pytest.raises(UnknownName, match="Did you mean 'xtreme-test'"):
