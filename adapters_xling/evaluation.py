@@ -466,7 +466,9 @@ def predicting_modules(kind: str) -> list[Path]:
             continue
         found.add(module)
         imports = (node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.ImportFrom))
-        ahead += [package / f"{node.module}.py" for node in imports if node.level == 1 and node.module]
+        beside = (node for node in imports if node.level == 1)
+        names = (name for node in beside for name in ([node.module] if node.module else [a.name for a in node.names]))
+        ahead += [package / f"{name}.py" for name in names]
     readers = (package.parent / "readers").glob("*.py")
     mining = [Path(metrics.__file__).parent / "mining.py"] if kinds.get(kind).vectors else []
     return [*sorted(found), *sorted(readers), package.parent / "rows.py", *mining]

@@ -94,22 +94,15 @@ def _rank(run: RunSpec) -> str:
     return f"r={rank}" if rank else ""
 
 
-def _without_pooler(planned: Plan) -> Iterator[str]:
-    """Steps of a grid, in words, at which the plan leaves the pooler of an intermediate entry behind."""
-    for run in planned.runs.values():
-        for name in run.parents if run.recipe.carry == "none" else ():
-            parent = planned.runs.get(name)
-            if parent and parent.recipe.pooling != run.recipe.pooling:
-                yield f"{planned.mixtures.get(name) or parent.task} → {run.task}"
-
-
 def notes(planned: Plan, limit: int | None) -> Iterator[str]:
     """What must be said beside every table of a grid: its own warning, and which rows were left out."""
     if planned.grid.warning:
         yield planned.grid.warning
     if added := sorted({_rank(run) for run in planned.runs.values() if isinstance(run.init, Merge)} - {""}):
         yield f"Rows that start from merged LoRAs train the ranks of these together ({', '.join(added)})."
-    if alone := sorted(set(_without_pooler(planned))):
+    steps = ((parent, planned.runs[name].task) for name, parent in planned.without_pooler.items())
+    alone = sorted({f"{planned.mixtures.get(parent) or planned.runs[parent].task} → {task}" for parent, task in steps})
+    if alone:
         yield f"The pooler stays behind where it reads rows another way than the target does: {', '.join(alone)}."
     if planned.left_out:
         yield f"Left out, for their training rows were not at hand: {', '.join(planned.left_out)}."

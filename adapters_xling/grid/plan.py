@@ -213,6 +213,7 @@ class Plan:
         controls: run -> its control at equal total steps. Controls are in `runs` and `cells` too, but in no table of
             methods: they are there to be compared with.
         mixtures: key of an intermediate run that the grid gives a name -> that name.
+        without_pooler: run -> its parent, whose pooler it leaves behind because it reads rows another way.
         lacking: name of a task -> why its training rows are not at hand. Runs of it, and what stands on them, cannot
             be trained, and their keys change once the rows are there.
         locked: False for a backbone that is not here: keys change once it is.
@@ -225,6 +226,7 @@ class Plan:
     floors: list[Target] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
     mixtures: dict[str, str] = field(default_factory=dict)
+    without_pooler: dict[str, str] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
     locked: bool = True
     left_out: tuple[str, ...] = ()
@@ -278,6 +280,7 @@ class Plan:
             floors,
             controls={name: one for name, one in self.controls.items() if name in runs and one in runs},
             mixtures=mixtures,
+            without_pooler={name: one for name, one in self.without_pooler.items() if name in runs},
             locked=self.locked,
             left_out=tuple(self.lacking),
         )
@@ -383,9 +386,10 @@ def expand(
             backbone_folder=local,
             refs=refs,
         )
-        parents = [plan.runs[parent] for parent in run.parents if parent in plan.runs]
-        if "carry" not in grid.overrides and any(unlike_poolers(run, parent, extra=extra_tasks) for parent in parents):
+        unlike = [one for one in run.parents if unlike_poolers(run, plan.runs[one], extra=extra_tasks)]
+        if unlike and "carry" not in grid.overrides:
             run = msgspec.structs.replace(run, recipe=msgspec.structs.replace(run.recipe, carry="none"))
+            plan.without_pooler[key(run)] = unlike[0]
         name = key(run)
         plan.runs.setdefault(name, run)
         return name

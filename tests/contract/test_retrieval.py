@@ -156,22 +156,6 @@ def test_the_command_shows_the_sweep_and_never_chooses_on_test(
     assert "best" not in text
 
 
-def test_the_command_sweeps_what_a_grid_has_and_says_how_far_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "small.yaml").write_text(
-        "{title: small, backbone: xlmr-nano, recipe: nano, methods: {lora: {r: 2}}, intermediate: [none, mini-nli], "
-        f"targets: [{MINI}], floors: []}}",
-        encoding="utf-8",
-    )
-    common = ["--languages", "de", "--limit", "20", "--runs", str(tmp_path), "--device", "cpu"]
-    main(["layers", MINI, "--grid", str(tmp_path / "small.yaml"), *common])
-    shown = capsys.readouterr()
-    assert "xlmr-nano (bare)" in shown.out
-    assert re.search(r"^\[1/1\] xlmr-nano  [\d.]+ s$", shown.err, re.M)
-    assert "1 of the grid's entries are not trained yet" in shown.err
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [

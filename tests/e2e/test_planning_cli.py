@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def test_every_layer_of_what_a_grid_scores_is_swept(capsys: Capsys, tmp_path: Pa
     code, out, err = xling(*sweep, capsys=capsys)
     assert code == 0, err
     assert "xlmr-nano (bare)" in out
-    assert "1 of the grid's entries are not trained" in err
+    assert "1 of the grid's entries are not trained yet" in err
+    assert re.search(r"^\[1/1\] xlmr-nano  [\d.]+ s$", err, re.M)
     code, out, _ = xling(*sweep, "--json", capsys=capsys)
     [bare] = json.loads(out)["sweeps"]
     assert (bare["name"], len(bare["means"])) == ("xlmr-nano", 5)

@@ -302,7 +302,7 @@ def test_rows_without_gold_have_no_label_and_gold_is_what_metrics_want() -> None
     assert metrics.get("squad")([unanswerable], [""], "en")["mean"] == 100.0
 
 
-def test_the_floor_is_the_first_word() -> None:
+def test_the_floor_is_the_first_word_or_that_there_is_no_answer() -> None:
     asked = [example(" the cat", "cat")]
     assert KIND.majority([], asked, spec())[0].value == "the"
     first, other, none = example("the cat", "the"), example("the cat", "cat"), example("the cat", None, impossible=True)

@@ -56,6 +56,11 @@ def drawn(seed: int, num_queries: int, num_corpus: int, width: int) -> tuple[np.
     return queries, corpus
 
 
+def require_same(found: Any, wanted: Any) -> None:
+    for part, reference in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(part, reference)
+
+
 @pytest.mark.parametrize(
     ("num_queries", "num_corpus", "k", "rows", "columns"),
     [(150, 210, 4, 64, 64), (150, 210, 4, 37, 100), (90, 3, 4, 64, 64), (1, 80, 20, 8, 16), (70, 70, 1, 500, 500)],
@@ -93,16 +98,14 @@ def test_equal_vectors_are_taken_by_index_whatever_the_blocks() -> None:
         for rows, columns in ((8192, 4096), (64, 64), (50, 23))
     ]
     for one in results[1:]:
-        for part, reference in zip(one, results[0], strict=True):
-            np.testing.assert_array_equal(part, reference)
+        require_same(one, results[0])
     for i, ids in enumerate(results[0].forward_ids):
         if queries[i].any():
             assert ids.tolist() == np.flatnonzero(same[i])[:6].tolist()
         else:  # a zero vector is equally far from everything
             assert ids.tolist() == list(range(6))
     mined = [mine(queries, corpus, block_rows=rows, block_columns=columns) for rows, columns in ((999, 999), (64, 70))]
-    for part, reference in zip(*mined, strict=True):
-        np.testing.assert_array_equal(part, reference)
+    require_same(*mined)
 
 
 def test_a_score_is_the_cosine_itself_not_the_product_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +124,6 @@ def test_a_score_is_the_cosine_itself_not_the_product_of_a_block(monkeypatch: py
     np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=1e-7)
 
 
-def same(found: Any, wanted: Any) -> None:
-    for part, reference in zip(found, wanted, strict=True):
-        np.testing.assert_array_equal(part, reference)
-
-
 class Repairs:
     """Counts rows that are searched again, and whether everything was multiplied in float32 after all."""
 
@@ -133,12 +131,12 @@ class Repairs:
         self.rows, self.given_up = 0, False
         again, blocks = module._again, module._blocks
 
-        def counted(found: Any, certain: np.ndarray, *args: Any, **how: Any) -> Any:
-            self.rows += int((~certain).sum())
-            return again(found, certain, *args, **how)
+        def counted(block: Any, *args: Any, **how: Any) -> Any:
+            self.rows += int((~block.certain).sum())
+            return again(block, *args, **how)
 
         def watched(queries: Any, corpus: Any, products: Any, **how: Any) -> Any:
-            self.given_up |= isinstance(products, Plain) and how["on_reverse"] is not None
+            self.given_up |= isinstance(products, Plain) and how["both"]
             return blocks(queries, corpus, products, **how)
 
         monkeypatch.setattr(module, "_again", counted)
@@ -156,7 +154,7 @@ def test_products_in_bfloat16_find_what_float32_finds_bit_by_bit(
         queries, corpus = drawn(5, num_queries, num_corpus, 96)
         queries, corpus = unit(queries + pull / 96**0.5), unit(corpus + pull / 96**0.5)
         how = {"k": k, "block_rows": rows, "block_columns": columns}
-        same(neighbours(queries, corpus, products="bfloat16", **how), neighbours(queries, corpus, **how))
+        require_same(neighbours(queries, corpus, products="bfloat16", **how), neighbours(queries, corpus, **how))
 
 
 def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +166,7 @@ def test_rows_that_bfloat16_cannot_tell_apart_are_searched_again(monkeypatch: py
     queries[:30] = unit(corpus[crowd[:1]] + 1e-5 * generator.normal(size=(30, 64)))
     wanted = neighbours(queries, corpus, k=4)
     repairs = Repairs(monkeypatch)
-    same(neighbours(queries, corpus, k=4, products="bfloat16"), wanted)
+    require_same(neighbours(queries, corpus, k=4, products="bfloat16"), wanted)
     assert 60 <= repairs.rows < 400 and not repairs.given_up  # 30 one way, 40 the other, and some that are in doubt
     monkeypatch.setattr(module, "_certain", lambda *args, among: np.ones(len(args[1]), dtype=bool))
     wrong = neighbours(queries, corpus, k=4, products="bfloat16")
@@ -184,7 +182,7 @@ def test_where_bfloat16_sees_little_everything_is_multiplied_in_float32(monkeypa
     wanted = neighbours(queries, corpus, k=4, block_rows=128)
     repairs = Repairs(monkeypatch)
     seen: list[int] = []
-    same(neighbours(queries, corpus, k=4, block_rows=128, products="bfloat16", on_block=seen.append), wanted)
+    require_same(neighbours(queries, corpus, k=4, block_rows=128, products="bfloat16", on_block=seen.append), wanted)
     assert repairs.given_up and repairs.rows == 0 and sum(seen) == 300
 
 

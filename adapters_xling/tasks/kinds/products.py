@@ -57,7 +57,7 @@ class Products(Protocol):
         Args:
             ours_RD: the rows.
             kth_R: exact cosine of the k-th best that was kept.
-            worst_R: product of the worst that was kept; -inf where all were.
+            worst_R: product of the worst that was kept; others were not.
             among: what the rows were multiplied with, "left" or "right".
         """
         ...
@@ -131,7 +131,7 @@ class Rounded:
         lost_R = _lengths(centred_RD - rounded_RD.float())
         highest_R = worst_R.astype(np.float64)
         highest_R += self._constant + _ROUNDING * np.abs(worst_R) + self.error(_lengths(rounded_RD), lost_R, among)
-        return (worst_R == -np.inf) | (kth_R > highest_R)
+        return kth_R > highest_R
 
     def error(self, rounded_R: np.ndarray, lost_R: np.ndarray, among: str) -> np.ndarray:
         """Most that a sum can differ from the cosine, before it is rounded itself.
@@ -173,4 +173,5 @@ def _lengths(rows_RD: Tensor) -> np.ndarray:
 
 def fast_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    ways = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch's own, which some versions lack
+    return any(getattr(torch.cpu, way, bool)() for way in ways)

@@ -103,21 +103,31 @@ def search(
         worth = queries.shape[0] * corpus.shape[0] >= ROUNDED_FROM and str(device) == "cpu" and fast_bfloat16()
         products = "bfloat16" if worth else "float32"
     sizes = {"k": k, "device": device, "block_rows": block_rows, "block_columns": block_columns}
+
+    blocks = None
     if products == "bfloat16" and queries.shape[0] and corpus.shape[0]:
         samples = [side.read(0, min(block_columns, side.shape[0])) for side in (queries, corpus)]
-        found = _blocks(queries, corpus, Rounded.around(*samples), on_reverse=on_reverse, **sizes)
+        found = _blocks(queries, corpus, Rounded.around(*samples), both=bool(on_reverse), **sizes)
         first = next(found)
-        if first[1].mean() >= 1 - GIVEN_UP:
-            for part, certain in itertools.chain([first], found):
-                yield _again(part, certain, queries, corpus, **sizes)
-                if on_block:
-                    on_block(len(certain))
-            return
-        found.close()
-    for part, certain in _blocks(queries, corpus, Plain(), on_reverse=on_reverse, **sizes):
-        yield part
-        if on_block:
-            on_block(len(certain))
+        if first.certain.mean() >= 1 - GIVEN_UP:
+            blocks = itertools.chain([first], found)
+        else:
+            found.close()
+    for block in blocks or _blocks(queries, corpus, Plain(), both=bool(on_reverse), **sizes):
+        if not block.is_reverse:
+            yield _again(block, queries, corpus, **sizes)
+            if on_block:
+                on_block(len(block.certain))
+        elif on_reverse:
+            on_reverse(_again(block, corpus, queries, **sizes))
+
+
+class _Block(NamedTuple):
+    """What was found of some rows, for which of them (R,) it surely is the best, and whether they are the corpus'."""
+
+    found: Found
+    certain: np.ndarray
+    is_reverse: bool
 
 
 def _blocks(
@@ -126,16 +136,17 @@ def _blocks(
     products: Products,
     *,
     k: int,
-    on_reverse: Callable[[Found], Any] | None,
+    both: bool,
     device: Any,
     block_rows: int,
     block_columns: int,
-) -> Generator[tuple[Found, np.ndarray]]:
-    """Neighbours of the next queries, and of which rows (R,) they surely are the best; reverse ones are all so."""
+) -> Generator[_Block]:
+    """Neighbours of the queries, block by block, and after these of the corpus where `both` are wanted."""
     num_queries, num_corpus = queries.shape[0], corpus.shape[0]
     wide, tall = min(k + products.spare, num_corpus), min(k + products.spare, num_queries)
-    reverse_MK = _nothing(num_corpus if on_reverse else 0, tall, device)
+    reverse_MK = _nothing(num_corpus if both else 0, tall, device)
     buffer_RC = torch.empty(0, 0, device=device)
+
     for top in range(0, num_queries, block_rows):
         ours = queries.read(top, min(top + block_rows, num_queries))
         block_RW = products.left(ours, device)
@@ -150,38 +161,35 @@ def _blocks(
             sims_RC[:, len(theirs) :] = -torch.inf
             chunks_RnC = sims_RC.unflatten(1, (-1, CHUNK))
             _merge(best_RK, chunks_RnC, chunks_RnC.amax(2).float(), left)
-            if on_reverse:
+            if both:
                 chunks_nRC = sims_RC[:, : len(theirs)].unflatten(0, (-1, CHUNK))
                 part_MK = reverse_MK[left : left + len(theirs)]
                 _merge(part_MK, chunks_nRC.permute(2, 0, 1), chunks_nRC.amax(1).T.float(), top)
-        found, kept = Found(top, *_exact(ours, best_RK[: len(ours)], corpus, k)), wide < num_corpus
-        yield found, _certain(products, ours, found, best_RK[: len(ours), -1], among="right" if kept else None)
-    if on_reverse is None:
-        return
-    for left in range(0, num_corpus, block_columns):
+        best_RK = best_RK[: len(ours)]
+        found = Found(top, *_exact(ours, best_RK, corpus, k))
+        yield _Block(found, _certain(products, ours, found, best_RK, num_corpus, among="right"), is_reverse=False)
+    for left in range(0, num_corpus if both else 0, block_columns):
         theirs = corpus.read(left, min(left + block_columns, num_corpus))
-        keys_MK, kept = reverse_MK[left : left + len(theirs)], tall < num_queries
-        found = Found(left, *_exact(theirs, keys_MK, queries, k))
-        certain = _certain(products, theirs, found, keys_MK[:, -1], among="left" if kept else None)
-        sizes = {"k": k, "device": device, "block_rows": block_rows, "block_columns": block_columns}
-        on_reverse(_again(found, certain, corpus, queries, **sizes))
+        part_MK = reverse_MK[left : left + len(theirs)]
+        found = Found(left, *_exact(theirs, part_MK, queries, k))
+        yield _Block(found, _certain(products, theirs, found, part_MK, num_queries, among="left"), is_reverse=True)
 
 
 def _certain(
-    products: Products, ours_RD: np.ndarray, found: Found, worst_R: Tensor, *, among: str | None
+    products: Products, ours_RD: np.ndarray, found: Found, kept_RK: Tensor, num_others: int, *, among: str
 ) -> np.ndarray:
-    """Which rows (R,) surely have their best among those kept, whose worst has these keys; all where all were kept."""
-    if among is None or not len(found.scores):
-        return np.ones(len(found.scores), dtype=bool)
-    return products.certain(ours_RD, found.scores[:, -1], _scores(worst_R).cpu().numpy(), among=among)
+    """Which rows (R,) surely have their best among those kept."""
+    if kept_RK.shape[1] == num_others:
+        return np.ones(len(ours_RD), dtype=bool)
+    return products.certain(ours_RD, found.scores[:, -1], _scores(kept_RK[:, -1]).cpu().numpy(), among=among)
 
 
-def _again(found: Found, certain: np.ndarray, ours: Vectors, others: Vectors, **how: Any) -> Found:
-    """Search rows that are not certain once more, in float32."""
-    if certain.all():
-        return found
-    rows = np.flatnonzero(~certain)
-    found.scores[rows], found.indices[rows] = nearest(ours.take(found.start + rows), others, products="float32", **how)
+def _again(block: _Block, ours: Vectors, others: Vectors, **how: Any) -> Found:
+    """What was found, with the rows that are not certain searched once more, in float32."""
+    found, rows = block.found, np.flatnonzero(~block.certain)
+    if len(rows):
+        again = nearest(ours.take(found.start + rows), others, products="float32", **how)
+        found.scores[rows], found.indices[rows] = again
     return found
 
 
