@@ -204,9 +204,8 @@ class Cell:
             )
             for metric, value in values.items()
         ]
-        keeping.write(
-            self.path, keeping.Kept(self.identity, asked.scoring, scores, facts, timing), predictions, outcomes
-        )
+        kept = keeping.Kept(self.identity, asked.scoring, scores, facts, timing, digest(subject.how))
+        keeping.write(self.path, kept, predictions, outcomes)
         shutil.rmtree(self.work.folder, ignore_errors=True)
         return scores
 

@@ -8,20 +8,18 @@ again without a model.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapters_xling import inference, matrix, methods, metrics, tasks
-from adapters_xling.backbones import BACKBONES
+from adapters_xling import inference, matrix, methods, tasks
 from adapters_xling.cells import Asked, Cell, Done, Loading, Subject
 from adapters_xling.errors import ConfigError, XlingError
+from adapters_xling.made_with import made_with, max_length_of, scoring_code
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.model.shared import num_unchanged
@@ -29,15 +27,13 @@ from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.scored import READ_AS_SET, check_languages, labels_of, weights_of
 from adapters_xling.scored import Reading as Reading
 from adapters_xling.scored import majority as majority
-from adapters_xling.spec import Route, Score, TaskSpec, describe
+from adapters_xling.spec import FULL, Route, Score, TaskSpec, describe
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
 
 if TYPE_CHECKING:
     from adapters_xling.prefix_cache import Store
 
-SCORING = 1
-"""Version of the score files."""
 ROWS_AT_ONCE = 16384
 """Rows times entries that are read together, and what a killed run loses at most, unless one language has more."""
 DEFAULT_MAX_LENGTH = 512
@@ -94,7 +90,7 @@ def evaluate_all(
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     routes: Callable[[str, str], Route | None] = lambda name, language: None,
-    precision: str = inference.FULL,
+    precision: str = FULL,
     prefix_cache: PrefixCache = OFF,
     attention: str = "auto",
     compiled: bool = False,
@@ -206,12 +202,7 @@ def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None]
     ways = {code: routes(name, code) for code in asked.codes}  # every name is looked up before anything is opened
     if card is None and any(ways.values()):
         raise ConfigError(f"backbone {name!r} is no entry, so there is nothing to put on a route; evaluate an entry")
-    max_length = 0
-    if card and kind.trains:
-        own = {ref.name for ref in card.run.tasks}
-        trained = task.name if task.name in own else tasks.train_task(task, extra=asked.extra_tasks).name
-        max_length = card.run.recipe_for(trained).max_length
-    read_at = card.run.backbone.name if card else name
+    max_length = max_length_of(card.run if card else None, task, extra_tasks=asked.extra_tasks)
     return Subject(
         name=name,
         card=card,
@@ -219,13 +210,15 @@ def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None]
         labels=labels_of(card, task, zoo=zoo, extra_tasks=asked.extra_tasks),
         weights=weights_of(name, card, backbone),
         max_length=max_length,
-        how=[
-            *how_read(task, read_at, max_length),
-            asked.reading.suffix,
-            *in_precision(asked.precision),
-            *in_storage(asked.prefix_cache),
-            *in_graphs(asked.precision, compiled=asked.compiled),
-        ],
+        how=made_with(
+            task,
+            backbone=card.run.backbone.name if card else name,
+            max_length=max_length,
+            reading=asked.reading.suffix,
+            precision=asked.precision,
+            prefix_cache=asked.prefix_cache,
+            compiled=asked.compiled,
+        ),
     )
 
 
@@ -323,7 +316,7 @@ def _evaluate_cells(
         with opened.writing():
             answers = matrix.predict_sets(readers, asked.task, sets, works=works, on_step=on_step)
         timing: dict[str, Any] = {"device": first.device.type, "threads": torch.get_num_threads()}
-        timing |= {"precision": asked.precision} if in_precision(asked.precision) else {}
+        timing |= {"precision": asked.precision} if asked.precision != FULL else {}
         timing |= {"compiled": True} if asked.compiled else {}
         for (i, _), answer in zip(members, answers, strict=True):
             name = waiting[0][i].subject.name
@@ -430,61 +423,3 @@ def open_model(
     if card is None:
         return bare(name, device=place, backbone=backbone)
     return open_entry(name, zoo=zoo, device=place, backbone=backbone, route=route, beside=beside)
-
-
-def how_read(task: TaskSpec, backbone: str, max_length: int) -> list[Any]:
-    """What turns outputs into predictions: the code that predicts, and where a backbone's sentences are read."""
-    row = BACKBONES.get(backbone)
-    return [SCORING, max_length, row and [row.retrieval_layer, row.retrieval_pooling], _code(task.kind)]
-
-
-def in_precision(precision: str) -> list[str]:
-    """What a precision other than the usual one adds to the identity of scores."""
-    return [] if precision == inference.FULL else [precision]
-
-
-def in_graphs(precision: str, *, compiled: bool) -> list[str]:
-    """What compiled passes add to the identity of scores: nothing in full precision, where they differ by rounding."""
-    return ["compiled"] if compiled and precision != inference.FULL else []
-
-
-def in_storage(prefix_cache: PrefixCache) -> list[str]:
-    """What rounded hidden states add to the identity of scores."""
-    rounded = prefix_cache.is_on and prefix_cache.storage != "fp32"
-    return [f"prefix kept in {prefix_cache.storage}"] if rounded else []
-
-
-def predicting_modules(kind: str) -> list[Path]:
-    """Modules that decide what a prediction of a kind of task is: its own and those it imports beside it, what reads
-    and makes its rows, and for retrieval mining, whose threshold is chosen by a metric.
-    """
-    package = Path(kinds.__file__).parent
-    found, ahead = set[Path](), [package / f"{type(kinds.get(kind)).__module__.rpartition('.')[2]}.py"]
-    while ahead:
-        module = ahead.pop()
-        if module in found:
-            continue
-        found.add(module)
-        imports = (node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.ImportFrom))
-        beside = (node for node in imports if node.level == 1)
-        names = (name for node in beside for name in ([node.module] if node.module else [a.name for a in node.names]))
-        ahead += [package / f"{name}.py" for name in names]
-    readers = (package.parent / "readers").glob("*.py")
-    mining = [Path(metrics.__file__).parent / "mining.py"] if kinds.get(kind).vectors else []
-    return [*sorted(found), *sorted(readers), package.parent / "rows.py", *mining]
-
-
-@functools.cache
-def _code(kind: str) -> str:
-    """Digest of `predicting_modules`: what was predicted before one of them changed is predicted again."""
-    return _digest(predicting_modules(kind))
-
-
-@functools.cache
-def scoring_code() -> str:
-    """Digest of the modules that decide what a prediction is worth."""
-    return _digest(sorted(Path(metrics.__file__).parent.glob("*.py")))
-
-
-def _digest(files: Sequence[Path]) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -23,7 +23,7 @@ from adapters_xling.model import Model
 from adapters_xling.model.mixed import Segment, forward_mixed
 from adapters_xling.model.shared import Shared
 from adapters_xling.processes import ALONE, Processes
-from adapters_xling.spec import TaskSpec
+from adapters_xling.spec import FULL, TaskSpec
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.examples import Example, Features, Prediction
 from adapters_xling.tasks.kinds.base import Batch
@@ -35,9 +35,6 @@ TOKENS_PER_BATCH = 8192
 BYTES_PER_BLOCK = 64 * 2**20
 """Vectors held back until they are written together. What a killed run loses."""
 MAX_BLOCK_ROWS = 4096
-
-FULL = "fp32"
-"""Precision of forward passes where nothing else is said."""
 
 OnStep = Callable[[str, int, int], Any]
 """Called with the name of a stage, what is done of it, and its total."""

@@ -30,6 +30,7 @@ class Kept:
         scores: one per metric's score.
         facts: rows kept and dropped, where they came from, what was chosen on another split.
         timing: seconds without opening the model, type of device, torch threads.
+        reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
     """
 
     identity: str
@@ -37,6 +38,7 @@ class Kept:
     scores: list[Score]
     facts: Mapping[str, Any]
     timing: Mapping[str, Any]
+    reader: str = ""
 
 
 def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: Outcomes | None) -> None:
@@ -56,6 +58,7 @@ def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: O
     body = {
         "identity": kept.identity,
         "scoring": kept.scoring,
+        "reader": kept.reader,
         "rows": kept.facts,
         "timing": kept.timing,
         "scores": [{name: getattr(score, name) for name in score.__struct_fields__} for score in kept.scores],
@@ -78,7 +81,8 @@ def read(path: Path, identity: str | None = None) -> Kept | None:
         return None
     scores = [decode(Score, row, str(path)) for row in body.get("scores", ())]
     facts, timing = body.get("rows", {}), body.get("timing", {})
-    return Kept(str(body.get("identity")), str(body.get("scoring", "")), scores, facts, timing)
+    scoring, reader = (str(body.get(name, "")) for name in ("scoring", "reader"))
+    return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader)
 
 
 def is_current(path: Path, kept: Kept, scoring: str) -> bool:

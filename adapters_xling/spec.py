@@ -190,6 +190,8 @@ class TaskSpec(Frozen, frozen=True):
 
 
 Precision = Literal["fp32", "bf16"]
+FULL: Precision = "fp32"
+"""Precision of forward passes where nothing else is said."""
 Pooling = Literal["first", "mean", "pair"]
 Attention = Literal["auto", "packed", "padded"]
 """How rows of unequal length lie in a batch (`model.packing`); no part of a run."""

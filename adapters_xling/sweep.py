@@ -19,11 +19,12 @@ import torch
 
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, how_read, in_precision, open_model, scoring_code
+from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, open_model
+from adapters_xling.made_with import made_with, scoring_code
 from adapters_xling.model import Model, is_backbone
 from adapters_xling.paths import atomic_write
 from adapters_xling.scored import Reading, check_languages, weights_of
-from adapters_xling.spec import TaskSpec, digest
+from adapters_xling.spec import FULL, TaskSpec, digest
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.kinds.base import Batch
 from adapters_xling.tasks.kinds.vectors import VectorFile, working
@@ -82,7 +83,7 @@ def layers(
     backbone: Path | None = None,
     on_step: Callable[[str, str, int, int], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
-    precision: str = inference.FULL,
+    precision: str = FULL,
 ) -> LayerSweep:
     """Score every hidden state of an entry or a bare backbone on a retrieval task.
 
@@ -122,7 +123,8 @@ def layers(
     model.read_sentences_at(pooling=pooling)
     configured, pooling = model.sentences_at(task)
     max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
-    how = [*how_read(task, model.backbone.name, max_length), scoring_code(), *in_precision(precision)]
+    how = made_with(task, backbone=model.backbone.name, max_length=max_length, precision=precision)
+    how += [scoring_code()]
     folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
     codes = check_languages(task, languages, split)

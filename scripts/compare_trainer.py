@@ -100,8 +100,8 @@ def side_of(task: TaskSpec, method: str, arguments: argparse.Namespace, *, seed:
         seed=seed,
         data_dir=arguments.data_dir,
     )
-    if run.recipe.pooling == "pair" or run.recipe.accumulate != 1 or run.recipe.sort_window:
-        raise ConfigError("the plain side pools first or mean, takes one batch a step and sorts no rows; see --with")
+    if run.recipe.accumulate != 1 or run.recipe.sort_window:
+        raise ConfigError("the plain side takes one batch a step and sorts no rows; see --with")
     return Side(run, task, folder_of(identity), arguments.data_dir)
 
 
@@ -143,7 +143,8 @@ def plain_model(side: Side, model: Model, *, fresh: bool) -> PlainModel:
         )
     num_out = len(task.labels) if task.kind == "sentence" else 2
     pooling = recipe.pooling if task.kind == "sentence" else None
-    plain = PlainModel(encoder, num_out, pooling=pooling, dropout=recipe.dropout)
+    separator = int(model.tokenizer.sep_token_id)
+    plain = PlainModel(encoder, num_out, pooling=pooling, dropout=recipe.dropout, separator=separator)
     if not fresh:
         plain.load_head(model.head_state())
     return plain
@@ -340,7 +341,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("losses", "scores"))
-    parser.add_argument("--task", action="append", help="kit-nli and kit-squad1 when left out")
+    parser.add_argument("--task", action="append", help="kit-mnli and kit-squad1 when left out")
     parser.add_argument("--backbone", default="minilm-l6")
     parser.add_argument("--recipe", default="mini-encoder")
     parser.add_argument(
@@ -357,7 +358,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/trainer"))
     parsed = parser.parse_args(given)
-    parsed.task = parsed.task or ["kit-nli", "kit-squad1"]
+    parsed.task = parsed.task or ["kit-mnli", "kit-squad1"]
     parsed.method, parsed.seed = parsed.method or list(METHODS), parsed.seed or [0]
     return parsed
 

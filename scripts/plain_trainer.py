@@ -73,14 +73,21 @@ def encoder_with(
 
 
 class PlainModel(nn.Module):
-    """An encoder and a head: classes of a row (`pooling` "first" or "mean"), or start and end of a span (None)."""
+    """An encoder and a head: classes of a row (`pooling` "first", "mean" or "pair"), or start and end of a span (None).
 
-    def __init__(self, encoder: Any, num_out: int, *, pooling: str | None, dropout: float) -> None:
+    "pair" compares the two segments of a row, which end at `separator` tokens.
+    """
+
+    def __init__(
+        self, encoder: Any, num_out: int, *, pooling: str | None, dropout: float, separator: int | None = None
+    ) -> None:
         super().__init__()
         width = int(encoder.config.hidden_size)
         self.encoder, self.pooling, self.dropout = encoder, pooling, nn.Dropout(dropout)
+        self.separator = separator
         if pooling is not None:
-            self.pooler, self.dense = nn.Linear(width, width), nn.Linear(width, width)
+            self.pooler = nn.Linear(width * (4 if pooling == "pair" else 1), width)
+            self.dense = nn.Linear(width, width)
         self.out = nn.Linear(width, num_out)
 
     def forward(
@@ -97,16 +104,29 @@ class PlainModel(nn.Module):
             logits = self.out(self.dropout(hidden_NTD)).float()
             scored = logits.masked_fill(attention_mask.eq(0)[..., None], torch.finfo(torch.float32).min)
         else:
-            weights_NT1 = attention_mask[..., None].to(hidden_NTD.dtype)
-            mean_ND = (hidden_NTD * weights_NT1).sum(1) / weights_NT1.sum(1)
-            pooled_ND = hidden_NTD[:, 0] if self.pooling == "first" else mean_ND
-            hidden_ND = torch.tanh(self.dense(self.dropout(torch.tanh(self.pooler(pooled_ND)))))
+            pooled = self.pooled(hidden_NTD, input_ids, attention_mask)
+            hidden_ND = torch.tanh(self.dense(self.dropout(torch.tanh(self.pooler(pooled)))))
             logits = scored = self.out(self.dropout(hidden_ND)).float()
         return (
             {"logits": logits}
             if labels is None
             else {"loss": functional.cross_entropy(scored, labels), "logits": logits}
         )
+
+    def pooled(self, hidden_NTD: Tensor, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """What the pooler reads: (N,D), or of pairs (N,4D), row by row."""
+        if self.pooling == "first":
+            return hidden_NTD[:, 0]
+        if self.pooling == "mean":
+            weights_NT1 = mask_NT[..., None].to(hidden_NTD.dtype)
+            return (hidden_NTD * weights_NT1).sum(1) / weights_NT1.sum(1)
+        rows = []
+        for hidden_TD, ids_T in zip(hidden_NTD, ids_NT, strict=True):
+            *_, before, end = (ids_T == self.separator).nonzero()[:, 0].tolist()
+            first = int((ids_T == self.separator).nonzero()[0])
+            a_D, b_D = hidden_TD[1:first].mean(0), hidden_TD[before + 1 : end].mean(0)
+            rows.append(torch.cat([a_D, b_D, (a_D - b_D).abs(), a_D * b_D]))
+        return torch.stack(rows)
 
     def load_head(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights of a head of this package, by the names they have in `heads.safetensors`."""

@@ -77,6 +77,7 @@ def estimate(
         data_dir=settings.data_dir,
         extra_tasks=settings.tasks,
         limit=limit,
+        prefix_cache=settings.prefixes(),
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_xling import methods, paths, tasks
+from adapters_xling import keeping, methods, paths, tasks
 from adapters_xling.backbones import Shape
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.cost import (
@@ -30,9 +30,11 @@ from adapters_xling.grid.memory import Batch, Footprint, Need, footprint, need
 from adapters_xling.grid.plan import Cell, Plan, Target, floor_name, languages_of, target_tasks
 from adapters_xling.grid.sizes import Size, Sizes, published
 from adapters_xling.grid.timings import Timings
+from adapters_xling.made_with import made_with, max_length_of
 from adapters_xling.methods import Method
 from adapters_xling.model import family_of
-from adapters_xling.spec import Recipe, RunSpec, TaskSpec, scored_as
+from adapters_xling.prefix_cache import OFF, PrefixCache
+from adapters_xling.spec import Recipe, RunSpec, TaskSpec, digest, scored_as
 from adapters_xling.zoo import Zoo
 
 START_S = 8.0
@@ -210,6 +212,7 @@ def estimate(
     limit: int | None = None,
     machine: Machine | None = None,
     memory: float | None = None,
+    prefix_cache: PrefixCache = OFF,
 ) -> Estimate:
     """Predict time and disk of what a plan still lacks.
 
@@ -224,13 +227,14 @@ def estimate(
         limit: rows scored of every set.
         machine: modelled speed; measured when None.
         memory: bytes of the device that a run may use; None where that is not known.
+        prefix_cache: how scoring keeps hidden states of frozen layers, for scores made otherwise are made again.
 
     Raises:
         XlingError: when the backbone's size cannot be told.
     """
     shape = shape_of(plan.grid.backbone, zoo=zoo)
     machine = machine or Machine.measure(device, shape)
-    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape, memory)
+    work = _Work(plan, zoo, runs_dir, Sizes(data_dir), extra_tasks, limit, machine, shape, memory, prefix_cache)
     found = {name: work.job(name, cells) for name, cells in plan.jobs().items()}
     found |= {floor_name(target): work.floor(target) for target in plan.floors}
     parents = plan.parents()
@@ -273,8 +277,9 @@ class _Work:
         machine: Machine,
         shape: Shape,
         memory: float | None,
+        prefix_cache: PrefixCache,
     ) -> None:
-        self.memory = memory
+        self.memory, self.prefix_cache = memory, prefix_cache
         self.plan, self.zoo, self.runs_dir, self.sizes = plan, zoo, runs_dir, sizes
         self.extra, self.limit, self.machine, self.shape = extra, limit, machine, shape
         self._tasks: dict[str, TaskSpec] = {}
@@ -348,7 +353,7 @@ class _Work:
         return need(task.name, part.recipe, count, self.memory)
 
     def _score(self, job: Job, cell: Cell, run: RunSpec | None, method: Method | None) -> None:
-        """Add a cell's sets: those not scored yet in full, of the others only that their rows are read."""
+        """Add a cell's sets: in full those not scored yet or scored otherwise, of others only that rows are read."""
         task = self._task(cell.target.task)
         split, limit = _split(cell.target, task), self.limit or cell.target.limit
         length = run.recipe.max_length if run and task.train_languages else RETRIEVAL_LENGTH
@@ -365,7 +370,8 @@ class _Work:
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
             folder = self.runs_dir / "scores" / scored_as(cell.name, ways.get(code)) / task.name
-            if not paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading).is_file():
+            path = paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading)
+            if not self._stands(path, cell, run, task):
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1
                 job.disk_bytes += (rows - size.corpus) * self.timings.row_bytes(task, PREDICTION_BYTES)
@@ -374,6 +380,20 @@ class _Work:
             job.add(self._seconds(load, method) * ratio, rank)
         if job.sets > sets:
             job.add(self._seconds(Load(opened=1), None), NEVER_TIMED)
+
+    def _stands(self, path: Path, cell: Cell, run: RunSpec | None, task: TaskSpec) -> bool:
+        """Whether there are scores that were read as the plan reads them; files that do not say how are believed."""
+        if (kept := keeping.read(path)) is None:
+            return False
+        how = made_with(
+            task,
+            backbone=run.backbone.name if run else cell.name,
+            max_length=max_length_of(run, task, extra_tasks=self.extra),
+            reading=cell.target.reading,
+            precision=self.plan.grid.scoring_precision,
+            prefix_cache=self.prefix_cache,
+        )
+        return kept.reader in ("", digest(how))
 
     def _task(self, name: str) -> TaskSpec:
         if name not in self._tasks:

@@ -23,13 +23,13 @@ from transformers import get_linear_schedule_with_warmup
 
 from adapters_xling.batching import filled_shape
 from adapters_xling.errors import XlingError
-from adapters_xling.inference import FULL, passes
+from adapters_xling.inference import passes
 from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
 from adapters_xling.model.packing import packs
 from adapters_xling.model.shared import Shared
 from adapters_xling.processes import Processes
-from adapters_xling.spec import RunSpec, TaskSpec, key
+from adapters_xling.spec import FULL, RunSpec, TaskSpec, key
 from adapters_xling.steps import shares, total_steps
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds.base import Batch

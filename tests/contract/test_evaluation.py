@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_xling import evaluation, keeping, tasks
+from adapters_xling import evaluation, keeping, made_with, tasks
 from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.evaluation import evaluate, majority
 from adapters_xling.tasks import kinds
@@ -56,7 +56,7 @@ def test_a_score_made_by_something_else_is_computed_again(
     if harm == "half":
         path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
     elif harm == "code":
-        monkeypatch.setattr(evaluation, "_code", lambda kind: "another version of the metrics")
+        monkeypatch.setattr(made_with, "_predicting_code", lambda kind: "another version of the metrics")
     else:
         from dataclasses import replace
 
@@ -112,7 +112,7 @@ def test_predictions_that_stand_are_scored_again_without_a_model(
 
 
 def test_a_change_of_how_vectors_are_searched_leaves_predictions_of_other_kinds_as_they_are() -> None:
-    found = {kind: {path.name for path in evaluation.predicting_modules(kind)} for kind in kinds.names()}
+    found = {kind: {path.name for path in made_with.predicting_modules(kind)} for kind in kinds.names()}
     assert {"retrieve.py", "search.py", "products.py", "ideal.py", "mining.py"} <= found["retrieve"]
     assert all(not {"search.py", "products.py", "mining.py"} & found[kind] for kind in set(found) - {"retrieve"})
     assert {"span.py", "span_decode.py", "common.py", "base.py", "rows.py"} <= found["span"]

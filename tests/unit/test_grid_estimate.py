@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zoo_samples import an_entry
 
-from adapters_xling import api, evaluation, grid, inference, keeping, methods
+from adapters_xling import api, evaluation, grid, inference, keeping, methods, tasks
 from adapters_xling.backbones import FAMILIES, Shape
 from adapters_xling.cli import grid as cli
 from adapters_xling.cli import main
@@ -30,7 +31,10 @@ from adapters_xling.grid import cost, timings
 from adapters_xling.grid.cost import Load, Machine, Ratios, similar_scoring, similar_training, training_load
 from adapters_xling.grid.estimate import START_S, Estimate, Job, schedule
 from adapters_xling.grid.plan import Plan
-from adapters_xling.spec import Score
+from adapters_xling.made_with import RETRIEVAL, made_with, max_length_of
+from adapters_xling.prefix_cache import PrefixCache
+from adapters_xling.spec import Score, digest
+from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Zoo
 
 FAMILY = FAMILIES["xlm-roberta"]
@@ -170,6 +174,8 @@ def test_figures_that_cannot_be_imported_without_torch_are_the_same_there() -> N
     assert cost.TOKENS_PER_BATCH == inference.TOKENS_PER_BATCH
     assert cost.RETRIEVAL_LENGTH == evaluation.DEFAULT_MAX_LENGTH
     assert grid.Common(zoo_root=Path(), runs_dir=Path()).threads == timings.THREADS
+    assert [name for name in kinds.names() if kinds.get(name).vectors] == [RETRIEVAL]
+    assert [name for name in kinds.names() if not kinds.get(name).trains] == [RETRIEVAL]
 
 
 # --- plans ------------------------------------------------------------------------------------------------------
@@ -184,7 +190,7 @@ def planned() -> Plan:
 def estimated(planned: Plan, tmp_path: Path) -> Callable[..., Estimate]:
     def run(**changes: Any) -> Estimate:
         given = {"zoo": Zoo(tmp_path / "zoo"), "runs_dir": tmp_path, "workers": 1, "machine": MACHINE, **changes}
-        return grid.estimate(planned, **given)
+        return grid.estimate(given.pop("plan", planned), **given)
 
     return run
 
@@ -219,7 +225,9 @@ def timed_entry(planned: Plan, folder: Path, *, seconds: float = 50.0, seed: int
     ).key
 
 
-def timed_scores(folder: Path, key: str, seconds: float, *, device: str = "cpu", language: str = "de") -> None:
+def timed_scores(
+    folder: Path, key: str, seconds: float, *, device: str = "cpu", language: str = "de", reader: str = ""
+) -> None:
     score = Score(
         key=key,
         task="mini-ner",
@@ -238,7 +246,7 @@ def timed_scores(folder: Path, key: str, seconds: float, *, device: str = "cpu",
     )
     path = folder / "scores" / key / "mini-ner" / f"test-{language}.json"
     timing = {"seconds": seconds, "device": device, "threads": 1}
-    keeping.write(path, keeping.Kept("x", "y", [score], {}, timing), [], None)
+    keeping.write(path, keeping.Kept("x", "y", [score], {}, timing, reader), [], None)
 
 
 def job_of(found: Estimate, method: str) -> Job:
@@ -331,6 +339,24 @@ def test_what_is_there_costs_only_its_reading(
     assert found.seconds < 8 * 3.0 / 2
     assert before.sets == 8
     assert estimated(limit=10).jobs[name].sets == 8  # limited scores are kept apart
+
+
+def test_scores_that_would_be_made_again_are_counted_as_missing(
+    planned: Plan, estimated: Callable[..., Estimate], tmp_path: Path
+) -> None:
+    name = next(name for name, run in planned.runs.items() if run.method.name == "lora")
+    timed_entry(planned, tmp_path / "zoo", seed=0)
+    run, task = planned.runs[name], tasks.get("mini-ner")
+    how = made_with(task, backbone="xlmr-nano", max_length=max_length_of(run, task))
+    for language in task.languages:
+        timed_scores(tmp_path, name, 3.0, language=language, reader=digest(how))
+    assert estimated().jobs[name].sets == 0
+    for language in ("de", "sw"):
+        timed_scores(tmp_path, name, 3.0, language=language, reader=digest([*how, "as another version read it"]))
+    assert estimated().jobs[name].sets == 2
+    in_bf16 = replace(planned, grid=msgspec.structs.replace(planned.grid, scoring_precision="bf16"))
+    assert estimated(plan=in_bf16).jobs[name].sets == 8
+    assert estimated(prefix_cache=PrefixCache.parse("64MiB,bf16")).jobs[name].sets == 8
 
 
 def test_epochs_and_early_stopping_are_said(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _KINDS = {
     "mlm": "mlm:MaskedText",
 }
 
-__all__ = ["get", "names"]
+__all__ = ["get", "module", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -32,6 +32,20 @@ def names() -> tuple[str, ...]:
     return tuple(_KINDS)
 
 
+def module(name: str) -> str:
+    """Name of the module of a kind, which is not imported.
+
+    Raises:
+        UnknownName: with the closest names.
+
+    >>> module("span")
+    'span'
+    """
+    if name not in _KINDS:
+        raise unknown("kind", name, _KINDS, "adapters_xling/tasks/kinds/")
+    return _KINDS[name].partition(":")[0]
+
+
 @functools.cache
 def get(name: str) -> Kind:
     """The kind behind a name, one instance per process; its module is imported on first use.
@@ -39,7 +53,5 @@ def get(name: str) -> Kind:
     Raises:
         UnknownName: with the closest names.
     """
-    if name not in _KINDS:
-        raise unknown("kind", name, _KINDS, "adapters_xling/tasks/kinds/")
-    module, _, attribute = _KINDS[name].partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)()
+    found = importlib.import_module(f"{__name__}.{module(name)}")
+    return getattr(found, _KINDS[name].partition(":")[2])()
