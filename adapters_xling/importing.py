@@ -134,6 +134,7 @@ def import_adapter(
             draft.finish(
                 Facts(
                     backbone_fingerprint=loaded.fingerprint,
+                    backbone_licence=loaded.licence,
                     heads={},
                     probe=None,
                     training=None,

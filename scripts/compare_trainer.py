@@ -194,7 +194,7 @@ def compare_losses(side: Side) -> dict[str, Any]:
             warmup_steps=round(side.recipe.warmup * steps),
             seed=side.run.seed,
             batches=batches,
-            optim="adamw_torch",
+            optim="adamw_torch_fused",
         )
         begun = time.process_time()
         loop.train()

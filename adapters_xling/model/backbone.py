@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from adapters_xling import paths
 from adapters_xling.backbones import BACKBONES, FAMILIES, Backbone, Family, backbone
 from adapters_xling.errors import ConfigError, UnknownName, ZooError, unknown
@@ -59,6 +61,7 @@ class LoadedBackbone:
         row: its row in `backbones.py`, or one made from its configuration for a local folder.
         fingerprint: sha256 over the loaded tensors.
         folder: where its files lie.
+        licence: what the README of a folder without a row in `backbones.py` says of it; None where it says nothing.
     """
 
     encoder: nn.Module
@@ -68,6 +71,7 @@ class LoadedBackbone:
     row: Backbone
     fingerprint: str
     folder: Path
+    licence: str | None = None
 
 
 def backbones_dir() -> Path | None:
@@ -191,7 +195,19 @@ def load_backbone(
         raise ZooError(f"backbone {name!r} in {folder}: {reason}")
     encoder.requires_grad_(False)
     encoder.eval().to(device)
-    return LoadedBackbone(encoder, tokenizer, found, family, row, fingerprint(encoder), folder)
+    said = None if name in BACKBONES else _declared_licence(folder)
+    return LoadedBackbone(encoder, tokenizer, found, family, row, fingerprint(encoder), folder, said)
+
+
+def _declared_licence(folder: Path) -> str | None:
+    """Licence in the YAML block of a folder's README, where the model hub's cards have it; None without one."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        said = (metadata_load(folder / "README.md") or {}).get("license")
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return said if isinstance(said, str) and said else None
 
 
 def load_tokenizer(name: str, *, zoo: Zoo | None = None) -> Any:

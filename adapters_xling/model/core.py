@@ -84,6 +84,7 @@ class Model(nn.Module):
         dropout: the recipe's; of every head, and of what the run trains of the backbone itself (`set_dropout`). A slot
             has the dropout its method's settings say, and what is frozen has none, being in eval mode.
         backbone_fingerprint: of the tensors as loaded, before any slot.
+        backbone_licence: what the backbone's folder says; None where nothing or where `backbones.py` knows.
         route: slots this model runs over; None for the bare backbone.
         turns: whose route the encoder follows now, where several models share it.
         prefix: hidden states of the frozen layers, where they are kept; None where they are not.
@@ -109,7 +110,7 @@ class Model(nn.Module):
         self.method = method
         self.family, self.row, self.tokenizer = loaded.family, loaded.row, loaded.tokenizer
         self.backbone: BackboneId = loaded.id
-        self.backbone_fingerprint = loaded.fingerprint
+        self.backbone_fingerprint, self.backbone_licence = loaded.fingerprint, loaded.licence
         self.trainable = Trainable(parameters=frozenset(), modules=())
         self.pooling, self.dropout, self.seed = pooling, dropout, seed
         self.read_layer = method.read_layer(self.num_layers)

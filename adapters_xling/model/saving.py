@@ -41,7 +41,7 @@ def save_entry(model: Model, run: RunSpec, task: TaskSpec, folder: Path, example
         examples: rows of which the first few become the probe.
 
     Returns:
-        Keyword arguments of `zoo.Facts`: heads, backbone_fingerprint, probe, num_trainable, num_parameters.
+        Keyword arguments of `zoo.Facts`: heads, probe, numbers of parameters, fingerprint and licence of the backbone.
     """
     facts = save_weights(model, run, folder)
     return {**facts, "probe": probe(model, task, examples, max_length=run.recipe_for(task.name).max_length)}
@@ -61,6 +61,7 @@ def save_weights(model: Model, run: RunSpec, folder: Path) -> dict[str, Any]:
     return {
         "heads": dict(model.head_cards),
         "backbone_fingerprint": model.backbone_fingerprint,
+        "backbone_licence": model.backbone_licence,
         "num_trainable": trainable,
         "num_parameters": sum(p.numel() for p in model.parameters()),
     }

@@ -23,7 +23,7 @@ CARD_SCHEMA = 1
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[int, msgspec.Meta(ge=0)]
-LATER_FIELDS = ("known_rows",)
+LATER_FIELDS = ("known_rows", "backbone_licence")
 """Fields of the card that its first form did not have: null, and left out of the file, where they say nothing."""
 
 KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,71}-s-?[0-9]{1,20}-[0-9a-f]{16}")
@@ -215,6 +215,7 @@ class Facts(Frozen, frozen=True):
         data: ``task/split/language`` -> what became of its rows.
         scores: evaluation results, where there are any already.
         known_rows: benchmark rows among the training rows; None where nobody looked.
+        backbone_licence: what a backbone without a row in `backbones.py` says of itself; None where it says nothing.
 
     Raises:
         ConfigError: naming a field that is unknown, missing or of the wrong type.
@@ -232,6 +233,7 @@ class Facts(Frozen, frozen=True):
     licence: str = "unknown"
     notes: str = ""
     known_rows: KnownRows | None = None
+    backbone_licence: str | None = None
 
     def __post_init__(self) -> None:
         def read(cls: type[S], value: Any, place: str) -> Any:
@@ -272,6 +274,7 @@ class Card(Frozen, frozen=True):
     licence: str
     notes: str
     known_rows: KnownRows | None = None
+    backbone_licence: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -342,6 +345,7 @@ def build(
         licence=facts.licence,
         notes=clean(facts.notes),
         known_rows=facts.known_rows,
+        backbone_licence=facts.backbone_licence and clean(facts.backbone_licence),
     )
 
 

@@ -206,10 +206,9 @@ def roles(run: RunSpec) -> dict[str, str]:
 def licence_of(card: Card) -> licences.Terms:
     """What the licences of an entry's own data and of its backbone ask, its parents aside."""
     row = backbones.BACKBONES.get(card.run.backbone.name)
-    own = licences.read(card.licence)
-    if row is None or row.licence == "unknown":
-        return licences.combine([own, licences.Terms(unknown=(f"backbone {card.run.backbone.name}",))])
-    return licences.combine([own, licences.read(row.licence)])
+    said = card.backbone_licence if row is None or row.licence == "unknown" else row.licence
+    backbone = licences.read(said) if said else licences.Terms(unknown=(f"backbone {card.run.backbone.name}",))
+    return licences.combine([licences.read(card.licence), backbone])
 
 
 def facts(card: Card) -> list[str]:
