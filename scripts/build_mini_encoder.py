@@ -118,7 +118,7 @@ def prepare(
         mono = text.monolingual(real, held, per_language=20_000, seed=args.seed)
     if not (work / "tokenizer" / "tokenizer.json").exists():
         lines = text.vocabulary_text(parallel, mono, per_language=12_000, seed=args.seed)
-        vocab.build(work / "tokenizer", lines, pieces=args.pieces, threads=args.threads)
+        vocab.build(work / "tokenizer", lines, pieces=args.pieces, threads=args.threads, seed=args.seed)
         done("vocabulary")
     tokenizer = vocab.load(work / "tokenizer")
     if encoded is None:

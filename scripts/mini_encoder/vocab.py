@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,23 @@ from typing import Any
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 MARK = "▁"
 COVERAGE = 0.9995
+MOST_LINES = 400_000
 
 
-def build(folder: Path, lines: Iterable[str], *, pieces: int, threads: int) -> None:
-    """Learn ``pieces`` pieces and write sentencepiece.bpe.model and tokenizer.json."""
+def build(
+    folder: Path, lines: Iterable[str], *, pieces: int, threads: int, seed: int, most_lines: int = MOST_LINES
+) -> None:
+    """Learn ``pieces`` pieces and write sentencepiece.bpe.model and tokenizer.json.
+
+    Of more than ``most_lines`` lines some are drawn here: sentencepiece's own draw is another one in every process.
+    """
     import sentencepiece as spm
     from transformers import XLMRobertaTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
+    lines = list(lines)
+    if len(lines) > most_lines:
+        lines = random.Random(seed).sample(lines, most_lines)
     text = folder / "pieces.txt"
     with text.open("w", encoding="utf-8") as file:
         for line in lines:
@@ -31,8 +41,6 @@ def build(folder: Path, lines: Iterable[str], *, pieces: int, threads: int) -> N
         num_threads=threads,
         max_sentence_length=3000,
         seed_sentencepiece_size=400_000,
-        shuffle_input_sentence=True,
-        input_sentence_size=400_000,
         minloglevel=1,
     )
     text.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -158,3 +159,20 @@ def test_lines_that_are_evaluation_rows_are_dropped_and_the_last_are_held_out(tm
     assert len(found.sentences) == 1697 - 1 + 1800 + 1 + 1
     assert not any(s["en"].removeprefix("ntrex en ") == "number 7" for s in found.sentences)
     assert found.languages == ["de", "en", "sw"]
+
+
+def test_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """Sentencepiece draws its lines anew in every process, so the script draws them."""
+    pytest.importorskip("sentencepiece")
+    code = (
+        "import random, sys; from pathlib import Path; from mini_encoder import vocab\n"
+        "rng = random.Random(0); words = [''.join(rng.choices('abcdefgh', k=5)) for _ in range(300)]\n"
+        "lines = [' '.join(rng.choices(words, k=8)) for _ in range(2000)]\n"
+        "vocab.build(Path(sys.argv[1]), lines, pieces=200, threads=2, seed=int(sys.argv[2]), most_lines=300)\n"
+    )
+    made = {}
+    for name, seed in (("first", "0"), ("again", "0"), ("other", "1")):
+        given = [sys.executable, "-c", code, str(tmp_path / name), seed]
+        subprocess.run(given, check=True, cwd=Path(__file__).resolve().parents[2] / "scripts", capture_output=True)
+        made[name] = (tmp_path / name / "tokenizer.json").read_bytes()
+    assert made["first"] == made["again"] != made["other"]
