@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,11 @@ from adapters_xling.training.sampling import Batches
 from adapters_xling.zoo import Zoo
 
 KINDS = ("sentence", "span")
-METHODS = ("full", "bottleneck:{reduction_factor: 2}", "lora:{r: 8, alpha: 16, dropout: 0.0, targets: all-linear}")
+METHODS = (
+    "full:{train_embeddings: false}",
+    "bottleneck:{reduction_factor: 2}",
+    "lora:{r: 8, alpha: 16, dropout: 0.0, targets: all-linear}",
+)
 BOUND = 1e-5
 
 
@@ -256,10 +262,11 @@ def held_out(side: Side, limit: int) -> list[Example]:
     return tasks.load_all(side.task, "test", ["en"], data_dir=side.data_dir, limit=limit or None)[0]
 
 
-def ours_scored(side: Side, zoo: Zoo, limit: int) -> dict[str, Any]:
-    """Train with this package and score the entry."""
+def ours_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
+    """Train with this package and score the entry; the folder becomes its zoo."""
     from adapters_xling.model import open_entry
 
+    zoo = Zoo(folder, fallbacks=())
     entry = train(side.run, zoo=zoo, device="cpu", show_progress=True, data_dir=side.data_dir, backbone=side.folder)
     model = open_entry(entry.key, zoo=zoo, backbone=side.folder)
     rows = held_out(side, limit)
@@ -273,8 +280,8 @@ def ours_scored(side: Side, zoo: Zoo, limit: int) -> dict[str, Any]:
     }
 
 
-def plain_scored(side: Side, limit: int) -> dict[str, Any]:
-    """Train with the Trainer and score its model."""
+def plain_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
+    """Train with the Trainer in a folder and score its model."""
     from transformers import set_seed
 
     model = side.model()
@@ -283,12 +290,12 @@ def plain_scored(side: Side, limit: int) -> dict[str, Any]:
     plain = plain_model(side, model, fresh=True)
     dev = load_data(side.task, side.recipe, model.tokenizer, data_dir=side.data_dir).dev["en"]
     test = held_out(side, limit)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=folder) as own:
         loop = trainer(
             plain,
             rows,
             model.tokenizer,
-            Path(folder),
+            Path(own),
             **settings_of(side.recipe, side.recipe.steps(len(rows))),
             warmup=side.recipe.warmup,
             seed=side.run.seed,
@@ -304,6 +311,12 @@ def plain_scored(side: Side, limit: int) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in plain.parameters() if p.requires_grad),
         "rows": len(test),
     }
+
+
+def alone(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
+    """Do something in a process of its own: accelerate keeps one precision a process, and the two sides' differ."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *given).result()
 
 
 def scores_table(cells: dict[str, dict[str, Any]]) -> str:
@@ -397,8 +410,9 @@ def main(given: Sequence[str] | None = None) -> int:
         for who in ("ours", "trainer"):
             cell = f"{key(side.run)}/{who}/{asked.limit}"
             if cell not in kept:
-                zoo = Zoo(asked.out / "zoo", fallbacks=())
-                found = ours_scored(side, zoo, asked.limit) if who == "ours" else plain_scored(side, asked.limit)
+                folder = asked.out / ("zoo" if who == "ours" else "plain")
+                folder.mkdir(exist_ok=True)
+                found = alone(ours_scored if who == "ours" else plain_scored, side, folder.absolute(), asked.limit)
                 kept[cell] = {"task": name, "method": side.run.method.name, "seed": seed, "side": who, **found}
                 _write(file, kept, scores_table(kept))
             print(f"{cell}: {kept[cell]['score']:.2f} ({kept[cell]['seconds']} s)", flush=True)
