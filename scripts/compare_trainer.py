@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import os
 import statistics
@@ -134,7 +133,11 @@ def plain_rows(side: Side, model: Model) -> tuple[list[dict[str, Any]], int]:
 
 
 def plain_model(side: Side, model: Model, *, fresh: bool) -> PlainModel:
-    """The plain side's model; unless `fresh`, with the weights that this package's model starts from."""
+    """The plain side's model; unless `fresh`, with the weights that this package's model starts from.
+
+    Raises:
+        XlingError: when other tensors train in it.
+    """
     method = methods.resolve(side.run.method)
     task, recipe = side.task, side.recipe
     with tempfile.TemporaryDirectory() as native:
@@ -153,6 +156,10 @@ def plain_model(side: Side, model: Model, *, fresh: bool) -> PlainModel:
     plain = PlainModel(encoder, num_out, pooling=pooling, dropout=recipe.dropout, separator=separator)
     if not fresh:
         plain.load_head(model.head_state())
+    ours = sorted(tuple(p.shape) for p in model.trainable_parameters().values())
+    theirs = sorted(tuple(p.shape) for p in plain.parameters() if p.requires_grad)
+    if ours != theirs:
+        raise XlingError(f"{key(side.run)}: {len(ours)} tensors train here, {len(theirs)} in the plain model")
     return plain
 
 
@@ -180,10 +187,6 @@ def compare_losses(side: Side) -> dict[str, Any]:
     stream = Batches(len(rows), side.recipe.batch_size, seed=side.run.seed)
     batches = [next(stream) for _ in range(steps)]
     plain = plain_model(side, model, fresh=False)
-    ours = {id_: tuple(p.shape) for id_, p in model.trainable_parameters().items()}
-    theirs = {id_: tuple(p.shape) for id_, p in plain.named_parameters() if p.requires_grad}
-    if sorted(ours.values()) != sorted(theirs.values()):
-        raise XlingError(f"{key(side.run)}: {len(ours)} tensors train here, {len(theirs)} in the plain model")
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()
         entry = train(
@@ -214,7 +217,7 @@ def compare_losses(side: Side) -> dict[str, Any]:
         "steps": steps,
         "smallest_batch": min(map(len, batches)),
         "rows_encoded_alike": f"{same} of {len(rows)}",
-        "trained_parameters": sum(map(math.prod, ours.values())),
+        "trained_parameters": sum(p.numel() for p in model.trainable_parameters().values()),
         "losses": losses,
         "trainer_losses": loop.losses,
         "largest_difference": max(differences),

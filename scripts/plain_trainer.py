@@ -32,7 +32,9 @@ def with_lora(encoder: Any, native: Path, *, fresh: bool, settings: Mapping[str,
     from peft import PeftConfig, PeftModel, get_peft_model
 
     if fresh:
-        return get_peft_model(encoder, PeftConfig.from_pretrained(str(native), inference_mode=False))
+        config = PeftConfig.from_pretrained(str(native))
+        config.inference_mode = False  # as an argument of `from_pretrained` it loses to the file's, and nothing trains
+        return get_peft_model(encoder, config)
     return PeftModel.from_pretrained(encoder, str(native), is_trainable=True)
 
 

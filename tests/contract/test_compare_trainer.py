@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_families import FAMILIES, write_family
 
 from adapters_xling import tasks
-from adapters_xling.errors import ConfigError
+from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.spec import TaskSpec
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -92,6 +93,23 @@ def test_a_setting_that_differs_is_seen_in_the_losses(script: Any, folders: dict
     monkeypatch.setattr(script, "settings_of", changed)
     found = script.compare_losses(side(script, folders["bert"], tasks.get("mini-nli"), "full"))
     assert found["largest_difference"] > script.BOUND
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_same_tensors_train_on_both_sides(
+    script: Any, folders: dict[str, Path], method: str, fresh: bool, monkeypatch: Any
+) -> None:
+    """peft reads a saved LoRA as one for inference, whose tensors are frozen."""
+    asked = side(script, folders["bert"], tasks.get("mini-nli"), method)
+    model = asked.model()
+    plain = script.plain_model(asked, model, fresh=fresh)
+    trained = [tensor for tensor in plain.parameters() if tensor.requires_grad]
+    assert sum(map(torch.numel, trained)) == sum(map(torch.numel, model.trainable_parameters().values()))
+    trained[0].requires_grad_(False)
+    monkeypatch.setattr(script, "encoder_with", lambda *_, **__: plain.encoder)
+    with pytest.raises(XlingError, match="tensors train here"):
+        script.plain_model(asked, model, fresh=fresh)
 
 
 def test_what_the_plain_side_cannot_do_is_refused(script: Any, folders: dict[str, Path]) -> None:
