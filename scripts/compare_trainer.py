@@ -5,8 +5,8 @@
 
 `losses` gives both the same rows, initial weights (encoder, slot and head), batches in the same order, AdamW settings,
 schedule and clipping, without dropout, and compares the loss of every step; it fails above `--bound`. `scores` lets
-each side do as it does by itself (its own shuffling, initial weights, rounding of the warm-up, fused AdamW in the
-Trainer, frozen modules with or without dropout) with the same recipe, and puts held-out scores side by side.
+each side do as it does by itself (its own shuffling, initial weights, rounding of the warm-up, frozen modules with or
+without dropout) with the same recipe, and puts held-out scores side by side.
 
 Sentences are encoded by the plain tokenizer for the Trainer; of questions both take the windows that this package cuts
 and labels. Both sides are scored by the same code. A finished cell of `scores` is in the JSON file and is not computed
