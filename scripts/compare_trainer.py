@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
+import multiprocessing.connection
 import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -318,8 +319,21 @@ def plain_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
 
 def alone(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
     """Do something in a process of its own: accelerate keeps one precision a process, and the two sides' differ."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         return pool.submit(work, *given).result()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed or not."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def scores_table(cells: dict[str, dict[str, Any]]) -> str:
