@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing.connection
+import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,6 +40,7 @@ from torch import nn
 from adapters_xling import inference, methods, tasks
 from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.grid import make_run
+from adapters_xling.grid.executors.local import end_with_parent
 from adapters_xling.inference import token_batches
 from adapters_xling.methods.slots import slot_name
 from adapters_xling.model import Model, backbone_id, build
@@ -320,20 +320,8 @@ def plain_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
 def alone(work: Callable[..., dict[str, Any]], *given: Any) -> dict[str, Any]:
     """Do something in a process of its own: accelerate keeps one precision a process, and the two sides' differ."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
         return pool.submit(work, *given).result()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, killed or not."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def scores_table(cells: dict[str, dict[str, Any]]) -> str:

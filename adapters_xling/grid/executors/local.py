@@ -144,11 +144,15 @@ def _begin(gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Let a worker end when its parent has: who kills `xling run` does not want its workers to train on unseen."""
     threading.Thread(target=_follow, name="end with the parent", daemon=True).start()
 
 
 def _follow() -> None:
-    """End when the parent has: who kills `xling run` does not want its workers to train on unseen."""
     parent = parent_process()
     if parent is None:
         return
