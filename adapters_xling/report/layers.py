@@ -11,6 +11,7 @@ import msgspec
 from adapters_xling.errors import DataError
 from adapters_xling.paths import atomic_write
 from adapters_xling.report.cells import BASE
+from adapters_xling.report.curves import BARE, curves
 from adapters_xling.report.effects import tint, whole_scale
 from adapters_xling.report.formats import number, signed
 from adapters_xling.report.sheets import Column, Item, Row, Section, Sheet
@@ -115,19 +116,21 @@ def _sheet(layers: Layers) -> Sheet:
         small = () if len(seeds) == 1 else (f"{len(seeds)} seeds",)
         cells = [_cell(value, base[i] if base else None, scale) for i, value in enumerate(line)]
         rows.append((Item(method, after=intermediate, small=small), *cells))
-    above: list[Row] = [(Item("bare encoder"), *(Item(number(value), value) for value in base))] if base else []
+    above: list[Row] = [(Item(BARE), *(Item(number(value), value) for value in base))] if base else []
     configured = layers.sweeps[0].configured
     names = [f"{i} (read)" if i == configured else str(i) for i in range(num)]
     languages = len(layers.sweeps[0].values)
+    title = f"{layers.task} ({layers.metric}, {layers.split})"
     return Sheet(
         f"layers-{layers.task}-{layers.split}",
-        f"{layers.task} ({layers.metric}, {layers.split})",
+        title,
         f"{languages} languages, pooling {layers.pooling}.",
         (Column("encoder", numeric=False), *(Column(name, "layer") for name in names)),
         ((*above, *rows),),
         foot=FOOT,
         legend=("diverging", f"−{scale} (loss) → +{scale} points (gain)"),
         is_map=True,
+        curves=curves(title, lines, base=base, read=configured),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from adapters_xling.report.cells import FLOORS, Average, System
 from adapters_xling.report.formats import (
@@ -24,6 +24,9 @@ from adapters_xling.report.formats import (
     spread,
 )
 from adapters_xling.report.results import Results
+
+if TYPE_CHECKING:
+    from adapters_xling.report.curves import Curves
 
 
 class Column(NamedTuple):
@@ -126,6 +129,7 @@ class Sheet:
         foreign: figures in it are other people's, and look it.
         folded: closed on the page until it is asked for.
         is_map: cells are small, centred and tinted.
+        curves: the same numbers drawn as lines, above the table on the page.
     """
 
     id: str
@@ -138,6 +142,7 @@ class Sheet:
     foreign: bool = False
     folded: bool = False
     is_map: bool = False
+    curves: Curves | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:

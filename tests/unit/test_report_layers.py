@@ -10,7 +10,17 @@ from click.testing import CliRunner
 
 from adapters_xling.cli import xling
 from adapters_xling.errors import DataError
-from adapters_xling.report import Layers, RunInfo, Swept, collect, markdown, read_layers, sections_of, write_layers
+from adapters_xling.report import (
+    Layers,
+    RunInfo,
+    Swept,
+    collect,
+    html,
+    markdown,
+    read_layers,
+    sections_of,
+    write_layers,
+)
 from adapters_xling.report.layers import layers_section
 from adapters_xling.report.scores import write_scores
 from adapters_xling.spec import Score
@@ -37,6 +47,35 @@ def test_a_sweep_is_a_table_with_its_difference_to_the_bare_encoder() -> None:
     assert (row[0].text, row[0].after, row[0].small) == ("lora", "kit-nli", ("2 seeds",))
     assert [item.plain for item in row[1:]] == ["5.0 0.0", "17.0 +2.0", "25.0 0.0"]
     assert row[2].sign == "gain" and row[2].tint
+
+
+def test_a_sweep_is_drawn_with_a_panel_a_method_and_one_look_a_task() -> None:
+    other = Swept("c", "full", "kit-squad1", 0, 2, {"de": (10.0, 20.0, 24.0), "sw": (0.0, 0.0, 0.0)})
+    section = layers_section([layers(BARE, after("a", 0), after("b", 0, intermediate="kit-squad1"), other)])
+    assert section is not None
+    drawn = section.sheets[0].curves
+    assert drawn is not None
+    assert [panel.title for panel in drawn.panels] == ["lora", "full"]
+    lora, full = drawn.panels
+    assert [curve.name for curve in lora.curves] == ["bare encoder", "kit-nli", "kit-squad1"]
+    assert [curve.name for curve in full.curves] == ["bare encoder", "kit-squad1"]
+    assert (full.curves[1].series, full.curves[1].shape) == (lora.curves[2].series, lora.curves[2].shape)
+    assert lora.curves[0].points == full.curves[0].points
+    # 15 of a scale from 0 to 30, in the middle of three layers
+    middle = lora.curves[0].points[1]
+    assert middle.x == (drawn.left + drawn.right) / 2 and middle.y == (drawn.top + drawn.bottom) / 2
+    assert middle.title == "bare encoder, layer 1: 15.0"
+    assert full.curves[1].points[2].title == "full after kit-squad1, layer 2: 12.0"
+    assert drawn.read == drawn.right
+    assert [name for _, name in drawn.y_ticks] == ["0", "10", "20", "30"]
+    assert [name for _, name in drawn.x_ticks] == ["0", "1", "2"]
+
+
+def test_nothing_is_drawn_of_the_bare_encoder_alone_or_of_a_single_layer() -> None:
+    alone = layers_section([layers(BARE)])
+    flat = layers_section([layers(Swept("a", "lora", "kit-nli", 0, 0, {"de": (10.0,)}))])
+    assert alone and alone.sheets[0].curves is None
+    assert flat and flat.sheets[0].curves is None
 
 
 def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Path) -> None:
@@ -78,6 +117,10 @@ def test_the_report_of_a_grid_shows_its_sweeps(tmp_path: Path) -> None:
     sections = sections_of(tmp_path, results)
     assert [section.id for section in sections] == ["layers"]
     assert "## Retrieval by layer" in markdown([a_score("a")], info=RunInfo(title="t"), sections=sections)
+    page = html([a_score("a")], info=RunInfo(title="t"), sections=sections)
+    assert "tatoeba (accuracy, test) by layer, lora; the numbers are in the table" in page
+    assert "<title>lora after kit-nli, layer 2: 25.0</title>" in page
+    assert "layer 2, which is read" in page
 
 
 def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
