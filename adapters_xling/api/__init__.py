@@ -16,6 +16,7 @@ from .grids import estimate, plan, require_rows, run
 from .models import compile_use, default_recipe, layers, prefix_use, train
 from .predicting import answering, answering_task, predict, predict_requests
 from .reports import (
+    Joined,
     compare,
     compare_grids,
     join_scores,
@@ -33,6 +34,7 @@ from .submissions import build_submission, check_submission, score_submission, s
 
 __all__ = [
     "Adapted",
+    "Joined",
     "Retraining",
     "Settings",
     "adapt",

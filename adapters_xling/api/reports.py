@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
 
 from adapters_xling import paths, published
-from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.errors import ConfigError, DataError, unknown
 from adapters_xling.spec import canonical_json, entry_scored
 
 from .report_facts import all_languages, facts_of, main_metrics, notes, without_cost
@@ -16,6 +18,7 @@ from .settings import Settings, cores, open_zoo, task
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
     from adapters_xling.report import Kept, Results, Versus
+    from adapters_xling.spec import Score
     from adapters_xling.statistics import Seeds
     from adapters_xling.sweep import LayerSweep
 
@@ -134,28 +137,51 @@ def _finished(name: str, folder: Path, settings: Settings | None) -> tuple[Resul
     )
 
 
-def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None = None) -> int:
-    """Write every score of several finished grids into one file: a `Score` a line, sorted, each once.
+class Joined(NamedTuple):
+    """What became of a file of scores: all in it, those that are new, and those whose value is another one now."""
+
+    total: int
+    new: int
+    changed: int
+
+
+def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None = None) -> Joined:
+    """Join every score of several finished grids to those of a file: a `Score` a line, sorted, each cell once.
+
+    What the file has stays, save cells that one of the grids scored anew: the grid's value is kept then. Cells of
+    different numbers of rows are different cells.
 
     Args:
         names: grids.
-        file: where they go.
+        file: where they go; made when there is none.
         settings: folders.
-
-    Returns:
-        Scores written.
 
     Raises:
         MissingData: when a grid has no scores.
+        DataError: when two grids give one cell two values, or the file holds something else; it is left as it was.
     """
     from adapters_xling import report
 
-    found = [
-        score for name in names for score in report.read_scores(report_folder(name, settings=settings) / "scores.jsonl")
-    ]
-    every = sorted({canonical_json(score): score for score in found}.items())
-    report.write_scores(file, [score for _, score in every])
-    return len(every)
+    given: dict[str, Score] = {}
+    for name in names:
+        path = report_folder(name, settings=settings) / "scores.jsonl"
+        for score in report.read_scores(path):
+            other = given.setdefault(_cell(score), score)
+            if other != score:
+                raise DataError(
+                    f"{path}: {score.key} has {score.metric} {score.value} on {score.task} ({score.language}), in "
+                    f"another grid {other.value}. Run both grids again, so that they were scored by the same code"
+                )
+    kept = {_cell(score): score for score in report.read_scores(file)} if file.exists() else {}
+    every = kept | given
+    report.write_scores(file, [every[cell] for cell in sorted(every)])
+    changed = sum(cell in kept and kept[cell] != score for cell, score in given.items())
+    return Joined(len(every), len(every) - len(kept), changed)
+
+
+def _cell(score: Score) -> str:
+    """Everything of a score but its value."""
+    return canonical_json(structs.replace(score, value=0.0))
 
 
 def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -> Path | None:

@@ -128,7 +128,7 @@ class _Events:
     "--scores",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write every score of GRID and MORE grids into FILE, one a line, instead.",
+    help="Join every score of GRID and MORE grids to those in FILE, one a line, instead.",
 )
 @folders
 def report(
@@ -144,7 +144,8 @@ def report(
     if scores:
         for one in (grid, *more):
             _require_scores(one, api.report_folder(one, settings=settings))
-        click.echo(f"{scores}: {api.join_scores([grid, *more], scores, settings=settings):,} scores")
+        joined = api.join_scores([grid, *more], scores, settings=settings)
+        click.echo(f"{scores}: {joined.total:,} scores, {joined.new:,} new, {joined.changed:,} with another value")
         return
     if against:
         for one in (grid, against):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from adapters_xling.cli import xling
 from adapters_xling.errors import DataError
@@ -22,7 +23,7 @@ from adapters_xling.report import (
     write_layers,
 )
 from adapters_xling.report.layers import layers_section
-from adapters_xling.report.scores import write_scores
+from adapters_xling.report.scores import read_scores, write_scores
 from adapters_xling.spec import Score
 
 BARE = Swept("xlmr-mini", "base", "none", 0, 2, {"de": (10.0, 20.0, 30.0), "sw": (0.0, 10.0, 20.0)})
@@ -123,21 +124,47 @@ def test_the_report_of_a_grid_shows_its_sweeps(tmp_path: Path) -> None:
     assert "layer 2, which is read" in page
 
 
-def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = tmp_path / "runs"
+def join(*words: str, file: Path, runs: Path) -> Result:
+    return CliRunner().invoke(xling, ["report", *words, "--scores", str(file), "--runs", str(runs)])
+
+
+def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
     write_scores(runs / "mini" / "scores.jsonl", [a_score("a"), a_score("b", "panx", seed=1)])
     write_scores(runs / "quickstart" / "scores.jsonl", [a_score("a"), a_score("c", value=12.5)])
-    file = tmp_path / "scores.jsonl"
-    words = ["report", "mini", "quickstart", "--scores", str(file), "--runs", str(runs)]
-    done = CliRunner().invoke(xling, words, catch_exceptions=False)
-    assert done.exit_code == 0 and "3 scores" in done.output
+    done = join("mini", "quickstart", file=file, runs=runs)
+    assert done.exit_code == 0 and "3 scores, 3 new, 0 with another value" in done.output
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert sorted(row["key"] for row in rows) == ["a", "b", "c"]
     assert set(rows[0]) == set(Score.__struct_fields__)
     first = file.read_bytes()
-    CliRunner().invoke(xling, [words[0], "quickstart", "mini", *words[3:]], catch_exceptions=False)
-    assert file.read_bytes() == first  # whatever the order of the grids
+    again = join("quickstart", "mini", file=file, runs=runs)
+    assert file.read_bytes() == first and "3 scores, 0 new, 0 with" in again.output  # whatever the order of the grids
     refused = CliRunner().invoke(xling, ["report", "mini", "quickstart", "--runs", str(runs)])
     assert refused.exit_code != 0 and "--scores FILE" in str(refused.exception)
-    lacking = CliRunner().invoke(xling, ["report", "mini", "real-kit", "--scores", str(file), "--runs", str(runs)])
-    assert "xling run real-kit" in str(lacking.exception)
+    assert "xling run real-kit" in str(join("mini", "real-kit", file=file, runs=runs).exception)
+    assert file.read_bytes() == first
+
+
+def test_what_a_file_of_scores_has_stays_and_a_cell_that_was_scored_anew_is_replaced(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    lost, fewer = a_score("lost"), msgspec.structs.replace(a_score("b"), num_examples=5)
+    write_scores(file, [lost, fewer, a_score("b", value=11.0)])
+    write_scores(runs / "mini" / "scores.jsonl", [a_score("b", value=12.0), a_score("c")])
+    assert "4 scores, 1 new, 1 with another value" in join("mini", file=file, runs=runs).output
+    assert sorted((one.key, one.num_examples, one.value) for one in read_scores(file)) == [
+        ("b", 5, 10.0), ("b", 10, 12.0), ("c", 10, 10.0), ("lost", 10, 10.0),
+    ]  # fmt: skip
+
+
+def test_two_values_of_one_cell_and_a_file_of_something_else_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    write_scores(runs / "mini" / "scores.jsonl", [a_score("a")])
+    write_scores(runs / "quickstart" / "scores.jsonl", [a_score("a", value=12.5)])
+    refused = join("mini", "quickstart", file=file, runs=runs)
+    assert refused.exit_code and "a has accuracy 12.5 on tatoeba (de), in another grid 10.0" in str(refused.exception)
+    assert not file.exists()
+    file.write_text("my notes\n", encoding="utf-8")
+    refused = join("mini", file=file, runs=runs)
+    assert isinstance(refused.exception, DataError) and "scores.jsonl:1" in str(refused.exception)
+    assert file.read_text(encoding="utf-8") == "my notes\n"
