@@ -17,13 +17,14 @@ from .settings import Settings, cores, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
-    from adapters_xling.report import Kept, Results, Versus
+    from adapters_xling.report import Kept, Results, Section, Versus
     from adapters_xling.spec import Score
     from adapters_xling.statistics import Seeds
     from adapters_xling.sweep import LayerSweep
 
 
 _OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")
+_NARROWED = "-narrowed"
 
 
 def report_folder(
@@ -37,7 +38,7 @@ def report_folder(
     stem = Path(name).stem
     if stem in _OWN_FOLDERS:
         raise ConfigError(f"a grid cannot be named {stem!r}: that folder of the runs holds something else; rename it")
-    suffix = ("-narrowed" if narrowed else "") + (f"-first{limit}" if limit else "")
+    suffix = (_NARROWED if narrowed else "") + (f"-first{limit}" if limit else "")
     return (settings or Settings()).runs_dir / f"{stem}{suffix}"
 
 
@@ -92,9 +93,17 @@ def render_report(folder: Path) -> dict[str, Path]:
 
     scores = report.read_scores(folder / "scores.jsonl")
     info, facts = report.decode_info(folder / "info.json")
-    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    sections = _sections(folder, report.collect(scores, info=info, facts=facts))
     marks = report.marks_of(folder)
     return report.write(scores, folder, info=info, facts=facts, sections=sections, marks=marks)
+
+
+def _sections(folder: Path, results: Results) -> tuple[Section, ...]:
+    """What a grid's folder adds to its report; a narrowed run takes the sweeps of its entries from the whole grid."""
+    from adapters_xling import report
+
+    whole = folder.with_name(folder.name.removesuffix(_NARROWED))
+    return report.sections_of(folder, results, swept=whole)
 
 
 def compare_grids(name: str, other: str, *, settings: Settings | None = None) -> Path:
@@ -224,7 +233,7 @@ def report_text(folder: Path, format: str) -> str:
 
     info, facts = report.decode_info(folder / "info.json")
     scores = report.read_scores(folder / "scores.jsonl")
-    sections = report.sections_of(folder, report.collect(scores, info=info, facts=facts))
+    sections = _sections(folder, report.collect(scores, info=info, facts=facts))
     marks = report.marks_of(folder)
     return report.render(format, scores, info=info, facts=facts, sections=sections, marks=marks)
 

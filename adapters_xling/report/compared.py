@@ -18,6 +18,7 @@ from adapters_xling.report.layers import layers_section, read_layers
 from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.shares import share_section
 from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, Sheet
+from adapters_xling.spec import entry_scored
 
 COMPARISONS_FILE = "comparisons.json"
 BETWEEN = "against-{}.json"
@@ -226,19 +227,25 @@ def _lacking(every: Sequence[Comparison]) -> str:
     return f"{sum(bool(one.missing) for one in every)} of {len(every)} comparisons are missing: {reasons[0]}.{more}"
 
 
-def sections_of(folder: Path, results: Results) -> tuple[Section, ...]:
+def sections_of(folder: Path, results: Results, *, swept: Path | None = None) -> tuple[Section, ...]:
     """What a grid's folder adds to its report: its comparisons and its layer sweeps, where there are any.
+
+    Args:
+        folder: of the scores.
+        results: what is reported; a sweep of any other entry is left out.
+        swept: folder of the layer sweeps, where it is another one.
 
     Raises:
         DataError: for a file of comparisons or sweeps that holds something else.
     """
     comparisons = Comparisons.read(folder / COMPARISONS_FILE)
     between = [one for path in sorted(folder.glob(BETWEEN.format("*"))) if (one := Comparisons.read(path))]
+    trained = {entry_scored(key) for keys in results.keys.values() for key in keys}
     found = [
         share_section(comparisons.shares, results) if comparisons else None,
         comparison_section(comparisons, results) if comparisons else None,
         *(_between_section(one, results, f"between-{number}") for number, one in enumerate(between)),
-        layers_section(read_layers(folder)),
+        layers_section([one.of(trained) for one in read_layers(swept or folder)]),
     ]
     return tuple(section for section in found if section)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,6 +61,11 @@ class Layers(Frozen, frozen=True):
     metric: str
     pooling: str
     sweeps: tuple[Swept, ...]
+
+    def of(self, keys: Container[str]) -> Layers:
+        """The sweeps of these entries, and those of bare encoders."""
+        own = (one for one in self.sweeps if one.method == BASE or one.key in keys)
+        return msgspec.structs.replace(self, sweeps=tuple(own))
 
     def file(self, folder: Path) -> Path:
         """Where a grid's folder keeps them."""

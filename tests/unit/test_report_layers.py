@@ -22,6 +22,7 @@ from adapters_xling.report import (
     sections_of,
     write_layers,
 )
+from adapters_xling.report.info import encode_info
 from adapters_xling.report.layers import layers_section
 from adapters_xling.report.scores import read_scores, write_scores
 from adapters_xling.spec import Score
@@ -122,6 +123,16 @@ def test_the_report_of_a_grid_shows_its_sweeps(tmp_path: Path) -> None:
     assert "tatoeba (accuracy, test) by layer, lora; the numbers are in the table" in page
     assert "<title>lora after kit-nli, layer 2: 25.0</title>" in page
     assert "layer 2, which is read" in page
+
+
+def test_a_narrowed_report_shows_the_sweeps_of_its_own_entries(tmp_path: Path) -> None:
+    write_layers(tmp_path / "mini", layers(BARE, after("a", 0), after("b", 0, intermediate="kit-squad1")))
+    folder = tmp_path / "mini-narrowed"
+    write_scores(folder / "scores.jsonl", [a_score("b")])
+    (folder / "info.json").write_bytes(encode_info(RunInfo(title="t"), {}))
+    done = CliRunner().invoke(xling, ["report", str(folder), "--format", "markdown"], catch_exceptions=False)
+    _, _, found = done.output.partition("## Retrieval by layer")
+    assert "bare encoder" in found and "lora after kit-squad1" in found and "kit-nli" not in found
 
 
 def join(*words: str, file: Path, runs: Path) -> Result:
