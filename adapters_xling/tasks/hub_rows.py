@@ -58,6 +58,19 @@ def prepared(address: Address) -> Path | None:
     return found[0] if one_config else None
 
 
+def prepared_at_all(address: Address) -> bool:
+    """Whether `datasets` keeps this configuration at any commit, which is what it reads without network."""
+    owner, _, name = address.repo.rpartition("/")
+    folders = paths.hub_data_cache().glob(f"{owner}___*" if owner else "*")
+    own = (folder for folder in folders if _plain(folder.name.rpartition("___")[2]) == _plain(name))
+    return any(any(folder.glob(f"{address.config or '*'}/*/*/dataset_info.json")) for folder in own)
+
+
+def _plain(name: str) -> str:
+    """A data set's name without what `datasets` changes of it in its folder's: capitals, hyphens, underscores."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def prepared_rows(address: Address) -> int | None:
     """Number of rows of a prepared split by its own note, or None."""
     folder = prepared(address)

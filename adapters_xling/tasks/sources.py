@@ -319,8 +319,8 @@ def _hub(source: HubSource, split: str, language: str, *, ask: bool) -> Found:
     at = address(source, split, language, revision=revision)
     expected = locked.splits.get(lock.split_key(at.config, at.split)) if locked else None
     cached = hub_rows.prepared(at) is not None
-    any_will_do = ask and at.revision is None and hub_files.offline()  # what the cache has is found when it is read
-    if not cached and not any_will_do:
+    any_will_do = ask and at.revision is None and hub_files.offline()  # which commit is found when it is read
+    if not cached and not (any_will_do and hub_rows.prepared_at_all(at)):
         reason = hub_files.why_not() if ask else "not in the cache"
         if reason:
             raise NotAtHand(f"{at}: {reason}")

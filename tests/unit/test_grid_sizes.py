@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from adapters_xling import tasks
+from adapters_xling.errors import MissingData
 from adapters_xling.grid import sizes
 from adapters_xling.grid.sizes import GUESS, Size, Sizes
-from adapters_xling.spec import TaskSpec, decode
+from adapters_xling.spec import HubSource, TaskSpec, decode
+from adapters_xling.tasks import sources
 
 HEADER = ["premise", "hypothesis", "label"]
 
@@ -54,6 +57,25 @@ def test_small_files_are_counted_and_their_length_is_that_of_their_text(tmp_path
     assert short is not None
     assert short.tokens == 8
     assert (english.encoded(), english.encoded(10), found.unread) == (321, 10, 0)
+
+
+@pytest.mark.parametrize(("repo", "kept"), [("me/My-Set", "me___my_set"), ("xnli", "xnli")])
+def test_without_network_a_set_on_the_hub_counts_only_where_it_was_fetched_once(
+    repo: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    hub = HubSource(repo=repo, reader="table", config="{language}", splits={"test": "test"})
+    mine = structs.replace(task(), sources=(hub,))
+    for other in (f"{kept}_other/de", f"{kept}/sw"):
+        put = tmp_path / other / "0.0.0" / "abc" / "dataset_info.json"
+        put.parent.mkdir(parents=True)
+        put.write_text("{}", encoding="utf-8")
+    found = Sizes(tmp_path)
+    assert found.of(mine, "test", "de", max_length=128) is None and found.unread == 0
+    assert found.of(mine, "test", "sw", max_length=128) is not None and found.unread == 1
+    with pytest.raises(MissingData, match="HF_HUB_OFFLINE is set"):
+        sources.find(mine, "test", "de")
 
 
 @pytest.mark.parametrize("form", ["tsv", "squad"])
