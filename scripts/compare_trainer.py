@@ -16,6 +16,7 @@ again.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
@@ -133,8 +134,10 @@ def plain_rows(side: Side, model: Model) -> tuple[list[dict[str, Any]], int]:
     return rows, same
 
 
-def plain_model(side: Side, model: Model, *, fresh: bool) -> PlainModel:
+def plain_model(side: Side, model: Model, *, fresh: bool, head_std: float | None = None) -> PlainModel:
     """The plain side's model; unless `fresh`, with the weights that this package's model starts from.
+
+    A fresh head is drawn as torch does by default; with `head_std` the same draws at that scale, and no bias.
 
     Raises:
         XlingError: when other tensors train in it.
@@ -157,6 +160,8 @@ def plain_model(side: Side, model: Model, *, fresh: bool) -> PlainModel:
     plain = PlainModel(encoder, num_out, pooling=pooling, dropout=recipe.dropout, separator=separator)
     if not fresh:
         plain.load_head(model.head_state())
+    elif head_std is not None:
+        plain.rescale_head(head_std)
     ours = sorted(tuple(p.shape) for p in model.trainable_parameters().values())
     theirs = sorted(tuple(p.shape) for p in plain.parameters() if p.requires_grad)
     if ours != theirs:
@@ -284,14 +289,14 @@ def ours_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
     }
 
 
-def plain_scored(side: Side, folder: Path, limit: int) -> dict[str, Any]:
+def plain_scored(side: Side, folder: Path, limit: int, *, head_std: float | None = None) -> dict[str, Any]:
     """Train with the Trainer in a folder and score its model."""
     from transformers import set_seed
 
     model = side.model()
     rows, _ = plain_rows(side, model)
     set_seed(side.run.seed)
-    plain = plain_model(side, model, fresh=True)
+    plain = plain_model(side, model, fresh=True, head_std=head_std)
     dev = load_data(side.task, side.recipe, model.tokenizer, data_dir=side.data_dir).dev["en"]
     test = held_out(side, limit)
     with tempfile.TemporaryDirectory(dir=folder) as own:
@@ -330,18 +335,21 @@ def scores_table(cells: dict[str, dict[str, Any]]) -> str:
         "| task | method | parameters | seeds | adapters_xling | Trainer | difference | seconds a run |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for task, method in dict.fromkeys((one["task"], one["method"]) for one in cells.values()):
+    rows = dict.fromkeys((one["task"], one["method"], one["side"]) for one in cells.values() if one["side"] != "ours")
+    for task, method, other in rows:
         own = [one for one in cells.values() if (one["task"], one["method"]) == (task, method)]
-        by_side = {who: {one["seed"]: one for one in own if one["side"] == who} for who in ("ours", "trainer")}
-        seeds = sorted(set(by_side["ours"]) & set(by_side["trainer"]))
+        by_side = {who: {one["seed"]: one for one in own if one["side"] == who} for who in ("ours", other)}
+        seeds = sorted(set(by_side["ours"]) & set(by_side[other]))
         if not seeds:
             continue
-        ours, theirs = ([by_side[who][seed] for seed in seeds] for who in ("ours", "trainer"))
+        ours, theirs = ([by_side[who][seed] for seed in seeds] for who in ("ours", other))
         apart = [a["score"] - b["score"] for a, b in zip(ours, theirs, strict=True)]
         times = [statistics.mean(one["seconds"] for one in side) for side in (ours, theirs)]
+        name = method + other.removeprefix("trainer")
+        scores = [_spread([one["score"] for one in side]) for side in (ours, theirs)]
         lines.append(
-            f"| {task} | {method} | {ours[0]['parameters']:,} | {len(seeds)} | {_spread([o['score'] for o in ours])} | "
-            f"{_spread([t['score'] for t in theirs])} | {_spread(apart, sign='+')} | {times[0]:.0f} / {times[1]:.0f} |"
+            f"| {task} | {name} | {ours[0]['parameters']:,} | {len(seeds)} | {' | '.join(scores)} | "
+            f"{_spread(apart, sign='+')} | {times[0]:.0f} / {times[1]:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -373,6 +381,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--bound", type=float, default=BOUND, help="losses: largest difference allowed")
     parser.add_argument("--limit", type=int, default=0, help="scores: held-out rows; 0 for all")
+    parser.add_argument(
+        "--head-std",
+        type=float,
+        metavar="STD",
+        help="scores: the Trainer's side with its head's first weights at this scale (transformers' own heads: 0.02), "
+        "beside the runs with torch's default",
+    )
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/results/trainer"))
     parsed = parser.parse_args(given)
@@ -412,12 +427,14 @@ def main(given: Sequence[str] | None = None) -> int:
             print(f"{key(side.run)}: {kept[key(side.run)]['largest_difference']:.2e}", flush=True)
             continue
         side = side_of(task, method, asked, seed=seed, sort_window=0)
-        for who in ("ours", "trainer"):
+        other = "trainer" if asked.head_std is None else f"trainer, head std {asked.head_std:g}"
+        for who in ("ours", other):
             cell = f"{key(side.run)}/{who}/{asked.limit}"
             if cell not in kept:
                 folder = asked.out / ("zoo" if who == "ours" else "plain")
                 folder.mkdir(exist_ok=True)
-                found = alone(ours_scored if who == "ours" else plain_scored, side, folder.absolute(), asked.limit)
+                work = ours_scored if who == "ours" else functools.partial(plain_scored, head_std=asked.head_std)
+                found = alone(work, side, folder.absolute(), asked.limit)
                 kept[cell] = {"task": name, "method": side.run.method.name, "seed": seed, "side": who, **found}
                 _write(file, kept, scores_table(kept))
             print(f"{cell}: {kept[cell]['score']:.2f} ({kept[cell]['seconds']} s)", flush=True)

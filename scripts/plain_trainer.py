@@ -130,6 +130,14 @@ class PlainModel(nn.Module):
             rows.append(torch.cat([a_D, b_D, (a_D - b_D).abs(), a_D * b_D]))
         return torch.stack(rows)
 
+    @torch.no_grad()
+    def rescale_head(self, std: float) -> None:
+        """Bring weights as torch draws them by default to another standard deviation; biases become 0."""
+        for layer in self.children():
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(std * math.sqrt(3 * layer.in_features))  # torch: uniform up to 1 / sqrt(in)
+                layer.bias.zero_()
+
     def load_head(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the weights of a head of this package, by the names they have in `heads.safetensors`."""
         state = {}

@@ -112,6 +112,36 @@ def test_the_same_tensors_train_on_both_sides(
         script.plain_model(asked, model, fresh=fresh)
 
 
+def test_a_plain_head_at_another_scale_is_the_same_draw(script: Any, folders: dict[str, Path]) -> None:
+    asked = side(script, folders["bert"], tasks.get("mini-nli"), "full", pooling="pair")
+    heads = []
+    for std in (None, 0.02):
+        torch.manual_seed(5)
+        plain = script.plain_model(asked, asked.model(), fresh=True, head_std=std)
+        heads.append({name: one for name, one in plain.named_parameters() if not name.startswith("encoder.")})
+    assert set(heads[0]) == {f"{layer}.{what}" for layer in ("pooler", "dense", "out") for what in ("weight", "bias")}
+    for name, scaled in heads[1].items():
+        if name.endswith("bias"):
+            assert not scaled.any() and heads[0][name].any()
+        else:
+            ratio = scaled / heads[0][name]
+            assert torch.allclose(ratio, ratio[0, 0].expand_as(ratio))
+    wide = heads[1]["pooler.weight"]
+    assert wide.numel() > 1000 and float(wide.detach().std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_the_table_of_scores_has_a_row_for_each_other_side(script: Any) -> None:
+    def cell(who: str, seed: int, score: float) -> dict[str, Any]:
+        numbers = {"score": score, "seconds": 1.0, "parameters": 10, "rows": 2}
+        return {"task": "t", "method": "full", "seed": seed, "side": who, **numbers}
+
+    cells = [cell("ours", 0, 50.0), cell("ours", 1, 52.0), cell("trainer", 0, 51.0), cell("trainer", 1, 51.0)]
+    cells += [cell("trainer, head std 0.02", 1, 51.5)]
+    *_, plain, scaled = script.scores_table({str(i): one for i, one in enumerate(cells)}).splitlines()
+    assert plain == "| t | full | 10 | 2 | 51.0 ± 1.4 | 51.0 ± 0.0 | +0.0 ± 1.4 | 1 / 1 |"
+    assert scaled == "| t | full, head std 0.02 | 10 | 1 | 52.0 | 51.5 | +0.5 | 1 / 1 |"
+
+
 def test_what_the_plain_side_cannot_do_is_refused(script: Any, folders: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="is of kind 'tag'; compared can be sentence, span"):
         side(script, folders["bert"], tasks.get("mini-pos"), "full")
