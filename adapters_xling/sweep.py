@@ -45,6 +45,7 @@ class LayerSweep:
         values: language -> percent by layer; 0 is the embeddings.
         num_queries: language -> queries scored.
         configured: layer that retrieval reads when nothing else is said.
+        num_scored: languages that were scored now; the others were there.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LayerSweep:
     values: dict[str, tuple[float, ...]]
     num_queries: dict[str, int]
     configured: int
+    num_scored: int = 0
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -130,6 +132,7 @@ def layers(
     codes = check_languages(task, languages, split)
     values: dict[str, tuple[float, ...]] = {}
     num_queries: dict[str, int] = {}
+    num_scored = 0
     for language in codes:
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)
@@ -151,6 +154,7 @@ def layers(
             found = {"identity": identity, "scores": scores, "num_queries": count}
             atomic_write(path, json.dumps(found, indent=1))
             shutil.rmtree(work.folder, ignore_errors=True)
+            num_scored += 1
         values[language], num_queries[language] = tuple(found["scores"]), found["num_queries"]
     return LayerSweep(
         name=name,
@@ -161,6 +165,7 @@ def layers(
         values=values,
         num_queries=num_queries,
         configured=configured,
+        num_scored=num_scored,
     )
 
 

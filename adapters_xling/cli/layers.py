@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from adapters_xling.sweep import LayerSweep
 
 BAR = 30
-READ_S = 1.0
-"""Seconds up to which a sweep counts as one that was there."""
 
 
 @click.command()
@@ -131,6 +129,13 @@ def layers(
         )
 
 
+def _ahead(took: Sequence[tuple[float, LayerSweep]]) -> float:
+    """Seconds that another sweep will take, from the languages that were scored; 0 while all of them were there."""
+    scored = [(seconds, sweep) for seconds, sweep in took if sweep.num_scored]
+    languages = sum(sweep.num_scored for _, sweep in scored)
+    return sum(seconds for seconds, _ in scored) / languages * len(scored[-1][1].values) if scored else 0.0
+
+
 def _sweep_grid(
     planned: Plan,
     grid: str,
@@ -152,13 +157,13 @@ def _sweep_grid(
     if not there:
         raise MissingData(f"none of the {len(names)} entries of grid {grid} is trained: xling run {grid}")
     sweeps: dict[str, LayerSweep] = {}
-    took: list[float] = []
+    took: list[tuple[float, LayerSweep]] = []
     for count, name in enumerate(there, 1):
         began = time.perf_counter()
         sweeps[name] = sweep_of(name if name in planned.runs else None, name)
         seconds = time.perf_counter() - began
-        took += [seconds] if seconds > READ_S else []
-        ahead = sum(took) / len(took) * (len(there) - count) if took else 0.0
+        took.append((seconds, sweeps[name]))
+        ahead = _ahead(took) * (len(there) - count)
         left = f", about {duration(ahead)} left" if ahead else ""
         click.echo(f"[{count}/{len(there)}{left}] {name}  {duration(seconds)}", err=True)
     untrained = [name for name in names if name not in sweeps]

@@ -116,7 +116,9 @@ def test_a_sweep_gives_what_evaluating_layer_by_layer_gives_and_encodes_once(
     assert len(set(found.means)) > 2
     # kept: nothing is encoded again, and no vectors lie about
     monkeypatch.setattr(inference, "write_vectors", None)
-    assert sweep(tmp_path).values == found.values
+    again = sweep(tmp_path)
+    assert again.values == found.values
+    assert (found.num_scored, again.num_scored) == (2, 0)
     assert not list(tmp_path.rglob("*.f32"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters_xling.cli import xling
+from adapters_xling.cli.layers import _ahead
 from adapters_xling.errors import DataError
 from adapters_xling.report import (
     Layers,
@@ -26,6 +27,7 @@ from adapters_xling.report.info import encode_info
 from adapters_xling.report.layers import layers_section
 from adapters_xling.report.scores import read_scores, write_scores
 from adapters_xling.spec import Score
+from adapters_xling.sweep import LayerSweep
 
 BARE = Swept("xlmr-mini", "base", "none", 0, 2, {"de": (10.0, 20.0, 30.0), "sw": (0.0, 10.0, 20.0)})
 
@@ -179,3 +181,23 @@ def test_two_values_of_one_cell_and_a_file_of_something_else_are_refused_and_not
     refused = join("mini", file=file, runs=runs)
     assert isinstance(refused.exception, DataError) and "scores.jsonl:1" in str(refused.exception)
     assert file.read_text(encoding="utf-8") == "my notes\n"
+
+
+def test_the_time_ahead_follows_from_the_languages_that_were_scored_and_not_from_those_that_were_there() -> None:
+    def swept(num_scored: int) -> LayerSweep:
+        values = dict.fromkeys(("de", "sw", "th", "zh"), (1.0, 2.0))
+        return LayerSweep(
+            name="a",
+            task="tatoeba",
+            split="test",
+            metric="accuracy",
+            pooling="mean",
+            values=values,
+            num_queries=dict.fromkeys(values, 5),
+            configured=1,
+            num_scored=num_scored,
+        )
+
+    assert _ahead([(0.5, swept(0))]) == 0.0
+    assert _ahead([(0.5, swept(0)), (6.0, swept(1))]) == 24.0
+    assert _ahead([(6.0, swept(1)), (2.0, swept(0)), (14.0, swept(4))]) == 16.0
