@@ -50,7 +50,7 @@ def write_report(
     from adapters_xling.zoo import provenance
 
     zoo = open_zoo(settings)
-    origin = provenance()
+    origin, num = provenance(), cores()
     facts = {name: facts_of(zoo, name, planned) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
     facts |= {
@@ -61,7 +61,7 @@ def write_report(
     info = report.RunInfo(
         title=planned.grid.title,
         commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
-        machine=f"{origin.gpu or origin.cpu}, {cores()} cores",
+        machine=f"{origin.gpu or origin.cpu}, {num} {'core' if num == 1 else 'cores'}",
         date=origin.created[:10],
         seconds=round(outcome.seconds, 1),
         notes=tuple(notes(planned, limit)),
