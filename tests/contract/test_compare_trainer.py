@@ -173,6 +173,7 @@ def test_scores_stand_side_by_side_and_finished_cells_are_kept(
 
 @pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.timeout(1200)  # five minutes of one core for SQuAD
 @pytest.mark.parametrize("task", ["kit-mnli", "kit-squad1"])
 def test_twenty_losses_on_real_rows_are_the_trainers(script: Any, task: str, tmp_path: Path) -> None:
     if not os.environ.get("XLING_DATA"):

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ def noting(at: Path, rank: str, kill: tuple[int, ...] = ()) -> Callable[..., Ten
     def loss(self: Loop, task: Any, batch: dict[str, Tensor], weight: float) -> Tensor:
         step = self.progress.step + 1
         if kill == (self.processes.index, step):  # a process dies in the middle of a step
+            await_checkpoint(self, step - 1)
             os.kill(os.getpid(), signal.SIGKILL)
         if weight:
             rows = zip(batch["input_ids"].tolist(), batch["attention_mask"].sum(1).tolist(), strict=True)
@@ -80,6 +82,16 @@ def noting(at: Path, rank: str, kill: tuple[int, ...] = ()) -> Callable[..., Ten
         return losses(self, task, batch, weight)
 
     return loss
+
+
+def await_checkpoint(loop: Loop, step: int) -> None:
+    """Wait until the first process has written a step's checkpoint: another one may be a step ahead of it by then."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        kept = loop.checkpoint.read()
+        if kept is not None and kept.plain["progress"]["step"] >= step:
+            return
+        time.sleep(0.05)
 
 
 def threads() -> list[str]:
