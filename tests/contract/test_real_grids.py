@@ -41,6 +41,7 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mini-stack", 2 * (4 + 2 * 4 * 2)),
         ("mini-retrieval", 3 * AFTER),
         ("mini-mlm-retrieval", 3 * (AFTER - 1)),
+        ("mini-mlm-cosmos", 3 * 3),
     ],
 )
 def test_a_grid_finds_its_encoder_by_name_and_has_the_runs_it_says(encoders: Path, name: str, runs: int) -> None:

@@ -24,6 +24,7 @@ GRIDS = (
     "mini-stack",
     "mini-retrieval",
     "mini-mlm-retrieval",
+    "mini-mlm-cosmos",
 )
 LANGUAGES_LOOKED_AT = 2
 SHARED = {"kit-panx": 0.022}
