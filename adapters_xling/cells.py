@@ -138,14 +138,25 @@ class Cell:
             parts += [canonical(way), standing]
         folder = asked.runs_dir / "scores" / scored_as(subject.name, way) / task.name
         self.identity = digest([*parts, "unscored"] if asked.unscored else parts)
-        self.path = score_file(folder, asked.split, language, limit=asked.limit, reading=reading.suffix)
+        self.path = score_file(
+            folder,
+            asked.split,
+            language,
+            limit=asked.limit,
+            reading=reading.suffix,
+            precision=asked.precision,
+            unscored=asked.unscored,
+        )
         self.work = inference.Work(folder=self.path.with_suffix(".work"), identity=self.identity, dtype=reading.vectors)
 
     def kept(self) -> list[Score] | None:
         """Scores that are kept, or made of kept predictions that still stand; None where a model is needed."""
         kept = keeping.read(self.path, self.identity)
-        if kept is None or keeping.is_current(self.path, kept, self.asked.scoring):
-            return kept.scores if kept else None
+        if kept is None:
+            return None
+        flagged = all(score.zero_shot == self._is_zero_shot() for score in kept.scores)
+        if flagged and keeping.is_current(self.path, kept, self.asked.scoring):
+            return kept.scores
         known = keeping.read_predictions(self.path, ids=_predicted_ids(self.found.rows.examples))
         if known is None:
             return None
@@ -173,6 +184,13 @@ class Cell:
         said = labels if self.way is None else {**labels, "route": outline(self.way)}
         return self._keep(predictions, facts, timing, said)
 
+    def _is_zero_shot(self) -> bool:
+        """Whether no row of the language trained the head that is scored."""
+        task, card = self.asked.task, self.subject.card
+        return (
+            self.found.language not in trained_languages(card, task, self.asked.zoo) or not kinds.get(task.kind).trains
+        )
+
     def _keep(
         self,
         predictions: list[Prediction],
@@ -189,6 +207,7 @@ class Cell:
             values, outcomes = inference.score_each(
                 task, self.found.rows.examples, predictions, language=language, metric_names=names
             )
+        zero_shot = self._is_zero_shot()
         scores = [
             Score(
                 key=scored_as(subject.name, self.way),
@@ -198,7 +217,7 @@ class Cell:
                 value=value,
                 num_examples=len(predictions),
                 split=asked.split,
-                zero_shot=language not in trained_languages(card, task) or not kind.trains,
+                zero_shot=zero_shot,
                 backbone=card.run.backbone.name if card else Path(subject.name).name,
                 **said,
             )

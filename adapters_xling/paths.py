@@ -62,10 +62,33 @@ def runs_dir() -> Path:
     return Path(os.environ.get("XLING_RUNS", "runs")).expanduser()
 
 
-def score_file(folder: Path, split: str, language: str, *, limit: int | None = None, reading: str = "") -> Path:
-    """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; of its first `limit` rows only, with
-    sentences read in another way than the task's (`scored.Reading.suffix`)."""
-    return folder / f"{split}-{language}{f'-first{limit}' if limit else ''}{reading}.json"
+def score_file(
+    folder: Path,
+    split: str,
+    language: str,
+    *,
+    limit: int | None = None,
+    reading: str = "",
+    precision: str = "fp32",
+    unscored: bool = False,
+) -> Path:
+    """Scores of one (task, split, language) in `<runs>/scores/<entry>/<task>`; unlike evaluations have unlike files.
+
+    Args:
+        folder: of the entry and task.
+        split: of the task.
+        language: its code.
+        limit: of the first rows only.
+        reading: sentences read in another way than the task's (`scored.Reading.suffix`).
+        precision: of the forward passes.
+        unscored: whether only predictions are kept, those of rows without answers among them.
+
+    >>> score_file(Path("scores/E/xnli"), "test", "sw", limit=200, precision="bf16").name
+    'test-sw-first200-bf16.json'
+    """
+    first = f"-first{limit}" if limit else ""
+    rounded = f"-{precision}" if precision != "fp32" else ""
+    return folder / f"{split}-{language}{first}{reading}{rounded}{'-unscored' if unscored else ''}.json"
 
 
 def predictions_file(scores: Path) -> Path:

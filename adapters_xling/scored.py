@@ -11,7 +11,7 @@ from typing import Any
 from adapters_xling import inference, methods, tasks
 from adapters_xling.errors import MissingData, unknown
 from adapters_xling.model import backbone_id
-from adapters_xling.spec import Score, TaskSpec, entries, named, outline
+from adapters_xling.spec import RunSpec, Score, TaskSpec, entries, named, outline
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Card, Zoo
 
@@ -58,7 +58,7 @@ def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str)
     for code in languages or ():
         if code not in known:
             raise unknown(f"language of {task.name} ({split})", code, known, f"task file of {task.name}")
-    return tuple(languages or known)
+    return tuple(dict.fromkeys(languages or known))
 
 
 def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path | None = None) -> dict[str, Any]:
@@ -88,16 +88,35 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     }
 
 
-def trained_languages(card: Card | None, task: TaskSpec) -> frozenset[str]:
-    """Languages of the rows that trained a task's head in an entry; those of the task where its card names none.
+def trained_languages(card: Card | None, task: TaskSpec, zoo: Zoo) -> frozenset[str]:
+    """Languages of the rows that trained a task's head in an entry, and in those it was carried over or merged from.
 
-    Rows of a mixture's tasks with heads of their own (MLM in many languages) do not count.
+    Those of the task where a card names none, or where an entry that the head comes from is not in the zoo. Rows of a
+    mixture's tasks with heads of their own (MLM in many languages) do not count.
     """
-    heads = card.heads if card else {}
-    others = {head.task for name, head in heads.items() if name != task.head_name}
-    places = [place.split("/") for place in (card.data if card else ())]
+    if card is None:
+        return frozenset(task.train_languages)
+    others = {head.task for name, head in card.heads.items() if name != task.head_name}
+    places = [place.split("/") for place in card.data]
     found = {part[2] for part in places if len(part) == 3 and part[1] == "train" and part[0] not in others}
+    if not found:
+        found = set(task.train_languages) if card.run.made_by == "training" else set()
+    own = card.heads.get(task.head_name)
+    for name in head_parents(card.run):
+        parent = zoo.get(name, verify=False).card if name in zoo else None
+        there = parent.heads.get(task.head_name) if parent else None
+        if parent is None:
+            found |= set(task.train_languages)
+        elif own and there and (there.kind, there.labels) == (own.kind, own.labels):
+            found |= trained_languages(parent, task, zoo)
     return frozenset(found or task.train_languages)
+
+
+def head_parents(run: RunSpec) -> tuple[str, ...]:
+    """Entries whose head, where it is like the run's, the run went on with: all of a merge, else the nearest."""
+    if run.made_by == "training" and run.recipe.carry != "head":
+        return ()
+    return named(run.init) or entries(run.route)[-1:]
 
 
 def weights_of(name: str, card: Card | None, backbone: Path | None) -> Any:

@@ -75,7 +75,7 @@ def write_report(
     scores = [score for score in outcome.scores if score.key not in controls]
     limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
     readings = {cell.target.task: cell.target.reading for cell in planned.cells if cell.target.reading}
-    kept = report.Kept((settings or Settings()).runs_dir, limits, readings)
+    kept = report.Kept((settings or Settings()).runs_dir, limits, readings, planned.grid.scoring_precision)
     report.write_scores(folder / "scores.jsonl", scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
     results = report.collect(scores, info=info, facts=facts)
@@ -138,11 +138,13 @@ def _finished(name: str, folder: Path, settings: Settings | None) -> tuple[Resul
 
     info, facts = report.decode_info(folder / "info.json")
     results = report.collect(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
-    targets = [one for one in grid.load_grid(name).targets if not isinstance(one, str)]
+    said = grid.load_grid(name)
+    targets = [one for one in said.targets if not isinstance(one, str)]
     return results, report.Kept(
         (settings or Settings()).runs_dir,
         {one.task: one.limit for one in targets},
         {one.task: one.reading for one in targets if one.reading},
+        said.scoring_precision,
     )
 
 
@@ -252,6 +254,7 @@ def compare(
     split: str | None = None,
     languages: Sequence[str] | None = None,
     limit: int | None = None,
+    precision: str = "fp32",
     resamples: int | None = None,
     seeds: Seeds = "student",
     settings: Settings | None = None,
@@ -266,6 +269,7 @@ def compare(
         split: split that was scored; the task's own by default.
         languages: subset of the task's languages, each of which must be there.
         limit: compare scores of so many first rows.
+        precision: of the forward passes that were scored, "fp32" or "bf16"; the two are never compared with each other.
         resamples: draws of the bootstrap.
         seeds: how training noise enters; see `statistics.Bootstrap`.
         settings: folders.
@@ -283,7 +287,7 @@ def compare(
     return report.versus(
         (ours, theirs),
         report.Target(spec.name, metric or metrics.main(spec.metrics[0]), split),
-        kept=report.Kept(settings.runs_dir, {spec.name: limit}),
+        kept=report.Kept(settings.runs_dir, {spec.name: limit}, precision=precision),
         languages=languages or known,
         bootstrap=Bootstrap(num_resamples=resamples or RESAMPLES, seeds=seeds),
         only=languages is not None,

@@ -178,12 +178,12 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
 
 
 def codes(languages: str | None) -> list[str] | None:
-    """Comma-separated language codes; None for all.
+    """Comma-separated language codes, each once; None for all.
 
-    >>> codes("de, sw"), codes(None)
+    >>> codes("de, sw, de"), codes(None)
     (['de', 'sw'], None)
     """
-    return [code.strip() for code in languages.split(",") if code.strip()] if languages else None
+    return list(dict.fromkeys(code.strip() for code in languages.split(",") if code.strip())) if languages else None
 
 
 def print_json(data: Any) -> None:

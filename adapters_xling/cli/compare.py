@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 @click.option("--split", help="Split that was scored; the task's own when left out.")
 @click.option("--languages", help="Only these languages.")
 @click.option("--limit", type=click.IntRange(min=1), help="Compare what was scored of so many first rows.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the passes that were scored.",
+)
 @click.option("--resamples", type=click.IntRange(min=100), help="Draws of the bootstrap (default 10000).")
 @click.option(
     "--seeds",

@@ -22,6 +22,7 @@ from adapters_xling.cli.common import (
     settings_from,
 )
 from adapters_xling.errors import XlingError
+from adapters_xling.spec import entry_scored
 
 
 @click.command()
@@ -64,7 +65,8 @@ def evaluate(
     """
     settings = settings_from(options)
     bars = Bars(show=not as_json)
-    names = [name.strip() for name in task.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in task.split(",") if name.strip()))
+    entries = tuple(dict.fromkeys(entries))
     several = len(entries) > 1 or len(names) > 1
 
     def title(entry: str, name: str) -> str:
@@ -128,7 +130,7 @@ def _means(scores: list[Any], *, several: bool) -> None:
     mains: dict[tuple[str, str], str] = {}
     values: dict[tuple[str, str], list[float]] = {}
     for score in scores:
-        pair = (score.key, score.task) if several else ("", "")
+        pair = (entry_scored(score.key), score.task) if several else ("", "")
         if mains.setdefault(pair, score.metric) == score.metric and score.zero_shot:
             values.setdefault(pair, []).append(score.value)
     for pair, own in values.items():

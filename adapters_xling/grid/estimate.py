@@ -370,7 +370,8 @@ class _Work:
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
             folder = self.runs_dir / "scores" / scored_as(cell.name, ways.get(code)) / task.name
-            path = paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading)
+            precision = self.plan.grid.scoring_precision
+            path = paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading, precision=precision)
             if not self._stands(path, cell, run, task):
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1

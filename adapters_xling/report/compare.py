@@ -44,11 +44,24 @@ class Kept:
         runs_dir: folder of everything produced.
         limits: task -> rows that were scored of each language, where not all were.
         readings: retrieval task -> what sets scores of another layer than the usual one apart.
+        precision: of the forward passes.
     """
 
     runs_dir: Path
     limits: Mapping[str, int | None] = field(default_factory=dict)
     readings: Mapping[str, str] = field(default_factory=dict)
+    precision: str = "fp32"
+
+    def path(self, folder: Path, target: Target, language: str) -> Path:
+        """The score file in an entry's folder of the target's task."""
+        return score_file(
+            folder,
+            target.split,
+            language,
+            limit=self.limits.get(target.task),
+            reading=self.readings.get(target.task, ""),
+            precision=self.precision,
+        )
 
     def outcomes(self, key: str, target: Target, language: str) -> Outcomes:
         """What became of each example.
@@ -56,9 +69,7 @@ class Kept:
         Raises:
             MissingData: when that was not kept, with what to do.
         """
-        folder = self.runs_dir / "scores" / Path(key).name / target.task
-        reading = self.readings.get(target.task, "")
-        path = score_file(folder, target.split, language, limit=self.limits.get(target.task), reading=reading)
+        path = self.path(self.runs_dir / "scores" / Path(key).name / target.task, target, language)
         found = keeping.read_outcomes(path)
         if found is None:
             what = "has scores but no outcomes per example" if path.is_file() else "does not exist"

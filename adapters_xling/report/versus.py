@@ -5,22 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from adapters_xling import keeping
 from adapters_xling.errors import DataError, MissingData, unknown
-from adapters_xling.paths import score_file
 from adapters_xling.report.cells import Target
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.compare import Kept, draw, pair
 from adapters_xling.report.comparisons import Interval
-from adapters_xling.spec import Frozen, Score
+from adapters_xling.spec import FULL, Frozen, Score
 from adapters_xling.statistics import Bootstrap, holm, mean_sd
 
 LABELS = ("method", "intermediate", "init", "route", "backbone", "seed")
 """What a selector may say of an entry; a score carries all of it."""
-_FIRST = re.compile(r"-first(\d+)")
+_SCORED = re.compile(r"[^-]+-[^-]+(?:-first(\d+))?(?:-(bf16))?\.json")
+"""Name of a score file that `xling compare` can read: first rows, precision."""
 SHORT_HASH = 6
 """Characters of a key's hash that name it."""
 
@@ -86,19 +85,18 @@ class Entry:
     zero_shot: Mapping[str, bool]
 
 
-def scored_entries(
-    runs_dir: Path, target: Target, languages: Sequence[str], *, limit: int | None = None
-) -> dict[str, Entry]:
+def scored_entries(where: Kept, target: Target, languages: Sequence[str]) -> dict[str, Entry]:
     """Every entry that has kept scores of a task and split.
 
     Raises:
         MissingData: when there is none.
     """
     found: dict[str, Entry] = {}
+    runs_dir, limit, precision = where.runs_dir, where.limits.get(target.task), where.precision
     for folder in sorted((runs_dir / "scores").glob(f"*/{target.task}")):
         scores: dict[str, Score] = {}
         for code in languages:
-            kept = keeping.read(score_file(folder, target.split, code, limit=limit))
+            kept = keeping.read(where.path(folder, target, code))
             if kept and kept.scores:
                 scores[code] = kept.scores[0]
         if scores:
@@ -107,16 +105,25 @@ def scored_entries(
             zero_shot = {code: score.zero_shot for code, score in scores.items()}
             found[folder.parent.name] = Entry(folder.parent.name, labels, zero_shot)
     if not found:
-        rows = f" of the first {limit} rows" if limit else ""
-        names = [file.name for file in (runs_dir / "scores").glob(f"*/{target.task}/*.json")]
-        limits = sorted({number for name in names for number in _FIRST.findall(name)}, key=int)
-        others = f" (there are scores of first rows: --limit {' or '.join(limits)})" if limits and not limit else ""
+        rows = (f" of the first {limit} rows" if limit else "") + (f" in {precision}" if precision != FULL else "")
+        others = _others([file.name for file in (runs_dir / "scores").glob(f"*/{target.task}/{target.split}-*.json")])
         raise MissingData(
             f"{runs_dir / 'scores'}: no entry has scores{rows} on {target.task}, split {target.split}, in "
             f"{', '.join(languages)}{others}; `xling evaluate ENTRY {target.task}` makes them, --runs names "
             "another runs folder"
         )
     return found
+
+
+def _others(names: Sequence[str]) -> str:
+    """The options that would find scores, of names of score files."""
+    options: dict[str, None] = {}
+    for name in names:
+        if found := _SCORED.fullmatch(name):
+            first, rounded = found.groups()
+            words = ([f"--limit {first}"] if first else []) + ([f"--precision {rounded}"] if rounded else [])
+            options[" ".join(words) or "no --limit and no --precision"] = None
+    return f" (there are scores for {'; '.join(sorted(options))})" if options else ""
 
 
 def select(text: str, entries: Mapping[str, Entry], *, where: str) -> dict[int, Entry]:
@@ -204,7 +211,7 @@ def versus(
         UnknownName: for a system or score that does not exist, with the closest.
         MissingData: when outcomes were not kept, or the two share no language.
     """
-    entries = scored_entries(kept.runs_dir, target, languages, limit=kept.limits.get(target.task))
+    entries = scored_entries(kept, target, languages)
     where = f"{target.task} ({target.split})"
     chosen = [select(name, entries, where=where) for name in names]
     chosen, notes = _seeds_paired(chosen, names)
@@ -214,7 +221,10 @@ def versus(
         raise MissingData(f"{names[0]} and {names[1]} were not both scored on {where} in {', '.join(lacking)}")
     if partly := [c for c in lacking if any(c in entry.zero_shot for side in chosen for entry in side.values())]:
         notes.append(f"left out, for only one of the two was scored there: {', '.join(partly)}")
-    zero_shot = [code for code in shared if next(iter(chosen[0].values())).zero_shot[code]]
+    every = [entry for side in chosen for entry in side.values()]
+    zero_shot = [code for code in shared if all(entry.zero_shot[code] for entry in every)]
+    if some := [c for c in shared if c not in zero_shot and any(entry.zero_shot[c] for entry in every)]:
+        notes.append(f"not in the zero-shot mean, for rows of it trained one of the two: {', '.join(some)}")
     scored, scores = {}, ({}, {})  # type: ignore[var-annotated]
     for code in order_languages(shared, zero_shot):
         sides = {

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xling.errors import DataError, MissingData
 from adapters_xling.paths import predictions_file, score_file
-from adapters_xling.spec import TaskSpec
+from adapters_xling.spec import FULL, TaskSpec
 
 if TYPE_CHECKING:
     from adapters_xling.tasks.examples import RetrieveExample
 
+PRECISIONS = (FULL, "bf16")
+"""Of the forward passes whose predictions are handed in, the preferred one first."""
 SHORT_KEY = 6
 """Characters of a key's hash that name it."""
 
@@ -30,6 +32,8 @@ class Kept:
         language: its language.
         values: (id, predicted value) in the order of the rows.
         dropped: reason -> rows that were turned away, and so have no prediction.
+        path: file of the predictions; the folder where there is none.
+        precision: of the forward passes.
         data_dir: folder of the original files, for what predictions alone do not say (texts, answers of the dev split).
         notes: what was decided in filling the file.
     """
@@ -40,21 +44,18 @@ class Kept:
     language: str
     values: tuple[tuple[str, Any], ...]
     dropped: dict[str, int]
+    path: Path = Path()
+    precision: str = FULL
     data_dir: Path | None = None
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def path(self) -> Path:
-        """File of the predictions."""
-        return _file(self.folder, self.split, self.language)
-
     def of_split(self, split: str) -> Kept:
-        """What the same entry predicted on another split.
+        """What the same entry predicted on another split, in the same precision.
 
         Raises:
             MissingData: when it was not predicted.
         """
-        return read(self.folder, self.task, split, self.language, data_dir=self.data_dir)
+        return read(self.folder, self.task, split, self.language, data_dir=self.data_dir, precisions=[self.precision])
 
     def sentences(self) -> tuple[list[RetrieveExample], list[RetrieveExample]]:
         """Queries and corpus of a retrieval task, in the order of their files, as they are at hand now.
@@ -75,7 +76,8 @@ class Kept:
         if {id_ for id_, _ in self.values} != {row.id for row in queries} or not hits <= known:
             raise DataError(
                 f"{self.path}: the sentences at hand are not those that were predicted; run "
-                f"`{how(self.folder, self.task, self.split, self.language)}` again, or name the same --data-dir"
+                f"`{how(self.folder, self.task, self.split, self.language, self.precision)}` again, or name the same "
+                "--data-dir"
             )
         return queries, corpus
 
@@ -137,20 +139,38 @@ def named(name: str, folders: Sequence[Path], where: str) -> Path:
 
 def predicted(folder: Path, task: TaskSpec, split: str, languages: Sequence[str]) -> bool:
     """Whether an entry's folder has predictions on the task in any of the languages."""
-    return any(_file(folder / task.name, split, code).is_file() for code in languages)
+    return any(_whole(folder / task.name, split, code, PRECISIONS) for code in languages)
 
 
-def read(folder: Path, task: TaskSpec, split: str, language: str, *, data_dir: Path | None) -> Kept:
+def read(
+    folder: Path,
+    task: TaskSpec,
+    split: str,
+    language: str,
+    *,
+    data_dir: Path | None,
+    precisions: Sequence[str] = PRECISIONS,
+) -> Kept:
     """Read kept predictions of a whole split in one language.
+
+    Args:
+        folder: `<runs>/scores/<entry>/<task>`.
+        task: the task.
+        split: its split.
+        language: its language.
+        data_dir: folder of the original files.
+        precisions: of the forward passes, the one that is preferred first. In each, predictions that were kept without
+            scores go before those that were scored, for they leave no row out.
 
     Raises:
         MissingData: when there are none, or only those of the first rows.
         DataError: for a file that does not hold predictions.
     """
-    path = _file(folder, split, language)
-    done = score_file(folder, split, language)
-    command = how(folder, task, split, language)
-    if not path.is_file() or not done.is_file():
+    whole = _whole(folder, split, language, precisions)
+    precision, done = whole or (precisions[0], Path())
+    path = predictions_file(done) if whole else Path()
+    command = how(folder, task, split, language, precision)
+    if whole is None:
         some = sorted(folder.glob(f"{split}-{language}-first*.json"))
         only = f" (only of its first rows: {some[0].name})" if some else ""
         raise MissingData(f"no predictions of {task.name}, {split}, {language}{only}: `{command}`")
@@ -172,15 +192,25 @@ def read(folder: Path, task: TaskSpec, split: str, language: str, *, data_dir: P
         language=language,
         values=tuple(values),
         dropped=dropped,
+        path=path,
+        precision=precision,
         data_dir=data_dir,
+        notes=[f"predicted in {precision}"] if precision != FULL else [],
     )
 
 
-def how(folder: Path, task: TaskSpec, split: str, language: str) -> str:
+def how(folder: Path, task: TaskSpec, split: str, language: str, precision: str = FULL) -> str:
     """The command that makes the predictions."""
     split = "" if split == task.eval_split else f" --split {split}"
-    return f"xling evaluate {folder.parent.name} {task.name} --languages {language}{split}"
+    rounded = "" if precision == FULL else f" --precision {precision}"
+    return f"xling evaluate {folder.parent.name} {task.name} --languages {language}{split}{rounded}"
 
 
-def _file(folder: Path, split: str, language: str) -> Path:
-    return predictions_file(score_file(folder, split, language))
+def _whole(folder: Path, split: str, language: str, precisions: Sequence[str]) -> tuple[str, Path] | None:
+    """Precision and score file of the first that is whole (both files are there)."""
+    for precision in precisions:
+        for unscored in (True, False):
+            done = score_file(folder, split, language, precision=precision, unscored=unscored)
+            if done.is_file() and predictions_file(done).is_file():
+                return precision, done
+    return None

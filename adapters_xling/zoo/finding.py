@@ -25,8 +25,8 @@ class Query:
         language: code of a language it has scores in, or was trained in where no score was asked for.
         method: name of its method.
         backbone: name of its backbone.
-        min_score: least score: the mean of its scores that fit `on` and `language`; its dev score where neither is
-            given.
+        min_score: least score: the mean of its scores that fit `on` and `language`, zero-shot ones where no language is
+            asked for, on one split (test where it was scored); its dev score where neither is given.
         max_bytes: largest size of its files.
         licence: SPDX name among those of its data, backbone and parents.
         commercial: True for entries whose licences are all known and allow commercial use.
@@ -149,14 +149,25 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 
 def _score(entry: Entry, scores: Sequence[Score], query: Query) -> tuple[float | None, int]:
-    """Mean over the cells that were asked for, each with its first metric; else the dev score."""
+    """Mean over the cells that were asked for, each with its first metric; else the dev score.
+
+    Of each task one split counts, the test split where it was scored; without a language, zero-shot cells alone where
+    there are any.
+    """
     if query.on is None and query.language is None:
         training = entry.card.training
         return (training.dev_score if training else None), 0
-    first: dict[tuple[str, str, str], float] = {}
-    for one in scores:
-        if query.on in (None, one.task) and query.language in (None, one.language):
-            first.setdefault((one.task, one.split, one.language), one.value)
+    fits = [one for one in scores if query.on in (None, one.task) and query.language in (None, one.language)]
+    splits: dict[str, str] = {}
+    for one in fits:
+        if one.split == "test" or one.task not in splits:
+            splits[one.task] = one.split
+    fits = [one for one in fits if one.split == splits[one.task]]
+    if query.language is None:
+        fits = [one for one in fits if one.zero_shot] or fits
+    first: dict[tuple[str, str], float] = {}
+    for one in fits:
+        first.setdefault((one.task, one.language), one.value)
     return (sum(first.values()) / len(first) if first else None), len(first)
 
 

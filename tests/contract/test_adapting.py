@@ -69,8 +69,14 @@ def test_the_difference_is_that_of_the_two_scores_with_an_interval(
 def test_what_is_said_of_zero_shot_is_true_of_each(adapted: tuple[api.Adapted, api.Settings]) -> None:
     found, settings = adapted
     assert all(one.zero_shot for one in found.before) and not any(one.zero_shot for one in found.after)
-    scores = api.evaluate(found.entry.key, "mini-nli", languages=["sw", "de"], limit=5, settings=settings)
-    assert {one.language: one.zero_shot for one in scores} == {"sw": False, "de": True}
+    options: dict[str, Any] = {"languages": ["sw", "de", "en"], "limit": 5, "settings": settings}
+    scores = api.evaluate(found.entry.key, "mini-nli", **options)
+    assert {one.language: one.zero_shot for one in scores} == {"sw": False, "de": True, "en": False}, "its head read en"
+    (kept,) = settings.runs_dir.glob(f"scores/{found.entry.key}/mini-nli/test-en-first5.json")
+    kept.write_text(
+        kept.read_text(encoding="utf-8").replace('"zero_shot": false', '"zero_shot": true'), encoding="utf-8"
+    )
+    assert api.evaluate(found.entry.key, "mini-nli", **options) == scores, "a mark of before is put right"
 
 
 def test_the_new_entry_goes_on_with_method_and_head_and_names_its_rows(

@@ -10,6 +10,7 @@ import pytest
 from adapters_xling import evaluation, keeping, made_with, tasks
 from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.evaluation import evaluate, majority
+from adapters_xling.paths import outcomes_file
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Zoo
 
@@ -154,10 +155,22 @@ def test_predictions_that_are_not_whole_are_made_again(harm: str, tmp_path: Path
 
 def test_predictions_without_gold_have_no_outcomes_and_are_kept(tmp_path: Path) -> None:
     assert score(tmp_path, unscored=True) == []
-    stamp = kept(tmp_path, "de").stat().st_mtime_ns
-    assert not kept(tmp_path, "de", "outcomes.jsonl").exists()
+    file = kept(tmp_path, "de").with_stem("test-de-first20-unscored")
+    stamp = file.stat().st_mtime_ns
+    assert not outcomes_file(file).exists()
     assert score(tmp_path, unscored=True) == []
-    assert kept(tmp_path, "de").stat().st_mtime_ns == stamp
+    assert file.stat().st_mtime_ns == stamp
+
+
+def test_what_is_not_the_same_evaluation_puts_nothing_else_away(tmp_path: Path) -> None:
+    full = score(tmp_path)
+    stamp = kept(tmp_path, "de").stat().st_mtime_ns
+    assert score(tmp_path, unscored=True) == []
+    score(tmp_path, precision="bf16")
+    files = {path.name for path in tmp_path.rglob("test-de-*.json")}
+    assert files == {f"test-de-first20{suffix}.json" for suffix in ("", "-bf16", "-unscored")}
+    assert score(tmp_path) == full
+    assert kept(tmp_path, "de").stat().st_mtime_ns == stamp, "read, and not computed again"
 
 
 TASK = """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from adapters_xling import api
+from adapters_xling import api, tasks
+from adapters_xling.errors import MissingData
 from adapters_xling.paths import predictions_file, score_file
+from adapters_xling.submission.kept import read
 
 BENCHMARK = """
 name: two
@@ -49,8 +53,33 @@ def test_rows_whose_answers_are_withheld_are_predicted_and_not_scored(tmp_path: 
     options = {"languages": ["sw"], "limit": 30, "settings": settings}
     assert api.evaluate("mini-ner-lora", "mini-ner", unscored=True, **options) == []
     (folder,) = (tmp_path / "scores").iterdir()
-    file = predictions_file(score_file(folder / "mini-ner", "test", "sw", limit=30))
+    file = predictions_file(score_file(folder / "mini-ner", "test", "sw", limit=30, unscored=True))
     kept = file.read_text()
     assert len(kept.splitlines()) == 30
     assert len(api.evaluate("mini-ner-lora", "mini-ner", **options)) == 3, "a scored run computes what is not there"
     assert file.read_text() == kept
+
+
+def test_predictions_of_every_row_are_handed_in_before_scored_ones_and_full_precision_before_half(
+    tmp_path: Path,
+) -> None:
+    task, folder = tasks.get("mini-ner"), tmp_path / "scores" / "an-entry" / "mini-ner"
+    folder.mkdir(parents=True)
+
+    def put(**how: Any) -> None:
+        path = score_file(folder, "test", "sw", **how)
+        path.write_text(json.dumps({"rows": {"dropped": {}}}), encoding="utf-8")
+        predictions_file(path).write_text(json.dumps({"id": path.stem, "value": []}), encoding="utf-8")
+
+    def found() -> tuple[str, list[str]]:
+        one = read(folder, task, "test", "sw", data_dir=None)
+        return one.values[0][0], one.notes
+
+    with pytest.raises(MissingData, match="xling evaluate an-entry mini-ner --languages sw"):
+        found()
+    put(precision="bf16")
+    assert found() == ("test-sw-bf16", ["predicted in bf16"])
+    put()
+    assert found() == ("test-sw", [])
+    put(unscored=True)
+    assert found() == ("test-sw-unscored", [])

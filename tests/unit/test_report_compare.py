@@ -53,7 +53,16 @@ class World:
         self.luck = np.random.default_rng(0).random((9, NUM))  # of seed and id, shared by all entries
 
     def entry(
-        self, key: str, right: float, *, seed: int = 0, languages: str = "en de sw", num: int = NUM, **labels: Any
+        self,
+        key: str,
+        right: float,
+        *,
+        seed: int = 0,
+        languages: str = "en de sw",
+        num: int = NUM,
+        trained: str = "en",
+        precision: str = "fp32",
+        **labels: Any,
     ) -> None:
         fields = {"method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", **labels}
         for code in languages.split():
@@ -68,16 +77,18 @@ class World:
                 value=outcomes.scores()["accuracy"],
                 num_examples=num,
                 split="test",
-                zero_shot=code != "en",
+                zero_shot=code not in trained.split(),
                 backbone="xlmr-nano",
                 seed=seed,
                 **fields,
             )
-            keeping.write(self.file(key, code), keeping.Kept("made", "by hand", [score], {}, {}), [], outcomes)
+            keeping.write(
+                self.file(key, code, precision), keeping.Kept("made", "by hand", [score], {}, {}), [], outcomes
+            )
             self.scores.append(score)
 
-    def file(self, key: str, code: str) -> Path:
-        return score_file(self.runs / "scores" / key / "mini-nli", "test", code)
+    def file(self, key: str, code: str, precision: str = "fp32") -> Path:
+        return score_file(self.runs / "scores" / key / "mini-nli", "test", code, precision=precision)
 
     def compare(self, facts: dict[str, EntryFacts] | None = None, **options: Any) -> Comparisons:
         hidden = set((options.get("controls") or {}).values())
@@ -232,7 +243,7 @@ def against(world: World, one: str, other: str, **options: Any) -> Any:
     return versus(
         (one, other),
         Target("mini-nli", options.pop("metric", "accuracy"), "test"),
-        kept=Kept(world.runs),
+        kept=Kept(world.runs, precision=options.pop("precision", "fp32")),
         languages=options.pop("languages", ("en", "de", "sw")),
         bootstrap=Bootstrap(**BOOTSTRAP),
         **options,
@@ -302,6 +313,23 @@ def test_a_language_asked_for_must_be_there_and_a_score_too(world: World) -> Non
         against(world, "better-s0", "plain-s0", metric="acuracy")
 
 
+def test_the_zero_shot_mean_is_over_languages_that_trained_neither_and_has_no_order(world: World) -> None:
+    world.entry("adapted-s0", 0.8, trained="en sw")
+    one, other = against(world, "adapted-s0", "plain-s0"), against(world, "plain-s0", "adapted-s0")
+    assert one.zero_shot == other.zero_shot == ("de",)
+    assert one.mean is not None and other.mean is not None
+    assert one.mean.value == pytest.approx(-other.mean.value) == one.languages["de"].value
+    assert one.notes == other.notes == ("not in the zero-shot mean, for rows of it trained one of the two: sw",)
+
+
+def test_scores_of_another_precision_are_compared_with_their_like_alone(world: World) -> None:
+    world.entry("rounded-s0", 0.8, precision="bf16")
+    with pytest.raises(UnknownName, match="rounded-s0"):
+        against(world, "rounded-s0", "plain-s0")
+    world.entry("plain-s0", 0.5, precision="bf16")
+    assert list(against(world, "rounded-s0", "plain-s0", precision="bf16").languages) == ["en", "de", "sw"]
+
+
 def test_the_command_prints_a_table_or_json(world: World) -> None:
     args = ["compare", "intermediate=mini-pos", "intermediate=none", "--task", "mini-nli", "--resamples", "400"]
     found = CliRunner().invoke(xling, [*args, "--runs", str(world.runs)])
@@ -325,8 +353,9 @@ def test_a_misspelt_key_is_one_message_and_exit_2(world: World, capsys: pytest.C
 def test_scores_of_first_rows_are_pointed_at(tmp_path: Path) -> None:
     folder = tmp_path / "scores" / "k" / "mini-nli"
     folder.mkdir(parents=True)
-    (folder / "test-de-first20.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(MissingData, match="--limit 20"):
+    for suffix in ("first20", "first20-bf16", "first20-unscored", "first20-layer3"):
+        (folder / f"test-de-{suffix}.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MissingData, match=r"there are scores for --limit 20; --limit 20 --precision bf16\)"):
         api.compare("a", "b", "mini-nli", settings=api.Settings(runs=tmp_path))
 
 

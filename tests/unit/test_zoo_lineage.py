@@ -168,6 +168,9 @@ def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:
     assert keys(commercial=True) == everything
     hit = next(hit for hit in search(zoo, Query(on="mini-nli")) if hit.entry.key == first.key)
     assert (hit.score, hit.num_scores) == (50.0, 2)
+    more = [a_score(first.key, "en", 99.0), a_score(first.key, "de", 1.0, split="dev")]
+    hit = next(hit for hit in search(zoo, Query(on="mini-nli"), measured=more) if hit.entry.key == first.key)
+    assert (hit.score, hit.num_scores) == (50.0, 2), "neither the language it was trained in nor another split"
 
 
 def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -> None:
