@@ -77,6 +77,7 @@ def adapt(
                 "tasks_folder": str(found.folder),
                 "rows": dict(found.num_rows),
                 "shared_with_training": found.shared,
+                "remark": found.remark,
                 "metric": metric,
                 "before": {score.metric: score.value for score in found.before},
                 "before_is_zero_shot": zero_shot,
@@ -91,6 +92,8 @@ def adapt(
         f"  {sum(counts.values())} rows in {language}: {counts['train']} trained, {counts['dev']} chose the step, "
         f"{counts['test']} held out"
     )
+    if found.remark:
+        click.secho(f"  {found.remark}", fg="yellow", err=True)
     if found.shared:
         click.secho(
             f"  {found.shared} held-out rows share a text with rows that trained: a column `group` keeps such rows "

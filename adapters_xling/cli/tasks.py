@@ -119,7 +119,9 @@ def new(
     if target.exists() and not force:
         raise XlingError(f"{target} exists; give --force to replace it, or another --name")
     wanted = {field: str(column) for field, column in assignments(columns, "--columns").items()}
-    text = private.draft_task(source, name=name, kind=kind, columns=wanted or None, language=language)
+    draft = private.draft(source, name=name, kind=kind, columns=wanted or None, language=language)
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(target, text)
+    atomic_write(target, draft.text)
+    if draft.remark:
+        click.secho(draft.remark, fg="yellow", err=True)
     click.echo(f"{target} written. Next: xling tasks check {name} --tasks {folder}")

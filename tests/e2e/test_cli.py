@@ -74,6 +74,7 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
         (["evaluate", "xlmr-nano", "mini-pos"], "has no heads"),
         (["evaluate", "xlmr-nano", "mini-retrieval", "--languages", "dd"], "Known (7): de"),
         (["predict", "nothing-here"], "give either the texts"),
+        (["predict", "mini-nli-bottleneck", "one sentence"], "has one text, task 'mini-nli' is about two"),
         (["run", "quikstart"], "Did you mean 'quickstart'"),
         (["run", "absent.yaml"], "does not exist"),
         (["run", "quickstart", "--methods", "loar"], "Did you mean 'lora'"),

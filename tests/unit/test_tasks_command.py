@@ -71,6 +71,14 @@ def test_new_writes_into_the_groups_folder(folders: tuple[Path, Path], tmp_path:
     assert "other" in tasks.names(folders[0])
 
 
+def test_new_says_which_columns_it_does_not_use(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("premise,claim,label\n" + "".join(f"p{i},c{i},{'ab'[i % 2]}\n" for i in range(40)))
+    words = ("--tasks", tmp_path / "own", "new", table, "--name", "mine", "--kind", "sentence")
+    assert "columns that are not used: claim; fields without one: second, id, group" in xling(*words).output
+    assert "not used" not in xling(*words, "--columns", "second=claim", "--force").output
+
+
 def test_check_takes_a_language_and_splits_that_are_at_hand(folders: tuple[Path, Path]) -> None:
     own, data = folders
     result = xling("check", "mine", "mnli", "mini-nli", "--rows", 60, "--tasks", own, "--data-dir", data)
