@@ -13,6 +13,7 @@ from adapters_xling.cli.common import (
     checkpoints,
     folders,
     packing,
+    plain_assignments,
     prefixes,
     print_json,
     print_table,
@@ -59,8 +60,8 @@ def adapt(
     found = api.adapt(
         entry,
         rows,
-        columns={field: str(column) for field, column in assignments(columns, "--columns").items()} or None,
-        labels={given: str(label) for given, label in assignments(labels, "--label").items()},
+        columns=plain_assignments(columns, "--columns") or None,
+        labels=plain_assignments(labels, "--label"),
         overrides=assignments(overrides, "--with"),
         settings=settings,
         show_progress=not quiet and not as_json,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, plain_assignments, print_json, print_table, settings_from
 from adapters_xling.errors import XlingError
 from adapters_xling.spec import TaskSpec
 
@@ -118,7 +118,7 @@ def new(
     target = folder / f"{name}.yaml"
     if target.exists() and not force:
         raise XlingError(f"{target} exists; give --force to replace it, or another --name")
-    wanted = {field: str(column) for field, column in assignments(columns, "--columns").items()}
+    wanted = plain_assignments(columns, "--columns")
     draft = private.draft(source, name=name, kind=kind, columns=wanted or None, language=language)
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(target, draft.text)
