@@ -145,6 +145,7 @@ def adapt(
         route=run.route,
         seed=seed,
         data_dir=settings.data_dir,
+        extra_tasks=folder,
         backbone_folder=local_folder(run.backbone.name),
     )
     every_s, every_steps = settings.checkpoint_interval

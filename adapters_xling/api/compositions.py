@@ -115,6 +115,7 @@ def choose(
         data_dir=settings.data_dir,
         device=settings.device,
         backbone=Path(backbone) if backbone else None,
+        extra_tasks=settings.tasks,
     )
 
 
