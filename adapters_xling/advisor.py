@@ -66,11 +66,17 @@ class Advice:
 
 
 def candidates(
-    zoo: Zoo, target: TaskSpec, *, backbone: str, method: str | None = None, train: str | None = None
+    zoo: Zoo,
+    target: TaskSpec,
+    *,
+    backbone: str,
+    method: str | None = None,
+    train: str | None = None,
+    extra_tasks: Path | None = None,
 ) -> list[Entry]:
     """Entries a target could start from: same backbone, trained, started fresh, and not on the target's own rows, which
-    are those of the task `train` where it is given."""
-    source = tasks.train_task(target, override=train)
+    are those of the task `train` where it is given. `extra_tasks` is a private folder of task files."""
+    source = tasks.train_task(target, override=train, extra=extra_tasks)
     avoid = {target.name, source.name}
     found = []
     for entry in zoo.entries():

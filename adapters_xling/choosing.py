@@ -16,6 +16,7 @@ from typing import Any
 from adapters_xling import inference, tasks
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.evaluation import Opened
+from adapters_xling.made_with import max_length_of
 from adapters_xling.scored import check_languages
 from adapters_xling.spec import Route, TaskSpec
 from adapters_xling.tasks import kinds
@@ -60,6 +61,7 @@ def choose(
     data_dir: Path | None = None,
     device: str | None = None,
     backbone: Path | None = None,
+    extra_tasks: Path | None = None,
     on_language: Callable[[Choice], Any] | None = None,
 ) -> list[Choice]:
     """Score every candidate on dev rows of each language and choose the best.
@@ -75,6 +77,7 @@ def choose(
         data_dir: folder of original data files.
         device: where the models run.
         backbone: folder of a local backbone.
+        extra_tasks: private folder of task files.
         on_language: called with each choice as it is made.
 
     Raises:
@@ -96,9 +99,7 @@ def choose(
         raise ConfigError(
             f"entry {entry} has no head for task {task.name!r}; it has: {', '.join(card.heads) or 'none'}"
         )
-    names = {ref.name for ref in card.run.tasks}
-    trained = task.name if task.name in names else tasks.train_task(task).name
-    max_length = card.run.recipe_for(trained).max_length
+    max_length = max_length_of(card.run, task, extra_tasks=extra_tasks)
     codes = check_languages(task, languages, split)
     ways = {code: [candidate(code) for candidate in candidates] for code in codes}
     opened = Opened(zoo=zoo, device=device, backbone=backbone)

@@ -51,7 +51,8 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Unkn
     unknown task 'xnly'. Did you mean 'xnli'? Known (2): mnli, xnli
     """
     names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    swapped = [one for one in names if sorted(one) == sorted(name)]  # `ws` for `sw` is too short to be alike otherwise
+    close = swapped[:2] or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     text = f"unknown {kind} {name!r}."
     if close:
         text += f" Did you mean {' or '.join(map(repr, close))}?"

@@ -156,6 +156,7 @@ class TaskSpec(Frozen, frozen=True):
         access: how to get data that cannot be downloaded; said where the files are missing.
         parallel: rows of the same id are translations of each other in all languages, wherever both are there. Such
             rows are not independent, so statistics resample them together. Rows that are merely numbered alike are not.
+        pair: of kind sentence: rows have two texts (true) or one (false), others are refused; None takes either.
     """
 
     name: Name
@@ -179,6 +180,7 @@ class TaskSpec(Frozen, frozen=True):
     rows: dict[str, int | str] = {}
     access: str = ""
     parallel: bool = False
+    pair: bool | None = None
 
     @property
     def head_name(self) -> str:
@@ -335,6 +337,7 @@ ON = "-on-"
 
 LATER_FIELDS: dict[tuple[str, str], Any] = {
     ("TaskSpec", "labels_from"): None,
+    ("TaskSpec", "pair"): None,
     ("HubSource", "branch"): None,
     ("RunSpec", "mixture"): None,
     ("RunSpec", "lm_head"): None,

@@ -43,6 +43,7 @@ class Adapted:
         before: scores of the entry it started from on the held-out rows.
         after: scores of the new entry on them.
         versus: new minus old, paired by row, with an interval.
+        remark: columns of the file that were not used, in words for a person; empty where all were.
     """
 
     entry: Entry
@@ -53,6 +54,7 @@ class Adapted:
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     versus: Versus
+    remark: str
 
 
 def adapt(
@@ -103,6 +105,7 @@ def adapt(
     """
     from adapters_xling import grid, methods, tasks
     from adapters_xling.model import backbone_id
+    from adapters_xling.tasks import private
     from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
@@ -117,7 +120,8 @@ def adapt(
         )
     folder = settings.tasks or paths.private_tasks_dir() or settings.runs_dir / "tasks"
     name = name or re.sub(r"[^a-z0-9]+", "-", f"{rows.stem}-{language}".lower()).strip("-")
-    body = _draft(rows, base, name=name, language=language, columns=columns, labels=labels or {})
+    draft = private.draft(rows, name=name, kind=base.kind, columns=columns, language=language, pair=base.pair)
+    body = _under_head(draft.body, rows, base, labels=labels or {})
     body["sources"][0]["partition"] = _partition(name, held_out=held_out, dev_share=dev_share)
     _write(folder / f"{name}.yaml", body, rows, licence=licence)
     settings = dataclasses.replace(settings, tasks=folder)
@@ -141,6 +145,7 @@ def adapt(
         route=run.route,
         seed=seed,
         data_dir=settings.data_dir,
+        extra_tasks=folder,
         backbone_folder=local_folder(run.backbone.name),
     )
     every_s, every_steps = settings.checkpoint_interval
@@ -164,23 +169,13 @@ def adapt(
     )
     versus = compare(made.key, parent.key, name, split="test", languages=[language], settings=settings)
     counts = {split: len(examples) for split, examples in found.items()}
-    return Adapted(made, own, folder, counts, _shared(found), tuple(before), tuple(after), versus)
+    return Adapted(made, own, folder, counts, _shared(found), tuple(before), tuple(after), versus, draft.remark)
 
 
-def _draft(
-    rows: Path,
-    base: TaskSpec,
-    *,
-    name: str,
-    language: str,
-    columns: Mapping[str, str] | None,
-    labels: Mapping[str, str],
-) -> dict[str, Any]:
-    """The rows as a task file with the kind, options, metrics, labels and head of another task."""
+def _under_head(body: dict[str, Any], rows: Path, base: TaskSpec, *, labels: Mapping[str, str]) -> dict[str, Any]:
+    """A drafted task file with the options, metrics, labels and head of another task."""
     from adapters_xling.spec import canonical
-    from adapters_xling.tasks import private
 
-    body = yaml.safe_load(private.draft_task(rows, name=name, kind=base.kind, columns=columns, language=language))
     if base.labels:
         for given in labels.values():
             if given not in base.labels:
@@ -217,10 +212,12 @@ def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any
 
 def _write(target: Path, body: dict[str, Any], rows: Path, *, licence: str | None) -> None:
     """Write a task file, once: what scores and entries were made with is not changed under them."""
+    from adapters_xling.tasks import private
+
     there = yaml.safe_load(target.read_text(encoding="utf-8")) if target.exists() else None
     body["licence"] = licence or (there or body)["licence"]
     text = f"# Drafted from {rows.name} for going on with few rows; divided by group, see `partition`.\n"
-    text += yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    text += private.dumped(body)
     if there not in (None, body):
         raise ConfigError(
             f"{target} describes other rows, another division or another licence under that name; give another --name, "

@@ -59,7 +59,7 @@ def advise(
     zoo = open_zoo(settings)
     spec = task(target, settings)
     source = tasks.train_task(spec, override=train, extra=settings.tasks)
-    found = advisor.candidates(zoo, spec, backbone=backbone, method=method, train=train)
+    found = advisor.candidates(zoo, spec, backbone=backbone, method=method, train=train, extra_tasks=settings.tasks)
     found = [entry for entry in found if entry.key in only] or found
     if among:
         keys = {zoo.resolve(name) for name in among}
@@ -97,6 +97,7 @@ def advise(
             },
             init=Warm(entry=entry.key) if entry else Fresh(),
             data_dir=settings.data_dir,
+            extra_tasks=settings.tasks,
         )
 
     return advisor.advise(

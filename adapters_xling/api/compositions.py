@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
-from adapters_xling.errors import ConfigError
+from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import Init, Merge, Route, Use
 from adapters_xling.zoo import Entry, Zoo
 
@@ -34,7 +34,9 @@ def settings_for(init: Init, method: str, given: Mapping[str, Any] | None, *, zo
     return {**result.spec().settings, **(given or {})}
 
 
-def routes_by_language(on: Sequence[str], *, entry: str, zoo: Zoo) -> Callable[[str], Route | None]:
+def routes_by_language(
+    on: Sequence[str], *, entry: str, zoo: Zoo, languages: Collection[str]
+) -> Callable[[str], Route | None]:
     """What an entry's heads stand on in each language.
 
     Args:
@@ -42,9 +44,11 @@ def routes_by_language(on: Sequence[str], *, entry: str, zoo: Zoo) -> Callable[[
             ``{language}`` is the language at hand; ``slot`` is the entry.
         entry: its key.
         zoo: where names are looked up.
+        languages: codes of what is evaluated; no other has a composition.
 
     Raises:
         ConfigError: when a language is given twice.
+        UnknownName: for a language that is not evaluated.
         ExpressionError: naming the position of what is wrong, at once as far as it holds for every language.
     """
     texts: dict[str, str] = {}
@@ -53,6 +57,8 @@ def routes_by_language(on: Sequence[str], *, entry: str, zoo: Zoo) -> Callable[[
         codes, text = (re.split(r"\s*,\s*", found[1]), found[2].strip()) if found else ([""], one)
         list(expressions.names_in(text))
         for code in codes:
+            if code and code not in languages:
+                raise unknown("language with a composition", code, languages, f"what is evaluated; in {one!r}")
             if code in texts:
                 raise ConfigError(f"two compositions are given for {code or 'all languages'}: {texts[code]} and {text}")
             texts[code] = text
@@ -91,14 +97,17 @@ def choose(
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
     """
     from adapters_xling import choosing
+    from adapters_xling.scored import check_languages
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     key = zoo.resolve(entry)
+    spec = task(name, settings)
+    codes = check_languages(spec, languages, split)
     return choosing.choose(
         key,
-        task(name, settings),
-        [routes_by_language([one], entry=key, zoo=zoo) for one in candidates],
+        spec,
+        [routes_by_language([one], entry=key, zoo=zoo, languages=codes) for one in candidates],
         zoo=zoo,
         languages=languages,
         split=split,
@@ -106,6 +115,7 @@ def choose(
         data_dir=settings.data_dir,
         device=settings.device,
         backbone=Path(backbone) if backbone else None,
+        extra_tasks=settings.tasks,
     )
 
 

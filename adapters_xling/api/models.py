@@ -94,6 +94,7 @@ def train(
         route=route,
         seed=seed,
         data_dir=settings.data_dir,
+        extra_tasks=settings.tasks,
         mix=grid.Mix.parse(mix or "proportional", rates) if mix or rates else None,
         backbone_folder=local_folder(backbone),
     )

@@ -81,18 +81,23 @@ def evaluate_all(
         backbone: folder of the entries' local backbone, where it cannot be found by its name.
         on: what the heads stand on, as `evaluate` takes it; ``slot`` is each entry in turn.
 
+    Raises:
+        UnknownName: for a language that a task does not have, or one in `on` that is not evaluated.
+
     Returns:
         All scores, by task, entry and language in the order given.
     """
     from adapters_xling.evaluation import Opened, Reading
     from adapters_xling.evaluation import evaluate_all as evaluate_entries
     from adapters_xling.model import is_backbone
+    from adapters_xling.scored import check_languages
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     wanted = [task(name, settings) for name in ([names] if isinstance(names, str) else names)]
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
-    ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo) for key in keys}
+    codes = {code for spec in wanted for code in check_languages(spec, languages, split or spec.eval_split)}
+    ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo, languages=codes) for key in keys}
     folder = named_folder(backbone)
     opened = Opened(
         zoo=zoo,

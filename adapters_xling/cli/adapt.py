@@ -13,6 +13,7 @@ from adapters_xling.cli.common import (
     checkpoints,
     folders,
     packing,
+    plain_assignments,
     prefixes,
     print_json,
     print_table,
@@ -59,8 +60,8 @@ def adapt(
     found = api.adapt(
         entry,
         rows,
-        columns={field: str(column) for field, column in assignments(columns, "--columns").items()} or None,
-        labels={given: str(label) for given, label in assignments(labels, "--label").items()},
+        columns=plain_assignments(columns, "--columns") or None,
+        labels=plain_assignments(labels, "--label"),
         overrides=assignments(overrides, "--with"),
         settings=settings,
         show_progress=not quiet and not as_json,
@@ -77,6 +78,7 @@ def adapt(
                 "tasks_folder": str(found.folder),
                 "rows": dict(found.num_rows),
                 "shared_with_training": found.shared,
+                "remark": found.remark,
                 "metric": metric,
                 "before": {score.metric: score.value for score in found.before},
                 "before_is_zero_shot": zero_shot,
@@ -91,6 +93,8 @@ def adapt(
         f"  {sum(counts.values())} rows in {language}: {counts['train']} trained, {counts['dev']} chose the step, "
         f"{counts['test']} held out"
     )
+    if found.remark:
+        click.secho(f"  {found.remark}", fg="yellow", err=True)
     if found.shared:
         click.secho(
             f"  {found.shared} held-out rows share a text with rows that trained: a column `group` keeps such rows "

@@ -153,8 +153,29 @@ class Bars:
         self._bar, self._name = None, ""
 
 
+def plain_assignments(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Read `name=name` options, such as `--label FILE=HEAD`: both sides are taken as they are written.
+
+    Raises:
+        click.BadParameter: when there is no `=`, or nothing on one side of it.
+
+    >>> plain_assignments(["hapana=no", "mini-nli=00123"], "--use")
+    {'hapana': 'no', 'mini-nli': '00123'}
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name or not text:
+            raise click.BadParameter(f"{pair!r} is not of the form name=name", param_hint=option)
+        found[name] = text
+    return found
+
+
 def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
-    """Read `name=value` options; values are YAML scalars, so 0.1, true and [a, b] mean what they look like.
+    """Read `name=value` options of settings; values are YAML, so 0.1, true and [a, b] mean what they look like.
+
+    Names of columns, labels or entries are read by `plain_assignments`: to YAML ``no`` is a truth value and ``00123`` a
+    number.
 
     Raises:
         click.BadParameter: when there is no `=`.

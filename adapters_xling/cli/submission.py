@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, plain_assignments, print_json, print_table, settings_from
 
 _SHOWN = 5
 """Problems of one file in the table."""
@@ -50,7 +50,7 @@ def build(
         sources,
         out,
         benchmark=benchmark,
-        use={task: str(entry) for task, entry in assignments(use, "--use").items()},
+        use=plain_assignments(use, "--use"),
         allow_missing=allow_missing,
         force=force,
         settings=settings_from(options),

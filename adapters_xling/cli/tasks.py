@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import assignments, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, plain_assignments, print_json, print_table, settings_from
 from adapters_xling.errors import XlingError
 from adapters_xling.spec import TaskSpec
 
@@ -118,8 +118,10 @@ def new(
     target = folder / f"{name}.yaml"
     if target.exists() and not force:
         raise XlingError(f"{target} exists; give --force to replace it, or another --name")
-    wanted = {field: str(column) for field, column in assignments(columns, "--columns").items()}
-    text = private.draft_task(source, name=name, kind=kind, columns=wanted or None, language=language)
+    wanted = plain_assignments(columns, "--columns")
+    draft = private.draft(source, name=name, kind=kind, columns=wanted or None, language=language)
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(target, text)
+    atomic_write(target, draft.text)
+    if draft.remark:
+        click.secho(draft.remark, fg="yellow", err=True)
     click.echo(f"{target} written. Next: xling tasks check {name} --tasks {folder}")

@@ -17,6 +17,7 @@ from adapters_xling.cli.common import (
     duration,
     folders,
     packing,
+    plain_assignments,
     prefixes,
     print_json,
     print_table,
@@ -162,8 +163,7 @@ def predict(
 
         zoo = api.open_zoo(settings)
         spec = api.answering_task(zoo.get(zoo.resolve(entry), verify=False), task, settings=settings)
-        named = {field: str(column) for field, column in assignments(columns, "--columns").items()}
-        rows = private.read_inputs(source, spec, columns=named)
+        rows = private.read_inputs(source, spec, columns=plain_assignments(columns, "--columns"))
         examples = rows.examples
         for file, number, reason in rows.samples:
             click.secho(f"left out: {file}, row {number}: {reason}", fg="yellow", err=True)

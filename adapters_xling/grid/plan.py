@@ -353,7 +353,7 @@ def expand(
 
     family = family_of(grid.backbone)
     identity = backbone_id(grid.backbone, download=download)
-    refs = Refs(data_dir)
+    refs = Refs(data_dir, extra=extra_tasks)
     plan = Plan(grid, lacking=refs.lacking, locked=identity.digest is not None)
     targets = [Target(task=t) if isinstance(t, str) else t for t in grid.targets]
 

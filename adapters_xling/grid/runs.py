@@ -41,6 +41,7 @@ def make_run(
     route: Route = SLOT,
     seed: int = 0,
     data_dir: Path | None = None,
+    extra_tasks: Path | None = None,
     mix: Mix | None = None,
     backbone_folder: Path | None = None,
     refs: Callable[[TaskSpec], TaskRef] | None = None,
@@ -58,6 +59,7 @@ def make_run(
         route: what the slot stands on.
         seed: of initialisation, order and dropout.
         data_dir: folder of original data files.
+        extra_tasks: private folder of task files.
         mix: how several tasks share the steps; in proportion to their rows by default.
         backbone_folder: folder of a local backbone.
         refs: says what a task is in a run; by default the digest of its rows, which then must be at hand.
@@ -83,7 +85,7 @@ def make_run(
         overrides=overrides,
         rows_at_once=rows_at_once,
     )
-    ref = refs or functools.partial(tasks.ref, data_dir=data_dir)
+    ref = refs or functools.partial(tasks.ref, data_dir=data_dir, extra=extra_tasks)
     masked = any(one.kind in options.FROM_LM_HEAD for one in specs)
     return RunSpec(
         backbone=backbone,
@@ -108,11 +110,13 @@ class Refs:
 
     Args:
         data_dir: folder of original data files.
+        extra: private folder of task files.
     """
 
-    def __init__(self, data_dir: Path | None) -> None:
+    def __init__(self, data_dir: Path | None, *, extra: Path | None = None) -> None:
         self.lacking: dict[str, str] = {}
-        self._data_dir, self._known = data_dir, dict[str, TaskRef]()
+        self._ref = functools.partial(tasks.ref, data_dir=data_dir, extra=extra)
+        self._known: dict[str, TaskRef] = {}
 
     def __call__(self, task: TaskSpec) -> TaskRef:
         """The task as a run holds it; each task is looked up once."""
@@ -122,12 +126,12 @@ class Refs:
 
     def _find(self, task: TaskSpec) -> TaskRef:
         try:
-            return tasks.ref(task, data_dir=self._data_dir)
+            return self._ref(task)
         except MissingData as err:
             self.lacking[task.name] = str(err)
             return TaskRef(name=task.name, digest=spec.digest(["lacking", task.name]))
         except ConfigError as err:
-            found = tasks.ref(task, data_dir=self._data_dir, allow_unlocked=True)  # another mistake shows again
+            found = self._ref(task, allow_unlocked=True)  # another mistake shows again
             self.lacking[task.name] = str(err)
             return found
 

@@ -171,6 +171,10 @@ def check(task: TaskSpec, *, where: str) -> None:
             )
     _refuse_twice(task.labels, f"{where}: labels")
     _check_labels_from(task, where)
+    if task.pair is not None and task.kind != "sentence":
+        raise ConfigError(
+            f"{where}: pair: only rows of kind 'sentence' are one text or two, not those of {task.kind!r}"
+        )
     if not task.sources:
         raise ConfigError(f"{where}: sources is empty; name at least one place the rows come from")
     if not task.metrics:

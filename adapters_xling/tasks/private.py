@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -28,6 +29,40 @@ MAX_LABELS = 100
 """More different labels than this are taken for a column of free text."""
 
 
+class Draft(NamedTuple):
+    """A task file that was drafted from a table.
+
+    Attributes:
+        body: its fields.
+        comment: what stands above them, for the person who checks it.
+        unused: columns of the table that no field takes.
+        lacking: fields of the kind that no column was found for.
+    """
+
+    body: dict[str, Any]
+    comment: str
+    unused: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        return self.comment + dumped(self.body)
+
+    @property
+    def remark(self) -> str:
+        """What a person should know of the columns, in one line; empty where all are used."""
+        if not self.unused:
+            return ""
+        fields = f"; fields without one: {', '.join(self.lacking)}" if self.lacking else ""
+        return f"columns that are not used: {', '.join(self.unused)}{fields} (--columns FIELD=COLUMN)"
+
+
+def dumped(body: Mapping[str, Any]) -> str:
+    """The fields of a task file as YAML."""
+    return yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+
+
 class _Form(NamedTuple):
     """Fields an example of a kind has, with the column names people give them; how it is scored by default."""
 
@@ -35,6 +70,14 @@ class _Form(NamedTuple):
     optional: Mapping[str, tuple[str, ...]]
     metric: str
     labels_from: str | None
+
+    def of_texts(self, pair: bool | None) -> _Form:
+        """The form of rows with two texts (a second one is required), with one (there is none), or with either."""
+        if pair is None or "second" not in self.optional:
+            return self
+        optional = {field: names for field, names in self.optional.items() if field != "second"}
+        second = {"second": self.optional["second"]} if pair else {}
+        return self._replace(required={**self.required, **second}, optional=optional)
 
 
 _FORMS = {
@@ -80,7 +123,24 @@ def draft_task(
     columns: Mapping[str, str] | None = None,
     language: str,
 ) -> str:
-    """Write a task file for a table of one's own (tsv, csv, jsonl, json), divided into train, dev and test by hash.
+    """Write a task file for a table of one's own; see `draft`.
+
+    Returns:
+        YAML text.
+    """
+    return draft(path, name=name, kind=kind, columns=columns, language=language).text
+
+
+def draft(
+    path: Path,
+    *,
+    name: str,
+    kind: str,
+    columns: Mapping[str, str] | None = None,
+    language: str,
+    pair: bool | None = None,
+) -> Draft:
+    """Draft a task file for a table of one's own (tsv, csv, jsonl, json), divided into train, dev and test by hash.
 
     Columns that are not named are found by the names people give them; labels are those that occur. Every row is read
     once through the very reader that training will use, so what is drafted can be loaded.
@@ -92,9 +152,7 @@ def draft_task(
         kind: sentence, choice, tag or span.
         columns: field -> column, for what cannot be guessed.
         language: code of the language the rows are in.
-
-    Returns:
-        YAML text.
+        pair: of kind sentence: rows must have two texts, or one; by default two where a second column is found.
 
     Raises:
         MissingData: when the file is not there.
@@ -107,17 +165,15 @@ def draft_task(
     languages.language(language)
     if not path.is_file():
         raise MissingData(f"{path}: no such file")
-    form = _FORMS[kind]
-    fields = {**form.required, **form.optional}
-    for given in columns or {}:
-        if given not in fields:
-            raise unknown(f"field of kind {kind!r}", given, fields)
+    form = _FORMS[kind].of_texts(pair)
+    _check_fields(form, columns or {}, kind, pair)
     raws = list(readers.get("table").read([path], options={}, language=language))
     usable = [raw for raw in raws if raw.reject is None]
     if not usable:
         reason = f": {raws[0].place}: {raws[0].reject}" if raws else ""
         raise DataError(f"{path}: no usable row{reason}. A table needs a header line and at least one row.")
-    chosen = _choose(path, form, _columns(usable), columns or {}, kind)
+    found = _columns(usable)
+    chosen = _choose(path, form, found, columns or {}, kind)
     body: dict[str, Any] = {
         "name": name,
         "kind": kind,
@@ -143,10 +199,23 @@ def draft_task(
     }
     if form.labels_from:
         body["labels"] = _labels(path, usable, chosen[form.labels_from], several=kind == "tag")
+    if kind == "sentence":
+        body["pair"] = "second" in chosen
+    used = {column for one in chosen.values() for column in ([one] if isinstance(one, str) else one)}
+    unused = tuple(column for column in found if column not in used)
     notes = f"# Drafted from {path.name}: {len(usable)} rows"
     notes += f", {len(raws) - len(usable)} torn\n" if len(usable) < len(raws) else "\n"
     notes += "# Check columns and labels. Rows with the same group (default: the first text) stay in one split.\n"
-    return notes + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    if unused:
+        notes += f"# Columns that are not used: {json.dumps(unused, ensure_ascii=False)[1:-1]}\n"
+    return Draft(body, notes, unused, tuple(field for field in form.optional if field not in chosen))
+
+
+def _check_fields(form: _Form, given: Mapping[str, str], kind: str, pair: bool | None) -> None:
+    fields = {**form.required, **form.optional}
+    for field in given:
+        if field not in fields:
+            raise unknown(f"field of kind {kind!r}{' with one text' if pair is False else ''}", field, fields)
 
 
 def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str], kind: str) -> dict[str, Any]:
@@ -169,7 +238,7 @@ def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str],
             more = ", or choice1, choice2, …" if field == "choices" else ""
             raise DataError(
                 f"{path}: which column is {field!r} of kind {kind!r}? Found {', '.join(map(repr, found))}; usual names "
-                f"are {', '.join(usual)}{more}. Name it with columns: {field}=<column>."
+                f"are {', '.join(usual)}{more}. Name it with --columns {field}=<column>"
             )
     return chosen
 
@@ -214,7 +283,7 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
 
     Args:
         path: tsv, csv, jsonl or json.
-        task: whose kind and options say what a row is.
+        task: whose kind and options say what a row is, and `pair` whether it has a second text.
         columns: field -> column, for what the usual names do not give.
 
     Raises:
@@ -224,13 +293,10 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     """
     if not path.is_file():
         raise MissingData(f"{path}: no such file")
-    form = _FORMS.get(task.kind)
-    if form is None:
+    if task.kind not in _FORMS:
         raise DataError(f"task {task.name!r} is of kind {task.kind!r}, which predicts for whole sets, not for rows")
-    fields = {**form.required, **form.optional}
-    for given in columns or {}:
-        if given not in fields:
-            raise unknown(f"field of kind {task.kind!r}", given, fields)
+    form = _FORMS[task.kind].of_texts(task.pair)
+    _check_fields(form, columns or {}, task.kind, task.pair)
     plain = {field: column for field, column in (columns or {}).items() if field not in GOLD}
     inputs_form = form._replace(required={field: names for field, names in form.required.items() if field not in GOLD})
     usable = [

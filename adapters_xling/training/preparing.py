@@ -110,7 +110,7 @@ def check(run: RunSpec) -> None:
 def task_of(wanted: TaskRef, name: str, *, data_dir: Path | None, extra: Path | None) -> TaskSpec:
     """The task a run means, as long as it and its rows are what the run was made from."""
     task = tasks.with_labels(tasks.get(wanted.name, extra=extra), data_dir=data_dir)
-    found = tasks.ref(task, data_dir=data_dir)
+    found = tasks.ref(task, data_dir=data_dir, extra=extra)
     if found != wanted:
         raise ConfigError(
             f"run {name}: task {task.name!r} or its rows are no longer what the run was made from (digest "

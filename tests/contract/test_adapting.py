@@ -176,6 +176,19 @@ def test_labels_that_are_not_the_heads_are_refused_or_translated(tmp_path: Path)
     assert gold <= set(NLI.labels)
 
 
+def test_a_head_of_pairs_goes_on_with_pairs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_rows(
+        tmp_path / "mine.jsonl", "sw", 60, change=lambda row: row.update(claim=row.pop("hypothesis"), note="x")
+    )
+    settings = api.Settings(runs=tmp_path / "runs", device="cpu")
+    with pytest.raises(DataError, match=r"which column is 'second' .*--columns second="):
+        api.adapt(ENTRY, rows, language="sw", settings=settings, show_progress=False)
+    assert not list(tmp_path.rglob("*.yaml")), "nothing is written for rows that cannot be used"
+    words = ["adapt", ENTRY, str(rows), "--language", "sw", "--columns", "second=claim", "--with", "epochs=1"]
+    main([*words, "--quiet", "--runs", str(tmp_path / "runs")])
+    assert "columns that are not used: note" in capsys.readouterr().err
+
+
 def test_rows_of_one_group_cannot_be_divided(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "mine.jsonl", "sw", 40, change=lambda row: row.update(group="one"))
     with pytest.raises(DataError, match="too few groups"):

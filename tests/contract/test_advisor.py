@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from adapters_xling import advisor, api, report, tasks
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, DataError, MissingData, XlingError
 from adapters_xling.evaluation import open_model
 from adapters_xling.model import bare
+from adapters_xling.paths import task_configs_dir
 from adapters_xling.spec import Score
 from adapters_xling.transferability import logme
 
@@ -128,6 +131,22 @@ def test_what_cannot_be_advised_is_said(
 ) -> None:
     with pytest.raises(error, match=words):
         api.advise(**options, settings=settings)
+
+
+def test_a_private_task_that_trains_on_another_is_found_by_the_settings_alone(
+    settings: api.Settings, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    body = yaml.safe_load((task_configs_dir() / "mini" / "mini-nli.yaml").read_text(encoding="utf-8"))
+    for name, more in (("my-source", {}), ("mine", {"train_on": "my-source"})):
+        text = yaml.safe_dump({**body, **more, "name": name, "role": "private", "head": "mini-nli"})
+        (own / f"{name}.yaml").write_text(text, encoding="utf-8")
+    settings = dataclasses.replace(settings, tasks=own)
+    found = api.advise("mine", max_rows=50, among=[CHOICE], settings=settings)
+    assert "mini-choice" in {one.task for one in found}
+    (choice,) = api.choose(NLI, "mine", ["base", "slot"], languages=["en"], limit=40, settings=settings)
+    assert choice.language == "en"
 
 
 def a_grid(folder: Path, cells: dict[tuple[str, str], float]) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from adapters_xling.cli import _COMMANDS, main
+from adapters_xling.errors import XlingError
 
 SHORT = ["--with", "max_steps=6", "--with", "eval_every_steps=3", "--with", "dev_examples=20", "--quiet"]
 
@@ -74,6 +75,7 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
         (["evaluate", "xlmr-nano", "mini-pos"], "has no heads"),
         (["evaluate", "xlmr-nano", "mini-retrieval", "--languages", "dd"], "Known (7): de"),
         (["predict", "nothing-here"], "give either the texts"),
+        (["predict", "mini-nli-bottleneck", "one sentence"], "has one text, task 'mini-nli' is about two"),
         (["run", "quikstart"], "Did you mean 'quickstart'"),
         (["run", "absent.yaml"], "does not exist"),
         (["run", "quickstart", "--methods", "loar"], "Did you mean 'lora'"),
@@ -94,6 +96,32 @@ def test_a_mistake_is_one_message_with_a_way_out(
     code, _, err = xling(*args, capsys=capsys)
     assert code == 2
     assert words in err
+
+
+@pytest.mark.parametrize(
+    ("command", "verb", "option", "words"),
+    [
+        ("adapt", "adapt", "labels", ["mini-nli-bottleneck", "a.csv", "--language", "sw", "--label"]),
+        ("adapt", "adapt", "columns", ["mini-nli-bottleneck", "a.csv", "--language", "sw", "--columns"]),
+        ("submission", "build_submission", "use", ["build", "runs", "--out", "out", "--use"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["no", "00123", "4e836512", "[a"])
+def test_names_are_taken_as_they_are_written(
+    command: str,
+    verb: str,
+    option: str,
+    words: list[str],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def instead(*args: Any, **given: Any) -> None:
+        raise XlingError(f"{option}: {given[option]}")
+
+    monkeypatch.setattr(f"adapters_xling.api.{verb}", instead)
+    code, _, err = xling(command, *words, f"x={name}", capsys=capsys)
+    assert code == 2 and f"{option}: {{'x': {name!r}}}" in err
 
 
 def test_several_entries_are_scored_at_once_and_one_that_cannot_be_is_named(

@@ -71,6 +71,25 @@ def test_new_writes_into_the_groups_folder(folders: tuple[Path, Path], tmp_path:
     assert "other" in tasks.names(folders[0])
 
 
+def test_new_says_which_columns_it_does_not_use(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("premise,claim,label\n" + "".join(f"p{i},c{i},{'ab'[i % 2]}\n" for i in range(40)))
+    words = ("--tasks", tmp_path / "own", "new", table, "--name", "mine", "--kind", "sentence")
+    assert "columns that are not used: claim; fields without one: second, id, group" in xling(*words).output
+    assert "not used" not in xling(*words, "--columns", "second=claim", "--force").output
+
+
+def test_columns_are_named_as_they_are_written(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("00123,no\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40)))
+    words = ("--tasks", tmp_path / "own", "new", table, "--name", "mine", "--kind", "sentence")
+    result = xling(*words, "--columns", "first=00123", "--columns", "label=no")
+    assert result.exception is None, result.output
+    rows = tasks.load(tasks.get("mine", extra=tmp_path / "own"), "train", "en").examples
+    assert {row.label for row in rows} == {"a", "b"} and rows[0].first.startswith("text")  # type: ignore[union-attr]
+    assert "not of the form name=name" in xling(*words, "--force", "--columns", "label=").output
+
+
 def test_check_takes_a_language_and_splits_that_are_at_hand(folders: tuple[Path, Path]) -> None:
     own, data = folders
     result = xling("check", "mine", "mnli", "mini-nli", "--rows", 60, "--tasks", own, "--data-dir", data)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters_xling import tasks
@@ -61,7 +62,7 @@ def test_other_kinds_are_drafted_from_json_lines(tmp_path: Path, kind: str, row:
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     path = table(tmp_path, "a.csv", [{"utterance": "a", "intent": "x"}, {"utterance": "b", "intent": "y"}])
-    with pytest.raises(DataError, match=r"which column is 'first' .*Found 'utterance', 'intent'.*columns: first="):
+    with pytest.raises(DataError, match=r"which column is 'first' .*Found 'utterance', 'intent'.*--columns first="):
         tasks.draft_task(path, name="a", kind="sentence", language="en")
     text = tasks.draft_task(
         path, name="a", kind="sentence", columns={"first": "utterance", "label": "intent"}, language="en"
@@ -71,6 +72,54 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         tasks.draft_task(path, name="a", kind="sentence", columns={"label": "intend"}, language="en")
     with pytest.raises(UnknownName, match=r"Did you mean 'label'"):
         tasks.draft_task(path, name="a", kind="sentence", columns={"lable": "intent"}, language="en")
+
+
+PAIRS = [{"premise": f"p{i}", "claim": f"c{i}", "label": "no" if i % 2 else "yes"} for i in range(60)]
+
+
+def test_columns_that_are_not_used_are_named(tmp_path: Path) -> None:
+    path = table(tmp_path, "a.csv", PAIRS)
+    how: dict[str, Any] = {"name": "mine", "kind": "sentence", "language": "en"}
+    found = private.draft(path, **how)
+    assert found.unused == ("claim",) and found.body["pair"] is False
+    assert found.remark == (
+        "columns that are not used: claim; fields without one: second, id, group (--columns FIELD=COLUMN)"
+    )
+    assert '# Columns that are not used: "claim"' in found.text
+    named = private.draft(path, **how, columns={"second": "claim"})
+    assert not named.unused and not named.remark and named.body["pair"] is True
+    choice = table(tmp_path, "b.csv", [{"question": "q", "choice1": "a", "choice2": "b", "label": 0, "x": "y"}])
+    assert private.draft(choice, name="b", kind="choice", language="en").unused == ("x",)
+
+
+def test_rows_of_a_task_about_pairs_have_two_texts(tmp_path: Path) -> None:
+    path = table(tmp_path, "a.jsonl", [*PAIRS, {"premise": "alone", "label": "no"}])
+    how: dict[str, Any] = {"name": "mine", "kind": "sentence", "language": "en"}
+    with pytest.raises(DataError, match=r"which column is 'second' .*Found 'premise', 'claim'.*--columns second="):
+        private.draft(path, **how, pair=True)
+    with pytest.raises(UnknownName, match=r"field of kind 'sentence' with one text 'second'"):
+        private.draft(path, **how, pair=False, columns={"second": "claim"})
+    (tmp_path / "own").mkdir()
+    draft = private.draft(path, **how, columns={"second": "claim"})
+    (tmp_path / "own" / "mine.yaml").write_text(draft.text)
+    task = tasks.get("mine", extra=tmp_path / "own")
+    dropped = [tasks.load(task, split, "en").dropped for split in ("train", "dev", "test")]
+    assert [sum(one.values()) for one in dropped].count(1) >= 1
+    (tmp_path / "own" / "mine.yaml").write_text(draft.text.replace("kind: sentence", "kind: choice"))
+    with pytest.raises(ConfigError, match="pair: only rows of kind 'sentence'"):
+        tasks.get("mine", extra=tmp_path / "own")
+
+
+def test_rows_to_predict_for_have_as_many_texts_as_the_task(tmp_path: Path) -> None:
+    path = table(tmp_path, "a.csv", PAIRS)
+    nli = tasks.get("mini-nli")
+    with pytest.raises(DataError, match=r"which column is 'second' .*--columns second="):
+        private.read_inputs(path, nli)
+    assert private.read_inputs(path, nli, columns={"second": "claim"}).examples[0].second == "c0"  # type: ignore[union-attr]
+    single = msgspec.structs.replace(nli, pair=False)
+    assert private.read_inputs(path, single).examples[0].second is None  # type: ignore[union-attr]
+    with pytest.raises(UnknownName, match="with one text 'second'"):
+        private.read_inputs(path, single, columns={"second": "claim"})
 
 
 def test_files_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
@@ -135,7 +184,7 @@ def test_choices_to_predict_for_are_one_column_or_numbered_ones(
 
 
 def test_choices_that_cannot_be_found_or_read_say_what_to_write(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"which column is 'choices' .*or choice1, choice2, …\. Name it with columns"):
+    with pytest.raises(DataError, match=r"which column is 'choices' .*or choice1, choice2, …\. Name it with --columns"):
         private.read_inputs(write_rows(tmp_path, "csv", [{"question": "q", "a": "x"}]), tasks.get("mini-choice"))
     with pytest.raises(DataError, match=r"column 'choices' holds 'x or y' instead of a list .*choice1, choice2"):
         private.read_inputs(

@@ -60,6 +60,10 @@ class Sentence(Kind):
             return "first sentence is blank"
         if example.second is not None and blank(example.second):
             return "second sentence is blank"
+        if task.pair and example.second is None:
+            return f"has one text, task {task.name!r} is about two: give the second as well"
+        if task.pair is False and example.second is not None:
+            return f"has two texts, task {task.name!r} is about one: leave the second out"
         if example.label is None:
             return "has no label" if need_gold else None
         if example.label not in task.labels:
