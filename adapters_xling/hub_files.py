@@ -165,9 +165,11 @@ def tree(repo: str, commit: str, *, below: str, kind: Kind) -> dict[str, RemoteF
     return patiently(ask, overloaded, repo, commit, below)
 
 
-def digest_like(path: Path, other: str) -> str:
-    """Digest of a file in the form of another: sha256 (64 hex digits), or git's sha1 (40)."""
-    return _git_sha1(path) if len(other) == 40 else _sha256(path)
+def digest_like(data: Path | bytes, other: str) -> str:
+    """Digest of a file, or of bytes, in the form of another: sha256 (64 hex digits), or git's sha1 (40)."""
+    if isinstance(data, bytes):
+        return _git_sha1_of(data) if len(other) == 40 else hashlib.sha256(data).hexdigest()
+    return _git_sha1(data) if len(other) == 40 else _sha256(data)
 
 
 def fetch(repo: str, file: str, *, revision: str, kind: Kind) -> Path:
@@ -236,7 +238,10 @@ def _sha256(file: Path) -> str:
 
 def _git_sha1(file: Path) -> str:
     """git's name of a file's content; small files only, so it is read at once."""
-    content = file.read_bytes()
+    return _git_sha1_of(file.read_bytes())
+
+
+def _git_sha1_of(content: bytes) -> str:
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
 
 

@@ -56,8 +56,9 @@ class Judgement:
     lucky: Mean
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
+        """As JSON has it; a target by its name."""
+        rows = [{**asdict(row), "target": str(row.target)} for row in self.rows]
+        return {**asdict(self), "rows": rows}
 
 
 def judge(way: str, rows: Sequence[Regret]) -> Judgement:
@@ -68,7 +69,7 @@ def judge(way: str, rows: Sequence[Regret]) -> Judgement:
         rows: target by target, at least one.
     """
     ks = tuple(rows[0].at)
-    task_of = [row.target.partition(" ")[0] for row in rows]
+    task_of = [row.target.task for row in rows]
     counts_BT = _draws(task_of)
 
     def mean(values: Sequence[float]) -> Mean:
@@ -129,7 +130,7 @@ def markdown(judged: Sequence[Judgement], *, title: str, skipped: Mapping[str, s
         heads += [*(f"blind draw @{k}" for k in ks), "rank correlation"]
         lines = [
             [
-                row.target,
+                str(row.target),
                 str(row.num_candidates),
                 row.first,
                 row.best,

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -89,17 +90,28 @@ def fit_evidence(
 STARTS = ("fresh", "warm")
 """How a run of a transfer matrix starts: from nothing, or from one intermediate entry."""
 
-Matrix = Mapping[str, Mapping[str, float]]
+
+class Target(NamedTuple):
+    """What is to profit: a task under a method. Targets of one task share its rows, and so its answer."""
+
+    task: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.method}"
+
+
+Matrix = Mapping[Target, Mapping[str, float]]
 """Target -> candidate -> number, the larger the better."""
 
 
-def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> dict[str, dict[str, float]]:
+def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> dict[Target, dict[str, float]]:
     """What each intermediate task came to on each target: the zero-shot mean over languages, then over seeds.
 
-    A target's name is ``<task> <method>``; candidates are intermediate tasks, ``none`` among them. The first metric
-    that a task's scores name counts. Runs that stand on an entry instead of starting from it, or use several together,
-    are another question and left out. Cells that were not scored in all of a target's languages are left out too, for
-    means over other languages cannot be compared.
+    Candidates are intermediate tasks, ``none`` among them. The first metric that a task's scores name counts. Runs that
+    stand on an entry instead of starting from it, or use several together, are another question and left out. Cells
+    that were not scored in all of a target's languages are left out too, for means over other languages cannot be
+    compared.
 
     Args:
         scores: as a grid's `scores.jsonl` has them.
@@ -110,16 +122,16 @@ def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> 
     main: dict[str, str] = {}
     for one in scores:
         main.setdefault(one.task, one.metric)
-    cells: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    cells: dict[tuple[Target, str], dict[int, dict[str, float]]] = {}
     for one in scores:
         if one.metric == main[one.task] and one.zero_shot and one.method not in ("majority", "base"):
-            by_seed = cells.setdefault((f"{one.task} {one.method}", one.intermediate), {})
+            by_seed = cells.setdefault((Target(one.task, one.method), one.intermediate), {})
             by_seed.setdefault(one.seed, {})[one.language] = one.value
-    wanted: dict[str, set[str]] = {}
+    wanted: dict[Target, set[str]] = {}
     for (target, _), by_seed in cells.items():
         for found in by_seed.values():
             wanted.setdefault(target, set()).update(found)
-    matrix: dict[str, dict[str, float]] = {}
+    matrix: dict[Target, dict[str, float]] = {}
     for (target, source), by_seed in cells.items():
         means = [math.fsum(found.values()) / len(found) for found in by_seed.values() if set(found) == wanted[target]]
         if means:
@@ -132,7 +144,7 @@ class Regret:
     """How a ranking of candidates did on one target.
 
     Attributes:
-        target: its name.
+        target: which.
         num_candidates: candidates that both the ranking and the matrix have.
         at: k -> points that the best of the first k lacks to the best of all.
         chance: k -> the same, expected of k candidates drawn at random.
@@ -141,7 +153,7 @@ class Regret:
         best: what was best.
     """
 
-    target: str
+    target: Target
     num_candidates: int
     at: Mapping[int, float]
     chance: Mapping[int, float]
@@ -190,19 +202,20 @@ def regrets(outcome: Matrix, predicted: Matrix, *, ks: Sequence[int] = (1, 3)) -
     return found
 
 
-def best_elsewhere(outcome: Matrix) -> dict[str, dict[str, float]]:
-    """The ranking of somebody who looks at no features: how much each candidate gained on all other targets.
+def best_elsewhere(outcome: Matrix) -> dict[Target, dict[str, float]]:
+    """The ranking of somebody who looks at no features: how much each candidate gained on the targets of other tasks.
 
-    Gains are over the mean of a target's candidates, so that easy targets do not count more.
+    The same task under another method would give the answer away and is left out. Gains are over the mean of a target's
+    candidates, so that easy targets do not count more.
     """
     centred = {
         target: {name: value - math.fsum(row.values()) / len(row) for name, value in row.items()}
         for target, row in outcome.items()
     }
-    found: dict[str, dict[str, float]] = {}
+    found: dict[Target, dict[str, float]] = {}
     for target, row in outcome.items():
         for name in row:
-            others = [own[name] for other, own in centred.items() if other != target and name in own]
+            others = [own[name] for other, own in centred.items() if other.task != target.task and name in own]
             if others:
                 found.setdefault(target, {})[name] = math.fsum(others) / len(others)
     return found

@@ -11,7 +11,7 @@ from .adapting import Adapted, adapt
 from .advice import advise, judge_advice
 from .commands import Retraining, retraining
 from .compositions import choose, merge
-from .entries import all_scores, attest_scores, entry_licence, entry_readme, kept_scores, leaks
+from .entries import all_scores, attest_scores, attested, entry_licence, entry_readme, kept_scores, leaks
 from .grids import estimate, plan, require_rows, run
 from .models import compile_use, default_recipe, layers, prefix_use, train
 from .predicting import answering, answering_task, predict, predict_requests
@@ -43,6 +43,7 @@ __all__ = [
     "answering",
     "answering_task",
     "attest_scores",
+    "attested",
     "build_submission",
     "check_submission",
     "choose",

@@ -19,7 +19,7 @@ from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.advisor import Advice
-    from adapters_xling.transferability import Regret
+    from adapters_xling.transferability import Regret, Target
 
 
 def advise(
@@ -127,7 +127,7 @@ def judge_advice(
     on_skipped: Callable[[str, str], Any] | None = None,
 ) -> dict[str, list[Regret]]:
     """How good the advice would have been on a grid that was run: ranking by each cheap score, and by what was best on
-    the other targets, against what every intermediate task came to.
+    the targets of other tasks, against what every intermediate task came to.
 
     Floors and runs that stand on an entry take no part. A target learns from the rows the grid gave it.
 
@@ -157,31 +157,31 @@ def judge_advice(
     found = report.read_scores(file)
     backbone = backbone or _backbone_of(found, file)
     outcome = transfer_matrix(found, backbone=backbone)
-    outcome = {name: row for name, row in outcome.items() if len(row) > 1}  # of a floor nothing else is known
+    outcome = {target: row for target, row in outcome.items() if len(row) > 1}  # of a floor nothing else is known
     parents = _parents(found, settings)
-    predicted: dict[str, dict[str, dict[str, float]]] = {"logme": {}, "probe": {}}
-    for name in list(outcome):
-        target, _, method = name.partition(" ")
-        source = tasks.train_task(task(target, settings), override=trained_on.get(target), extra=settings.tasks)
+    predicted: dict[str, dict[Target, dict[str, float]]] = {"logme": {}, "probe": {}}
+    for target in list(outcome):
+        train = trained_on.get(target.task)
+        source = tasks.train_task(task(target.task, settings), override=train, extra=settings.tasks)
         if not kinds.get(source.kind).trains:
-            del outcome[name]  # nothing starts from an entry there
+            del outcome[target]  # nothing starts from an entry there
             continue
         if on_target:
-            on_target(name)
+            on_target(str(target))
         try:
             advices = advise(
-                target,
+                target.task,
                 backbone=backbone,
-                method=method,
+                method=target.method,
                 probe_steps=probe_steps,
                 max_rows=max_rows,
-                train=trained_on.get(target),
+                train=train,
                 only=parents,
                 settings=settings,
             )
         except MissingData as err:
             if on_skipped:
-                on_skipped(name, str(err).splitlines()[0].removesuffix(" Tried:"))
+                on_skipped(str(target), str(err).splitlines()[0].removesuffix(" Tried:"))
             continue
         for way, rows in predicted.items():
             own: dict[str, list[float]] = {}
@@ -189,7 +189,7 @@ def judge_advice(
                 if way in one.values:
                     own.setdefault(one.task or "none", []).append(one.values[way])
             if own:
-                rows[name] = {source: sum(values) / len(values) for source, values in own.items()}
+                rows[target] = {source: sum(values) / len(values) for source, values in own.items()}
     judged = {way: regrets(outcome, rows) for way, rows in predicted.items() if rows}
     try:
         judged["best elsewhere"] = regrets(outcome, best_elsewhere(outcome))

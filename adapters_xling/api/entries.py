@@ -145,6 +145,19 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
     return zoo.attest(found.key, new)
 
 
+def attested(entry: Entry, settings: Settings | None = None) -> str:
+    """How many scores stand beside an entry's card, and whose they are; empty where there are none."""
+    from adapters_xling import hub
+
+    zoo = open_zoo(settings)
+    found = zoo.scores(entry.key)
+    if not found:
+        return ""
+    last = max(one.created for one in found)
+    pulled = hub.scores_origin(zoo, entry)
+    return f"{len(found)} scores, the last of {last}" + (f"; pulled from {pulled}" if pulled else "")
+
+
 def _score_files(folder: Path, key: str) -> list[Path]:
     """Score files of whole sets, read as the task says: ``<split>-<language>.json``."""
     files = sorted(folder.glob(f"{key}/*/*.json"))
@@ -156,12 +169,13 @@ def _read(path: Path) -> keeping.Kept:
 
 
 def all_scores(entry: Entry, settings: Settings | None = None) -> list[Score]:
-    """Scores of an entry: its card's, the attested ones, and those kept in the runs folder, each cell once."""
+    """Scores of an entry, each cell once: what was measured here, else what was attested (perhaps by others), else what
+    its card says."""
     zoo = open_zoo(settings)
     kept = [
         score
         for path in _score_files((settings or Settings()).runs_dir / "scores", entry.key)
         for score in _read(path).scores
     ]
-    every = [*entry.card.scores, *kept, *(one.score for one in zoo.scores(entry.key))]
+    every = [*entry.card.scores, *(one.score for one in zoo.scores(entry.key)), *kept]
     return list({(one.task, one.split, one.language, one.metric): one for one in every}.values())

@@ -110,7 +110,15 @@ def _judge(scores: str, output: Path | None, *, as_json: bool, settings: api.Set
     for one in judged:
         click.secho(one.way, bold=True)
         lines = [
-            (row.target, row.num_candidates, row.first, row.best, *row.at.values(), *row.chance.values(), row.spearman)
+            (
+                str(row.target),
+                row.num_candidates,
+                row.first,
+                row.best,
+                *row.at.values(),
+                *row.chance.values(),
+                row.spearman,
+            )
             for row in one.rows
         ]
         print_table(columns, [(*line[:8], None if line[8] is None else f"{line[8]:.2f}") for line in lines])

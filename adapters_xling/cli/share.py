@@ -90,7 +90,7 @@ def _list(journeys: list[Journey], verb: str) -> None:
             item.reason,
             size(item.card.num_bytes),
             item.terms.expression,
-            "there already" if item.there else verb,
+            ("there already" if item.there else verb) + (f", {len(item.side.new)} scores" if item.side.new else ""),
         )
         for journey in reversed(journeys)
         for item in journey.items
@@ -107,8 +107,10 @@ def _say(journeys: list[Journey], verb: str, *, as_json: bool) -> None:
         return
     last = journeys[-1]
     num_bytes = {item.key: item.card.num_bytes for one in journeys for item in one.items if not item.there}
+    num_scores = sum({item.key: len(item.side.new) for one in journeys for item in one.items}.values())
+    scores = f" and {num_scores} attested scores" if num_scores else ""
     at = f" at {last.revision}" if last.revision else ""
-    click.echo(f"{verb} {size(sum(num_bytes.values()))}: {last.where}{at}")
+    click.echo(f"{verb} {size(sum(num_bytes.values()))}{scores}: {last.where}{at}")
     if last.page:
         click.echo(last.page)
 
@@ -126,6 +128,7 @@ def _plain(journey: Journey) -> dict[str, Any]:
                 "num_bytes": item.card.num_bytes,
                 "licence": item.terms.expression,
                 "there": item.there,
+                "scores": len(item.side.new),
             }
             for item in journey.items
         ],

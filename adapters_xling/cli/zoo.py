@@ -91,6 +91,8 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
             ("converged", "yes" if facts.converged else "no: it stayed at chance"),
             ("trained", f"{facts.steps} steps, best {facts.best_step}, {duration(facts.seconds)}"),
         ]
+    if whose := api.attested(item, settings):
+        lines.insert([name for name, _ in lines].index("scores") + 1, ("attested", whose))
     for name, value in lines:
         first, *rest = str(value).splitlines() or [""]
         click.echo(f"  {name:<12} {first}")

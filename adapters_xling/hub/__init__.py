@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adapters_xling.hub.address import HUGGING_FACE, Address, parse
 from adapters_xling.hub.base import Hub, OnStep
-from adapters_xling.hub.transfer import Item, Journey, origin, plan_pull, plan_push, pull, push
+from adapters_xling.hub.transfer import Item, Journey, origin, plan_pull, plan_push, pull, push, scores_origin
 
 __all__ = [
     "Address",
@@ -19,6 +19,7 @@ __all__ = [
     "plan_push",
     "pull",
     "push",
+    "scores_origin",
 ]
 
 

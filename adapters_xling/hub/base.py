@@ -52,6 +52,15 @@ class Hub(ABC):
         """
 
     @abstractmethod
+    def scores_bytes(self, key: str) -> bytes | None:
+        """The attested scores beside a card as they lie there, at most `MAX_BYTES` and a byte; None where there are
+        none.
+
+        Raises:
+            HubError: when the place cannot be read.
+        """
+
+    @abstractmethod
     def sizes(self, key: str) -> dict[str, int] | None:
         """Bytes of every file of an entry, the card included; None where the place cannot list them."""
 
@@ -67,8 +76,10 @@ class Hub(ABC):
     def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
         """Add entries, parents first, so that nobody ever sees half of one; the last is the one that was asked for.
 
+        One that is there stays as it is; only attested scores that it lacks are added beside its card.
+
         Args:
-            entries: verified, and none of them there yet.
+            entries: verified.
             readme: what the entry asked for says of itself, for places that show a page about an entry.
             private: whether a place that is made by this is for its owner only; None leaves the choice to the place.
             on_step: hears of progress.
@@ -87,6 +98,17 @@ class Hub(ABC):
     def moved(self) -> str | None:
         """What the place is at now, when that is no longer what was read; None while it has not moved."""
         return None
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether exactly this entry is there.
+
+        Raises:
+            HubError: when another one is there under its key.
+        """
+        raw = self.card_bytes(entry.key)
+        if raw is not None and raw != (entry.folder / CARD).read_bytes():
+            raise HubError(other_content(self.where, entry.key))
+        return raw is not None
 
     def card(self, key: str) -> Card | None:
         """The card of an entry, read as strictly as one on disk; None where there is no such entry.
@@ -143,6 +165,14 @@ class Hub(ABC):
                 f"{self.where}/{card.key} is not what its card says: {'; '.join(problems[:4])}{more}. Nothing was "
                 f"taken; tell the owner of {self.where}"
             )
+
+
+def other_content(where: str, key: str) -> str:
+    """Message for a key that two entries claim."""
+    return (
+        f"{where} holds {key} with other content than your zoo: the same run, trained or described again. A published "
+        "entry is never overwritten; pull theirs into an empty zoo to compare, or push yours elsewhere"
+    )
 
 
 def _names_problem(card: Card) -> str | None:

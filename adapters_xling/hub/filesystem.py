@@ -13,12 +13,14 @@ from typing import Any
 
 from adapters_xling.errors import HubError
 from adapters_xling.zoo import CARD, Entry, file_digest
+from adapters_xling.zoo.attestations import MAX_BYTES, SCORES
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.card_file import MAX_CARD_BYTES
 from adapters_xling.zoo.staging import PARTIAL
 
 from .address import FOLDER, READ_ONLY, Address
 from .base import Absent, Hub, OnStep
+from .scores import to_publish
 
 _BLOCK = 2**20
 _RENAMES = (FOLDER, "sftp")
@@ -59,16 +61,22 @@ class FileSystemHub(Hub):
 
     def card_bytes(self, key: str) -> bytes | None:
         """See `Hub.card_bytes`."""
-        if not KEY.fullmatch(key):
-            return None
-        with self._explained(f"give {key}/{CARD}"):
-            self._refuse_link(f"{key}/{CARD}")
+        return self._start(f"{key}/{CARD}", MAX_CARD_BYTES) if KEY.fullmatch(key) else None
+
+    def scores_bytes(self, key: str) -> bytes | None:
+        """See `Hub.scores_bytes`."""
+        return self._start(f"{key}/{SCORES}", MAX_BYTES) if KEY.fullmatch(key) else None
+
+    def _start(self, name: str, most: int) -> bytes | None:
+        """At most so many bytes of a file, and one more where it has more; None where there is no such file."""
+        with self._explained(f"give {name}"):
+            self._refuse_link(name)
             try:
-                with self._fs.open(self._at(f"{key}/{CARD}"), "rb") as stream:
-                    raw = b""
-                    while len(raw) <= MAX_CARD_BYTES and (block := stream.read(_BLOCK)):
+                with self._fs.open(self._at(name), "rb") as stream:
+                    raw = bytearray()
+                    while len(raw) <= most and (block := stream.read(min(_BLOCK, most + 1 - len(raw)))):
                         raw += block
-                    return raw
+                    return bytes(raw)
             except (FileNotFoundError, IsADirectoryError):
                 return None
 
@@ -111,15 +119,23 @@ class FileSystemHub(Hub):
         if private is not None:
             raise HubError(f"{self.where}: who may read it is set where it lies; leave --private and --public out")
         for entry in entries:
-            total, sent = entry.card.num_bytes, 0
-            for name, file in entry.card.files.items():
-                on_step(entry.key, name, sent, total)
-                self._put(entry, name, file.sha256)
-                sent += file.num_bytes
-            on_step(entry.key, CARD, sent, total)
-            with self._explained(f"take {entry.key}"):
-                self._fs.invalidate_cache()
-            self._publish_card(entry)
+            there = self.holds(entry)
+            total = sent = entry.card.num_bytes
+            if not there:
+                sent = 0
+                for name, file in entry.card.files.items():
+                    on_step(entry.key, name, sent, total)
+                    self._put(entry, name, file.sha256)
+                    sent += file.num_bytes
+            side = to_publish(self, entry, there=there)
+            if side.file is not None:
+                on_step(entry.key, SCORES, sent, total)
+                self._write(f"{entry.key}/{SCORES}", side.file)
+            if not there:
+                on_step(entry.key, CARD, sent, total)
+                with self._explained(f"take {entry.key}"):
+                    self._fs.invalidate_cache()
+                self._publish_card(entry)
         return f"{self.where}/{entries[-1].key}"
 
     def _put(self, entry: Entry, name: str, sha256: str) -> None:
@@ -141,13 +157,17 @@ class FileSystemHub(Hub):
         if self.card_bytes(entry.key) is not None:
             raise HubError(f"{self.where}/{entry.key} was published by somebody else meanwhile; pull it to compare")
         self.check_sizes(entry.card)
-        raw = (entry.folder / CARD).read_bytes()
-        final = self._at(f"{entry.key}/{CARD}")
-        with self._explained(f"take {entry.key}/{CARD}"):
+        self._write(f"{entry.key}/{CARD}", (entry.folder / CARD).read_bytes())
+
+    def _write(self, name: str, raw: bytes) -> None:
+        """Let a small file appear, or change, in one step."""
+        final = self._at(name)
+        with self._explained(f"take {name}"):
+            self._refuse_link(name)
             if self._address.protocol not in _RENAMES:
                 self._fs.pipe_file(final, raw)
                 return
-            aside = self._at(f"{PARTIAL}/{entry.key}-{uuid.uuid4().hex[:12]}")
+            aside = self._at(f"{PARTIAL}/{name.partition('/')[0]}-{uuid.uuid4().hex[:12]}")
             try:
                 self._fs.makedirs(aside.rpartition("/")[0], exist_ok=True)
                 self._fs.pipe_file(aside, raw)

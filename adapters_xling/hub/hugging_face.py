@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,12 +18,14 @@ from adapters_xling.hub_files import Listing, NotServed
 from adapters_xling.spec import Slot
 from adapters_xling.strict import parse_json
 from adapters_xling.zoo import CARD, Entry
+from adapters_xling.zoo.attestations import MAX_BYTES, SCORES
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.card_file import MAX_CARD_BYTES
 
 from .address import Address
 from .base import Absent, Hub, OnStep
 from .readme import README, repository_readme
+from .scores import to_publish
 
 ABOUT = "xling.json"
 """File in a repository's root that names the entry whose native files lie there too."""
@@ -57,13 +59,25 @@ class HuggingFaceHub(Hub):
 
     def card_bytes(self, key: str) -> bytes | None:
         """See `Hub.card_bytes`."""
-        name = f"{key}/{CARD}"
+        return self._start(key, CARD, MAX_CARD_BYTES, "that is no card. Nothing was taken")
+
+    def scores_bytes(self, key: str) -> bytes | None:
+        """See `Hub.scores_bytes`."""
+        return self._start(key, SCORES, MAX_BYTES, "those are no scores")
+
+    def _start(self, key: str, file: str, most: int, what: str) -> bytes | None:
+        """At most so many bytes of a file of an entry, and one more where it has more; None where there is none.
+
+        Raises:
+            HubError: before it is fetched, for one that is larger, saying `what` that means.
+        """
+        name = f"{key}/{file}"
         if name not in self._listed():
             return None
-        if self._offline is None and (size := self._remote(key)[name].num_bytes) > MAX_CARD_BYTES:
-            raise HubError(f"{self.where}/{name}: {size:,} bytes; that is no card. Nothing was taken")
+        if self._offline is None and (size := self._remote(key)[name].num_bytes) > most:
+            raise HubError(f"{self.where}/{name}: {size:,} bytes; {what}")
         with self._file(name).open("rb") as stream:
-            return stream.read(MAX_CARD_BYTES + 1)
+            return stream.read(most + 1)
 
     def sizes(self, key: str) -> dict[str, int] | None:
         """See `Hub.sizes`; offline nobody can say, and the files themselves are compared."""
@@ -120,13 +134,15 @@ class HuggingFaceHub(Hub):
         own = entries[-1]
         for _ in range(_TRIES):
             base = self._writable(private)
-            new = [entry for entry in entries if not self._there(entry)]
-            if not new:
+            new = [entry for entry in entries if not self.holds(entry)]
+            sides = [(entry.key, to_publish(self, entry, there=entry not in new).file) for entry in entries]
+            scores = {f"{key}/{SCORES}": raw for key, raw in sides if raw is not None}
+            if not new and not scores:
                 return self._page(own.key)
             on_step(own.key, "upload", 0, sum(entry.card.num_bytes for entry in new))
-            commit = self._commit(new, own, base, readme)
+            commit = self._commit(new, own, base, readme, scores)
             if commit is not None:
-                self._confirm(new, commit)
+                self._confirm(new, scores, commit)
                 on_step(own.key, "upload", 1, 1)
                 return self._page(own.key)
         raise HubError(f"{self.where}: somebody else commits to it all the time ({_TRIES} tries); try again later")
@@ -178,31 +194,20 @@ class HuggingFaceHub(Hub):
         self._see(listing)
         return listing
 
-    def _there(self, entry: Entry) -> bool:
-        """Whether the repository holds exactly this entry.
-
-        Raises:
-            HubError: when it holds another one under its key.
-        """
-        raw = self.card_bytes(entry.key)
-        if raw is None:
-            return False
-        if raw != (entry.folder / CARD).read_bytes():
-            raise HubError(other_content(self.where, entry.key))
-        return True
-
-    def _commit(self, new: Sequence[Entry], own: Entry, base: Listing, readme: str) -> str | None:
-        """Commit entries on top of what was read; None when somebody else committed meanwhile."""
+    def _commit(
+        self, new: Sequence[Entry], own: Entry, base: Listing, readme: str, scores: Mapping[str, bytes]
+    ) -> str | None:
+        """Commit entries and scores on top of what was read; None when somebody else committed meanwhile."""
         from huggingface_hub import CommitOperationAdd, HfApi
 
-        files: dict[str, Path | bytes] = {}
+        files: dict[str, Path | bytes] = dict(scores)
         for entry in new:
             files |= {f"{entry.key}/{name}": entry.folder / name for name in (*entry.card.files, CARD)}
-        if ABOUT not in base.files:
+        if new and ABOUT not in base.files:
             files[ABOUT] = f"{json.dumps({'schema': 1, 'entry': own.key})}\n".encode()
             files |= {path: own.folder / name for path, name in native_files(own).items() if path not in base.files}
         page = self._updated_readme(own, readme, [*self.keys(), *(entry.key for entry in new)])
-        if page is not None:
+        if new and page is not None:
             files[README] = page
         names = ", ".join(entry.key for entry in new)
         api = HfApi(endpoint=hub_files.endpoint())
@@ -213,8 +218,8 @@ class HuggingFaceHub(Hub):
                 done = api.create_commit(
                     self._repo,
                     operations,
-                    commit_message=f"Add {own.key}",
-                    commit_description=f"Entries: {names}",
+                    commit_message=f"Add {own.key}" if new else f"Scores of {own.key}",
+                    commit_description=f"Entries: {names}" if new else f"Files: {', '.join(scores)}",
                     revision=self._asked,
                     parent_commit=base.commit,
                 )
@@ -236,24 +241,29 @@ class HuggingFaceHub(Hub):
         old = self._file(README).read_bytes() if README in self._listed() else None
         return repository_readme(readme, about=own, keys=sorted(set(keys)), repo=self._repo, old=old)
 
-    def _confirm(self, new: Sequence[Entry], commit: str) -> None:
+    def _confirm(self, new: Sequence[Entry], scores: Mapping[str, bytes], commit: str) -> None:
         """Ask the hub for the digests of what it committed.
 
         Raises:
-            HubError: when they are not the entries'.
+            HubError: when they are not those of what was sent.
         """
+        sent: dict[str, Path | bytes] = dict(scores)
         for entry in new:
+            sent |= {f"{entry.key}/{name}": entry.folder / name for name in (*entry.card.files, CARD)}
+        for key in dict.fromkeys(name.partition("/")[0] for name in sent):
             try:
-                there = hub_files.tree(self._repo, commit, below=entry.key, kind="model")
+                there = hub_files.tree(self._repo, commit, below=key, kind="model")
             except NotServed as err:
                 raise HubError(
                     f"{self.where}: {err}. The commit {commit[:12]} was made but not confirmed; push again"
                 ) from err
-            for name in (*entry.card.files, CARD):
-                found = there.get(f"{entry.key}/{name}")
-                if found is None or hub_files.digest_like(entry.folder / name, found.digest) != found.digest:
+            for name, data in sent.items():
+                if not name.startswith(f"{key}/"):
+                    continue
+                found = there.get(name)
+                if found is None or hub_files.digest_like(data, found.digest) != found.digest:
                     raise HubError(
-                        f"{self.where}: commit {commit[:12]} holds {f'{entry.key}/{name}'} "
+                        f"{self.where}: commit {commit[:12]} holds {name} "
                         f"{'not at all' if found is None else 'with other bytes'}; remove that commit or the repository"
                     )
 
@@ -341,14 +351,6 @@ def native_files(entry: Entry) -> dict[str, str]:
     if not isinstance(entry.card.run.route, Slot):
         return {}
     return {name.removeprefix(NATIVE): name for name in entry.card.files if name.startswith(NATIVE)}
-
-
-def other_content(where: str, key: str) -> str:
-    """Message for a key that two entries claim."""
-    return (
-        f"{where} holds {key} with other content than your zoo: the same run, trained or described again. A published "
-        "entry is never overwritten; pull theirs into an empty zoo to compare, or push yours elsewhere"
-    )
 
 
 def _status(err: BaseException) -> int | None:

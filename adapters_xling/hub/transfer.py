@@ -6,22 +6,23 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from adapters_xling import paths, spec
 from adapters_xling.errors import HubError, UnknownName, XlingError, unknown
 from adapters_xling.licences import Terms
 from adapters_xling.strict import parse_json
-from adapters_xling.zoo import CARD, Card, Entry, Zoo, lineage, render_readme
+from adapters_xling.zoo import CARD, Card, Entry, Zoo, attestations, lineage, render_readme
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.entry import matches
 
-from .base import Absent, Hub, OnStep
-from .hugging_face import HuggingFaceHub, other_content
+from .base import Absent, Hub, OnStep, other_content
+from .hugging_face import HuggingFaceHub
+from .scores import Side, to_publish, to_take
 
 PULLED = ".pulled.json"
-"""File in a zoo that says where its pulled entries came from: place, commit, digest of the card."""
+"""File in a zoo that says where its pulled entries came from: place, commit, digests of the card and of its scores."""
 _MOST = 200
 
 
@@ -34,12 +35,14 @@ class Item:
         terms: what the licences of its data, its backbone and its ancestors ask together.
         there: whether the goal has it already, unchanged.
         reason: "asked for", or whose parent it is.
+        side: its attested scores that travel, to an entry that is there too.
     """
 
     card: Card
     terms: Terms
     there: bool
     reason: str
+    side: Side = field(default_factory=Side)
 
     @property
     def key(self) -> str:
@@ -104,11 +107,15 @@ def plan_push(zoo: Zoo, name: str, hub: Hub) -> Journey:
             continue
         entry = zoo.get(one)
         there = one in known
-        if there and hub.card_bytes(one) != (entry.folder / CARD).read_bytes():
-            raise HubError(other_content(hub.where, one))
+        if there and not hub.holds(entry):
+            raise HubError(f"{hub.where}: {one} was there and is not any more; push again")
         terms = lineage.trace(zoo, one).licence()
-        items.append(Item(card=entry.card, terms=terms, there=there, reason="asked for" if one == key else "parent"))
+        side = _side_to_publish(hub, entry, there=there)
+        reason = "asked for" if one == key else "parent"
+        items.append(Item(card=entry.card, terms=terms, there=there, reason=reason, side=side))
     for item in items:
+        if item.side.note:
+            notes.append(item.side.note)
         if not item.there:
             notes += _warnings(item)
     return Journey(where=hub.where, items=tuple(items), notes=tuple(notes), revision=hub.revision)
@@ -151,13 +158,22 @@ def push(
         HubError: saying what to do; nobody sees half an entry, and a second try goes on where the first was cut.
     """
     plan = plan_push(zoo, name, hub)
-    new = [zoo.get(item.key) for item in plan.items if not item.there]
-    if not new:
+    if all(item.there and not item.side.new for item in plan.items):
         return plan
+    entries = [zoo.get(item.key) for item in plan.items]
     asked = zoo.get(zoo.resolve(name), verify=False)
     readme = describe(asked) if describe else render_readme(asked.card, lineage=lineage.trace(zoo, asked.key))
-    page = hub.publish(new, readme=readme, private=private, on_step=on_step)
+    page = hub.publish(entries, readme=readme, private=private, on_step=on_step)
     return Journey(where=plan.where, items=plan.items, notes=plan.notes, revision=hub.revision, page=page)
+
+
+def _side_to_publish(hub: Hub, entry: Entry, *, there: bool) -> Side:
+    """What of an entry's scores would travel to a place that may not exist yet."""
+    try:
+        return to_publish(hub, entry, there=there)
+    except Absent:
+        scores = attestations.read(entry.folder, entry.card)
+        return Side(new=scores)
 
 
 def _keys_there(hub: Hub) -> tuple[str, ...]:
@@ -217,9 +233,11 @@ def plan_pull(zoo: Zoo, name: str | None, hub: Hub) -> Journey:
             terms=lineage.follow(k, lambda name, _: cards.get(name)).licence(),
             there=k in zoo,
             reason="asked for" if k == key else "parent",
+            side=to_take(zoo, hub, cards[k], pins.get(k)),
         )
         for k in order
     ]
+    notes += [item.side.note for item in items]
     pin = pins.get(key)
     if pin and pin["where"] == hub.where and pin["revision"] not in (None, hub.revision):
         notes.append(
@@ -235,9 +253,12 @@ def pull(zoo: Zoo, name: str | None, hub: Hub, *, on_step: OnStep = _nothing) ->
     """
     plan = plan_pull(zoo, name, hub)
     for item in plan.items:
+        card, side, done = item.card, item.side, 0
         if item.there:
+            if side.new:
+                zoo.attest(card.key, side.new)
+                _pin_scores(zoo, hub, card.key, side)
             continue
-        card, done = item.card, 0
         with zoo.receiving(card, source=hub.where) as folder:
             for file, digest in card.files.items():
                 on_step(card.key, file, done, card.num_bytes)
@@ -248,8 +269,10 @@ def pull(zoo: Zoo, name: str | None, hub: Hub, *, on_step: OnStep = _nothing) ->
             if raw is None or hub.read_card(card.key, raw) != card:
                 raise HubError(f"{hub.where}/{card.key} changed while it was pulled; nothing was taken, pull again")
             (folder / CARD).write_bytes(raw)
+            if side.new:
+                (folder / attestations.SCORES).write_bytes(attestations.render(side.new))
             on_step(card.key, CARD, done, card.num_bytes)
-        _pin(zoo, hub, card.key, raw)
+        _pin(zoo, hub, card.key, hashlib.sha256(raw).hexdigest(), side)
     if isinstance(hub, HuggingFaceHub):
         hub.remember()
     notes = list(plan.notes)
@@ -320,11 +343,19 @@ def _pins(zoo: Zoo) -> dict[str, dict[str, Any]]:
 
 
 def _is_pin(pin: dict[str, Any]) -> bool:
-    return set(pin) == {"where", "revision", "card"} and all(isinstance(v, str | None) for v in pin.values())
+    fields = {"where", "revision", "card"}  # and since scores travel, their digest
+    return fields <= set(pin) <= fields | {"scores"} and all(isinstance(v, str | None) for v in pin.values())
 
 
-def _pin(zoo: Zoo, hub: Hub, key: str, raw: bytes) -> None:
-    pin = {"where": hub.where, "revision": hub.revision, "card": hashlib.sha256(raw).hexdigest()}
+def _pin_scores(zoo: Zoo, hub: Hub, key: str, side: Side) -> None:
+    """Keep which scores were taken from the place an entry was pulled from; of others the origin stays as it was."""
+    pin = _pins(zoo).get(key)
+    if pin is not None and pin["where"] == hub.where:
+        _pin(zoo, hub, key, str(pin["card"]), side)
+
+
+def _pin(zoo: Zoo, hub: Hub, key: str, card: str, side: Side) -> None:
+    pin = {"where": hub.where, "revision": hub.revision, "card": card, "scores": side.digest}
     with contextlib.suppress(XlingError):  # a zoo that cannot keep notes is a zoo all the same
         paths.atomic_write(zoo.root / PULLED, json.dumps({**_pins(zoo), key: pin}, indent=1, sort_keys=True) + "\n")
 
@@ -342,6 +373,12 @@ def _refuse_swapped(hub: Hub, pin: dict[str, Any] | None, raw: bytes, key: str) 
             f"{hub.where}: the card of {key} at commit {str(hub.revision)[:12]} is not the one that was pulled from "
             "that very commit before: somebody rewrote it. Nothing was taken; ask the owner"
         )
+
+
+def scores_origin(zoo: Zoo, entry: Entry) -> str | None:
+    """Where scores of an entry were pulled from; None where all of them were attested here, or nobody knows."""
+    pin = _pins(zoo).get(entry.key)
+    return origin(zoo, entry) if pin and pin.get("scores") else None
 
 
 def origin(zoo: Zoo, entry: Entry) -> str | None:

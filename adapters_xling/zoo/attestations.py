@@ -9,7 +9,7 @@ no signature.
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from adapters_xling.zoo.origin import clean
 SCORES = files.SIDE_FILE
 SCHEMA = 1
 MAX_BYTES = 64 * 2**20
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 class Attestation(Frozen, frozen=True):
@@ -87,8 +88,8 @@ def attest(
     """
     if score.key != card.key:
         raise ZooError(f"a score of {score.key} cannot be attested for entry {card.key}")
-    if not math.isfinite(score.value):
-        raise ZooError(f"entry {card.key}: {score.task}, {score.language}: {score.value} is no score")
+    if not 0 <= score.value <= 100:
+        raise ZooError(f"entry {card.key}: {score.task}, {score.language}: {score.value} is no percentage")
     facts = {name: clean(value) if isinstance(value, str) else value for name, value in rows.items()}
     line = Attestation(
         schema=SCHEMA,
@@ -150,6 +151,10 @@ def parse(raw: bytes, card: Card, *, where: str) -> tuple[Attestation, ...]:
             raise ZooError(f"{place}: altered after it was written: seal expected {right}, found {one.seal!r}")
         if (one.entry, one.weights, one.score.key) != (card.key, weights, card.key):
             raise ZooError(f"{place}: belongs to entry {one.entry} with other weights than those here")
+        if not 0 <= one.score.value <= 100:
+            raise ZooError(f"{place}: a score of {one.score.value} is no percentage")
+        if not _CREATED.fullmatch(one.created):
+            raise ZooError(f"{place}: created: {one.created!r} is no time of the form 2026-01-31T12:00:00Z")
         if one.cell in found:
             raise ZooError(f"{place}: {', '.join(one.cell)} is given twice")
         found[one.cell] = one

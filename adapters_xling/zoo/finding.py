@@ -84,7 +84,7 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
         by_key.setdefault(score.key, []).append(score)
     scores = {
         entry.key: _cells(
-            [*by_key.get(entry.key, ()), *entry.card.scores, *(one.score for one in zoo.scores(entry.key))]
+            [*entry.card.scores, *(one.score for one in zoo.scores(entry.key)), *by_key.get(entry.key, ())]
         )
         for entry in entries
     }

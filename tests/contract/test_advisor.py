@@ -189,13 +189,13 @@ def test_advice_is_held_against_what_a_grid_came_to(
     found = api.judge_advice(folder, max_rows=100, settings=settings)
     assert set(found) == {"logme", "best elsewhere"}
     for one in found["logme"]:
-        target = one.target.partition(" ")[0]
+        target = one.target.task
         advices = api.advise(target, method="lora", max_rows=100, settings=settings)
         assert one.first == (advices[0].task or "none")
         best = max(value for (name, _), value in cells.items() if name == target)
         assert one.at[1] == pytest.approx(best - cells[target, one.first])
         assert one.at[3] == 0 and one.chance[3] == 0
-    elsewhere = {one.target: one.first for one in found["best elsewhere"]}
+    elsewhere = {str(one.target): one.first for one in found["best elsewhere"]}
     assert elsewhere == {"mini-paraphrase lora": "none", "mini-pos lora": "mini-ner"}
     runs = ["--runs", str(settings.runs_dir), "--rows", "100"]
     main(["zoo", "advise", "--judge", str(folder), *runs])

@@ -23,7 +23,7 @@ from adapters_xling.errors import HubError, XlingError
 from adapters_xling.hub import open_hub, plan_pull, plan_push, pull, push
 from adapters_xling.model import open_entry
 from adapters_xling.spec import Slot, Stack, Use, Warm
-from adapters_xling.zoo import Entry, Zoo
+from adapters_xling.zoo import Entry, Zoo, attestations
 from tests.contract.worlds import NLI, a_run, logits, train_entry, write_backbone
 from tests.unit import zoo_samples as samples
 
@@ -192,6 +192,79 @@ def test_a_pull_without_what_an_entry_stands_on_is_refused(repo: str, home: Zoo,
     with pytest.raises(HubError, match=r"runs on top of .* neither there nor in your zoo"):
         pull(away, child.key, open_hub(f"hf://{repo}"))
     assert away.keys() == ()
+
+
+def test_attested_scores_travel_in_the_same_commit_and_later_ones_in_one_of_their_own(
+    repo: str, home: Zoo, away: Zoo
+) -> None:
+    entry = samples.an_entry(home)
+    home.attest(entry.key, samples.sealed(entry, "sw", created="2026-01-01T00:00:00Z"))
+    push(home, entry.key, open_hub(f"hf://{repo}"))
+    found = HUB.repo(repo, "model")
+    assert len(found.commits) == 2, "the one that made the repository, and one for entry and scores"
+    first = found.refs["main"]
+    pull(away, entry.key, open_hub(f"hf://{repo}"))
+    assert files(away.get(entry.key)) == files(entry) and away.scores(entry.key) == home.scores(entry.key) != ()
+    before = at_hub(repo)
+    home.attest(entry.key, samples.sealed(entry, "sw", value=70.0, created="2026-02-01T00:00:00Z"))
+    assert push(home, entry.key, open_hub(f"hf://{repo}")).page and len(found.commits) == 3
+    changed = {name for name, data in at_hub(repo).items() if before.get(name) != data}
+    assert changed == {f"{entry.key}/scores.jsonl"}, "the entry stays as it was"
+    HUB.requests.clear()
+    assert push(home, entry.key, open_hub(f"hf://{repo}")).page is None and not asked("POST")
+    pull(away, entry.key, open_hub(f"hf://{repo}"))
+    assert [one.score.value for one in away.scores(entry.key)] == [70.0]
+    old = Zoo(away.root / "old", fallbacks=())
+    pull(old, entry.key, open_hub(f"hf://{repo}@{first}"))
+    assert [one.score.value for one in old.scores(entry.key)] == [61.5], "a commit has the scores it had"
+
+
+def test_scores_that_somebody_changed_are_left_out(
+    repo: str, home: Zoo, away: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = samples.an_entry(home)
+    home.attest(entry.key, samples.sealed(entry, "sw"))
+    push(home, entry.key, open_hub(f"hf://{repo}"))
+    pull(away, entry.key, open_hub(f"hf://{repo}"))
+    name, found = f"{entry.key}/scores.jsonl", HUB.repo(repo, "model")
+    sound, commit = at_hub(repo), found.refs["main"]
+    found.commit({**sound, name: sound[name].replace(b"61.5", b"99.5")})
+    other = Zoo(away.root / "other", fallbacks=())
+    taken = pull(other, entry.key, open_hub(f"hf://{repo}"))
+    assert any("left out" in note and "altered after it was written" in note for note in taken.notes)
+    assert other.scores(entry.key) == () and other.verify(entry.key) == []
+    # lines that are sealed anew, in the very commit that was pulled before
+    forged = samples.sealed(entry, "sw", value=99.5)
+    found.commits[commit] = {**sound, name: attestations.render(forged)}
+    found.refs["main"] = commit
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "fresh"))
+    again = pull(away, entry.key, open_hub(f"hf://{repo}"))
+    assert any("from that very commit before: somebody rewrote it" in note for note in again.notes)
+    assert away.scores(entry.key) == home.scores(entry.key)
+
+
+def test_two_people_who_attest_at_once_both_have_their_scores_there(
+    repo: str, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = samples.an_entry(home)
+    push(home, entry.key, open_hub(f"hf://{repo}"))
+    pull(away, entry.key, open_hub(f"hf://{repo}"))
+    home.attest(entry.key, samples.sealed(entry, "sw"))
+    away.attest(entry.key, samples.sealed(entry, "de"))
+    place = open_hub(f"hf://{repo}")
+    real, raced = place._commit, []  # type: ignore[attr-defined]
+
+    def commit(*args: Any) -> Any:
+        if not raced:
+            raced.append(1)
+            push(away, entry.key, open_hub(f"hf://{repo}"))
+        return real(*args)
+
+    monkeypatch.setattr(place, "_commit", commit)
+    push(home, entry.key, place)
+    third = Zoo(away.root / "third", fallbacks=())
+    pull(third, entry.key, open_hub(f"hf://{repo}"))
+    assert [one.score.language for one in third.scores(entry.key)] == ["de", "sw"]
 
 
 # --- revisions ---------------------------------------------------------------------------------------------------

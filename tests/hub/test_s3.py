@@ -16,7 +16,7 @@ import pytest
 from adapters_xling.errors import HubError, XlingError
 from adapters_xling.hub import open_hub, plan_pull, pull, push
 from adapters_xling.zoo import Zoo
-from tests.unit.zoo_samples import a_run, an_entry
+from tests.unit.zoo_samples import a_run, an_entry, sealed
 
 pytest.importorskip("moto", reason="needs moto[server]")
 pytest.importorskip("s3fs", reason="needs s3fs")
@@ -88,6 +88,10 @@ def test_push_then_pull_gives_the_same_bytes(bucket: str, tmp_path: Path) -> Non
     for entry in (parent, child):
         assert contents(away, entry.key) == contents(home, entry.key)
     assert push(home, child.key, open_hub(bucket)).num_bytes == 0
+    home.attest(child.key, sealed(child, "sw", "de"))
+    push(home, child.key, open_hub(bucket))
+    pull(away, child.key, open_hub(bucket))
+    assert away.scores(child.key) == home.scores(child.key) != ()
 
 
 def test_an_upload_cut_in_the_middle_shows_nothing_and_goes_on(

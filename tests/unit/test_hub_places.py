@@ -6,19 +6,20 @@ import functools
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from zoo_samples import a_run, an_entry, tensors
+from zoo_samples import a_run, an_entry, sealed, tensors
 
 from adapters_xling.cli.share import pull as pull_command
 from adapters_xling.cli.share import push as push_command
-from adapters_xling.errors import HubError, UnknownName, XlingError
+from adapters_xling.errors import HubError, UnknownName, XlingError, ZooError
 from adapters_xling.hub import open_hub, origin, parse, plan_pull, plan_push, pull, push
-from adapters_xling.zoo import Entry, Zoo
+from adapters_xling.zoo import CARD, Entry, Zoo
+from adapters_xling.zoo.attestations import SCORES, Attestation
 
 
 @pytest.fixture
@@ -286,6 +287,157 @@ def test_a_folder_one_may_not_write_is_said_to_be_one(
         push(home, an_entry(home).key, place)
 
 
+# --- attested scores ---------------------------------------------------------------------------------------------
+
+OLD, LATER = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+
+
+def values(lines: Iterable[Attestation]) -> dict[str, float]:
+    return {one.score.language: one.score.value for one in lines}
+
+
+def write(where: str, name: str, data: bytes) -> None:
+    place = open_hub(where)
+    place._fs.pipe_file(place._at(name), data)  # type: ignore[attr-defined]
+
+
+def test_attested_scores_travel_with_their_entry_and_its_parents(where: str, home: Zoo, away: Zoo) -> None:
+    parent = an_entry(home)
+    child = an_entry(home, a_run("mini-ner", warm=parent.key))
+    home.attest(parent.key, sealed(parent, "sw", "de"))
+    plan = plan_push(home, child.key, open_hub(where))
+    assert [len(item.side.new) for item in plan.items] == [2, 0]
+    push(home, child.key, open_hub(where))
+    assert [len(item.side.new) for item in plan_pull(away, child.key, open_hub(where)).items] == [2, 0]
+    assert away.keys() == ()
+    pull(away, child.key, open_hub(where))
+    assert away.scores(parent.key) == home.scores(parent.key) != () == away.scores(child.key)
+    assert files(away.get(parent.key)) == files(parent) and away.verify(parent.key) == []
+
+
+def test_scores_attested_later_join_an_entry_that_is_there(where: str, home: Zoo, away: Zoo) -> None:
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(where))
+    pull(away, entry.key, open_hub(where))
+    assert away.scores(entry.key) == (), "an entry without scores is whole"
+    card = open_hub(where).card_bytes(entry.key)
+    home.attest(entry.key, sealed(entry, "sw", created=OLD))
+    done = push(home, entry.key, open_hub(where))
+    assert done.items[0].there and len(done.items[0].side.new) == 1 and done.page
+    assert open_hub(where).card_bytes(entry.key) == card == (entry.folder / CARD).read_bytes()
+    assert values(pull(away, entry.key, open_hub(where)).items[0].side.new) == {"sw": 61.5}
+    home.attest(entry.key, sealed(entry, "sw", value=70.0, created=LATER))
+    push(home, entry.key, open_hub(where))
+    assert push(home, entry.key, open_hub(where)).page is None, "nothing is left to send"
+    pull(away, entry.key, open_hub(where))
+    assert values(away.scores(entry.key)) == {"sw": 70.0} and away.scores(entry.key) == home.scores(entry.key)
+    assert origin(away, entry) == open_hub(where).where and origin(home, entry) is None
+
+
+def test_scores_of_two_people_add_up_and_the_later_measurement_stays(where: str, home: Zoo, away: Zoo) -> None:
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(where))
+    pull(away, entry.key, open_hub(where))
+    home.attest(entry.key, sealed(entry, "sw", "de", created=LATER))
+    away.attest(entry.key, [*sealed(entry, "sw", value=50.0, created=OLD), *sealed(entry, "ar", value=40.0)])
+    push(home, entry.key, open_hub(where))
+    done = push(away, entry.key, open_hub(where))
+    assert any("1 scores of" in note and "measured later than yours and stay" in note for note in done.notes)
+    third = Zoo(away.root / "third", fallbacks=())
+    pull(third, entry.key, open_hub(where))
+    assert values(third.scores(entry.key)) == {"ar": 40.0, "de": 61.5, "sw": 61.5}
+    taken = pull(away, entry.key, open_hub(where))
+    assert any("1 scores of" in note and "differ from yours, which stay" in note for note in taken.notes)
+    assert values(away.scores(entry.key)) == {"ar": 40.0, "de": 61.5, "sw": 50.0}, "one's own are not replaced"
+
+
+@pytest.mark.parametrize("kind", ["edited", "of another entry", "no lines", "huge"])
+def test_scores_that_are_not_sound_are_left_out_with_a_reason(
+    kind: str, where: str, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, other = an_entry(home), an_entry(home, a_run("mini-pos"))
+    home.attest(entry.key, sealed(entry, "sw"))
+    home.attest(other.key, sealed(other, "sw"))
+    push(home, entry.key, open_hub(where))
+    lines = (entry.folder / SCORES).read_bytes()
+    bad = {
+        "edited": lines.replace(b"61.5", b"99.5"),
+        "of another entry": (other.folder / SCORES).read_bytes(),
+        "no lines": b"<html>not found</html>",
+        "huge": lines,
+    }[kind]
+    if kind == "huge":
+        for module in ("attestations", "filesystem"):
+            package = "zoo" if module == "attestations" else "hub"
+            monkeypatch.setattr(f"adapters_xling.{package}.{module}.MAX_BYTES", 10)
+    write(where, f"{entry.key}/{SCORES}", bad)
+    done = pull(away, entry.key, open_hub(where))
+    (note,) = [note for note in done.notes if "are left out" in note]
+    assert SCORES in note and "Tell the owner" in note
+    assert not (away.get(entry.key).folder / SCORES).exists() and away.verify(entry.key) == []
+    if kind == "huge":
+        return
+    again = push(home, entry.key, open_hub(where))
+    assert again.page is None and any("are not sound" in note and "Remove" in note for note in again.notes)
+    assert open_hub(where).scores_bytes(entry.key) == bad, "what somebody else wrote is not overwritten"
+
+
+def test_damaged_scores_of_ones_own_are_not_pushed(where: str, home: Zoo) -> None:
+    entry = an_entry(home)
+    home.attest(entry.key, sealed(entry, "sw"))
+    path = entry.folder / SCORES
+    path.write_bytes(path.read_bytes().replace(b"61.5", b"99.5"))
+    with pytest.raises(ZooError, match="altered after it was written"):
+        push(home, entry.key, open_hub(where))
+    with pytest.raises(HubError, match="is not there"):
+        open_hub(where).keys()
+
+
+def test_scores_that_lie_there_before_their_entry_do_not_become_its_own(where: str, home: Zoo, away: Zoo) -> None:
+    entry = an_entry(home)
+    claimed = an_entry(away)
+    away.attest(claimed.key, sealed(claimed, "sw", value=100.0))
+    place = open_hub(where)
+    place._fs.makedirs(place._at(entry.key), exist_ok=True)  # type: ignore[attr-defined]
+    write(where, f"{entry.key}/{SCORES}", (claimed.folder / SCORES).read_bytes())
+    with pytest.raises(HubError, match="lies there without its entry"):
+        push(home, entry.key, open_hub(where))
+    home.attest(entry.key, sealed(entry, "sw", created=OLD))
+    push(home, entry.key, open_hub(where))
+    assert open_hub(where).scores_bytes(entry.key) == (entry.folder / SCORES).read_bytes()
+
+
+def test_read_only_entries_and_damaged_scores_here_take_none(where: str, home: Zoo, away: Zoo, tmp_path: Path) -> None:
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(where))
+    pull(away, entry.key, open_hub(where))
+    home.attest(entry.key, sealed(entry, "sw"))
+    push(home, entry.key, open_hub(where))
+    mine = Zoo(tmp_path / "mine", fallbacks=(away.root,))
+    assert any("is read-only" in note for note in pull(mine, entry.key, open_hub(where)).notes)
+    (away.get(entry.key).folder / SCORES).write_bytes(b"{}\n")
+    assert any("yours are not sound" in note for note in pull(away, entry.key, open_hub(where)).notes)
+    assert (away.get(entry.key).folder / SCORES).read_bytes() == b"{}\n"
+
+
+def test_a_link_in_the_place_of_scores_is_not_followed(tmp_path: Path, home: Zoo, away: Zoo) -> None:
+    entry, shared = an_entry(home), str(tmp_path / "shared")
+    home.attest(entry.key, sealed(entry, "sw"))
+    push(home, entry.key, open_hub(shared))
+    there = tmp_path / "shared" / entry.key / SCORES
+    secret = tmp_path / "secret"
+    secret.write_bytes(there.read_bytes())
+    there.unlink()
+    there.symlink_to(secret)
+    home.attest(entry.key, sealed(entry, "de"))
+    for attempt in (lambda: pull(away, entry.key, open_hub(shared)), lambda: push(home, entry.key, open_hub(shared))):
+        try:
+            assert any("symbolic link" in note for note in attempt().notes)
+        except HubError as err:
+            assert "symbolic link" in str(err)
+    assert secret.read_bytes() == there.read_bytes() and there.is_symlink()
+
+
 # --- the web -----------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +451,10 @@ def test_a_web_server_is_a_zoo_to_read(tmp_path: Path, home: Zoo, away: Zoo, web
     pull(away, "mini-ner", open_hub(url))
     for entry in (parent, child):
         assert files(away.get(entry.key)) == files(entry)
+    home.attest(parent.key, sealed(parent, "sw"))
+    push(home, parent.key, open_hub(str(tmp_path / "shared")))
+    pull(away, "mini-ner", open_hub(url))
+    assert away.scores(parent.key) == home.scores(parent.key) != ()
     with pytest.raises(HubError, match="can only be read"):
         push(home, an_entry(home, a_run(seed=5)).key, open_hub(url))
 
@@ -365,4 +521,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken.exit_code == 0, taken.output
     assert Zoo(other / "zoo", fallbacks=()).get(child.key).card == child.card
     again = run.invoke(pull_command, ["mini-ner", shared, "--runs", str(other)])
-    assert "there already" in again.output
+    assert "there already" in again.output and "scores" not in again.output
+    zoo.attest(child.key, sealed(child, "sw", "de"))
+    more = run.invoke(push_command, [child.key, shared, "--runs", str(runs)])
+    assert "there already, 2 scores" in more.output and "pushed 0 B and 2 attested scores" in more.output
+    listed = run.invoke(pull_command, ["mini-ner", shared, "--dry-run", "--json", "--runs", str(other)])
+    assert '"scores": 2' in listed.output and not Zoo(other / "zoo", fallbacks=()).scores(child.key)

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from adapters_xling.judging import DRAWS, LEAST_TASKS, judge, markdown
-from adapters_xling.transferability import Regret, regrets
+from adapters_xling.transferability import Regret, Target, regrets
 
 METHODS = ("full", "lora")
 
 
-def matrix(tasks: int, *, seed: int = 0) -> dict[str, dict[str, float]]:
+def matrix(tasks: int, *, seed: int = 0) -> dict[Target, dict[str, float]]:
     """Outcomes of five candidates on some tasks by two methods that agree."""
     rng = np.random.default_rng(seed)
     found = {}
     for i in range(tasks):
         row = {name: float(value) for name, value in zip("abcde", rng.uniform(40, 60, 5), strict=True)}
-        found |= {f"task{i} {method}": row for method in METHODS}
+        found |= {Target(f"task{i}", method): row for method in METHODS}
     return found
 
 
@@ -47,7 +47,7 @@ def test_a_ranking_that_knows_everything_has_no_regret_and_one_that_knows_the_re
 
 def test_targets_of_one_task_count_together() -> None:
     rows = regrets(matrix(6), matrix(6, seed=1))
-    one = [row for row in rows if row.target.endswith(" lora")]
+    one = [row for row in rows if row.target.method == "lora"]
     both, alone = judge("x", rows).regret[1], judge("x", one).regret[1]
     assert (both.low, both.high) == pytest.approx((alone.low, alone.high)), "a copy of each target is no evidence"
     means = np.array([row.at[1] for row in one])
@@ -74,8 +74,9 @@ def test_the_page_is_tables_of_one_width_and_json_has_the_same_numbers() -> None
     assert f"| logme | 12 | 6 | {judged[0].regret[1]} |" in page
     plain = json.loads(json.dumps(judged[0].plain()))
     assert plain["regret"]["1"]["value"] == judged[0].regret[1].value and len(plain["rows"]) == 12
+    assert plain["rows"][0]["target"] == "task0 full"
 
 
 def test_one_candidate_more_than_k_is_enough() -> None:
-    row = Regret("t lora", 2, {1: 5.0, 3: 0.0}, {1: 2.5, 3: 0.0}, None, "a", "b")
+    row = Regret(Target("t", "lora"), 2, {1: 5.0, 3: 0.0}, {1: 2.5, 3: 0.0}, None, "a", "b")
     assert "| t lora | 2 | a | b | 5.0 | 0.0 | 2.5 | 0.0 | · |" in markdown([judge("x", [row])], title="t")

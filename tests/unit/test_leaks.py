@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_zoo_attestations import a_run
-from zoo_samples import an_entry
+from zoo_samples import a_run, an_entry
 
 from adapters_xling import tasks
 from adapters_xling.cli import main

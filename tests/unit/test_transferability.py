@@ -11,7 +11,7 @@ import pytest
 
 from adapters_xling.errors import DataError
 from adapters_xling.spec import Score
-from adapters_xling.transferability import best_elsewhere, fit_evidence, logme, regrets, transfer_matrix
+from adapters_xling.transferability import Target, best_elsewhere, fit_evidence, logme, regrets, transfer_matrix
 
 
 def log_evidence(features: np.ndarray, y: np.ndarray, alpha: float, beta: float) -> float:
@@ -74,11 +74,12 @@ def test_what_has_no_evidence_is_refused(features: np.ndarray, labels: np.ndarra
 
 # --- in hindsight -------------------------------------------------------------------------------------------------
 
-OUTCOME = {"xnli lora": {"a": 60.0, "b": 70.0, "c": 65.0, "none": 50.0}}
+XNLI = Target("xnli", "lora")
+OUTCOME = {XNLI: {"a": 60.0, "b": 70.0, "c": 65.0, "none": 50.0}}
 
 
 def test_regret_is_what_the_first_k_lack() -> None:
-    (found,) = regrets(OUTCOME, {"xnli lora": {"a": 4.0, "c": 3.0, "b": 2.0, "none": 1.0}}, ks=(1, 2, 3, 9))
+    (found,) = regrets(OUTCOME, {XNLI: {"a": 4.0, "c": 3.0, "b": 2.0, "none": 1.0}}, ks=(1, 2, 3, 9))
     assert found.at == {1: 10.0, 2: 5.0, 3: 0.0, 9: 0.0}
     assert (found.first, found.best, found.num_candidates) == ("a", "b", 4)
     assert found.spearman == pytest.approx(0.2)
@@ -88,23 +89,35 @@ def test_chance_is_the_mean_over_all_draws() -> None:
     (found,) = regrets(OUTCOME, OUTCOME, ks=(1, 3, 4))
     assert found.at == {1: 0.0, 3: 0.0, 4: 0.0} and found.spearman == pytest.approx(1.0)
     assert found.chance[1] == pytest.approx((10 + 0 + 5 + 20) / 4)
-    triples = [max(three) for three in itertools.combinations(OUTCOME["xnli lora"].values(), 3)]
+    triples = [max(three) for three in itertools.combinations(OUTCOME[XNLI].values(), 3)]
     assert found.chance[3] == pytest.approx(np.mean([70 - best for best in triples]))
     assert found.chance[4] == 0
 
 
 def test_only_candidates_that_were_ranked_and_measured_count() -> None:
-    (found,) = regrets(OUTCOME, {"xnli lora": {"a": 1.0, "none": 0.0, "zzz": 9.0}, "other": {"a": 1.0}})
+    (found,) = regrets(OUTCOME, {XNLI: {"a": 1.0, "none": 0.0, "zzz": 9.0}, Target("other", "lora"): {"a": 1.0}})
     assert (found.num_candidates, found.best, found.spearman) == (2, "a", None)
     with pytest.raises(DataError, match="two candidates"):
-        regrets(OUTCOME, {"xnli lora": {"a": 1.0}})
+        regrets(OUTCOME, {XNLI: {"a": 1.0}})
 
 
 def test_best_elsewhere_never_looks_at_the_target_itself() -> None:
-    outcome = {"x": {"a": 90.0, "b": 10.0}, "y": {"a": 40.0, "b": 60.0}, "z": {"a": 1.0, "b": 2.0}}
+    x, y, z = (Target(name, "lora") for name in "xyz")
+    outcome = {x: {"a": 90.0, "b": 10.0}, y: {"a": 40.0, "b": 60.0}, z: {"a": 1.0, "b": 2.0}}
     found = best_elsewhere(outcome)
-    assert found["x"] == {"a": pytest.approx((-10 - 0.5) / 2), "b": pytest.approx((10 + 0.5) / 2)}
-    assert found["y"]["a"] > found["y"]["b"]
+    assert found[x] == {"a": pytest.approx((-10 - 0.5) / 2), "b": pytest.approx((10 + 0.5) / 2)}
+    assert found[y]["a"] > found[y]["b"]
+
+
+def test_best_elsewhere_looks_at_no_other_method_of_the_same_task() -> None:
+    outcome = {
+        Target("x", "full"): {"a": 90.0, "b": 70.0},
+        Target("x", "lora"): {"a": 60.0, "b": 50.0},
+        Target("y", "lora"): {"a": 49.0, "b": 51.0},
+    }
+    found = {str(one.target): one for one in regrets(outcome, best_elsewhere(outcome), ks=(1,))}
+    assert found["x lora"].first == "b" and found["x lora"].at == {1: 10.0}, "`x full` says a, and may not be asked"
+    assert found["y lora"].first == "a"
 
 
 def a_score(**changes: Any) -> Score:
@@ -140,4 +153,4 @@ def test_the_matrix_is_zero_shot_means_over_languages_then_seeds() -> None:
         a_score(intermediate="none", language="de", value=50.0),
         a_score(method="majority", intermediate="none", value=33.0),
     ]
-    assert transfer_matrix(scores) == {"xnli lora": {"mnli": 62.5, "none": 45.0}}
+    assert transfer_matrix(scores) == {XNLI: {"mnli": 62.5, "none": 45.0}}

@@ -10,13 +10,12 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from zoo_samples import a_run, an_entry
+from zoo_samples import a_run, a_score, an_entry, sealed
 
 from adapters_xling import spec
 from adapters_xling.errors import ZooError
-from adapters_xling.spec import Score
-from adapters_xling.zoo import CARD, Entry, Zoo, attestations, provenance
-from adapters_xling.zoo.attestations import SCORES, Attestation, attest
+from adapters_xling.zoo import CARD, Zoo, attestations, provenance
+from adapters_xling.zoo.attestations import SCORES, attest
 
 MADE = provenance()
 
@@ -24,34 +23,6 @@ MADE = provenance()
 @pytest.fixture
 def zoo(tmp_path: Path) -> Zoo:
     return Zoo(tmp_path / "zoo", fallbacks=())
-
-
-def a_score(key: str, language: str = "sw", value: float = 61.5, **changes: Any) -> Score:
-    fields: dict[str, Any] = {
-        "key": key,
-        "task": "mini-nli",
-        "language": language,
-        "metric": "accuracy",
-        "value": value,
-        "num_examples": 300,
-        "split": "test",
-        "zero_shot": language != "en",
-        "backbone": "xlmr-nano",
-        "method": "lora",
-        "init": "fresh",
-        "route": "slot",
-        "intermediate": "none",
-        "seed": 0,
-    }
-    return Score(**{**fields, **changes})
-
-
-def sealed(entry: Entry, *languages: str, value: float = 61.5) -> list[Attestation]:
-    rows = {"kept": 300, "dropped": {}, "source": "files /home/ada/rows.tsv"}
-    return [
-        attest(entry.card, a_score(entry.key, code, value), identity="i", scoring="s", rows=rows, made=MADE)
-        for code in languages
-    ]
 
 
 def test_scores_are_added_and_replaced_while_the_card_stays_to_the_byte(zoo: Zoo) -> None:
@@ -116,6 +87,8 @@ def forged(line: dict[str, Any], **changes: Any) -> bytes:
         (lambda line: forged(line, weights="f" * 64), "other weights"),
         (lambda line: forged(line, weights="f"), "weights"),
         (lambda line: forged(line, more=1), "more"),
+        (lambda line: forged(line, created="9999"), "created: '9999' is no time"),
+        (lambda line: forged(line, score={**line["score"], "value": 261.5}), "261.5 is no percentage"),
         (lambda line: forged(line, score={**line["score"], "key": "x"}), "belongs to entry"),
         (lambda line: json.dumps(line).encode() * 2, "no attested score"),
         (lambda line: json.dumps(line).encode() + b"\n" + json.dumps(line).encode(), "given twice"),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_zoo_attestations import a_score, sealed
-from zoo_samples import a_run, an_entry, some_facts, tensors
+from zoo_samples import a_run, a_score, an_entry, sealed, some_facts, tensors
 
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, UnknownName
+from adapters_xling.hub import open_hub, pull, push
 from adapters_xling.spec import BackboneId
 from adapters_xling.zoo import Entry, HeadCard, Zoo
 from adapters_xling.zoo.difference import differences
@@ -171,6 +171,25 @@ def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:
     more = [a_score(first.key, "en", 99.0), a_score(first.key, "de", 1.0, split="dev")]
     hit = next(hit for hit in search(zoo, Query(on="mini-nli"), measured=more) if hit.entry.key == first.key)
     assert (hit.score, hit.num_scores) == (50.0, 2), "neither the language it was trained in nor another split"
+    mine = [a_score(first.key, "sw", 20.0)]
+    hit = next(hit for hit in search(zoo, Query(on="mini-nli"), measured=mine) if hit.entry.key == first.key)
+    assert hit.score == 35.0, "what was measured here goes before what somebody attested"
+
+
+def test_show_says_whose_scores_are_beside_the_card(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _, _ = a_family(zoo)
+    show = ["zoo", "show", first.key, "--runs", str(zoo.root.parent)]
+    main(show)
+    assert "attested" not in capsys.readouterr().out
+    zoo.attest(first.key, sealed(first, "sw", "de", created="2026-02-01T00:00:00Z"))
+    shared = str(zoo.root.parent / "shared")
+    push(zoo, first.key, open_hub(shared))
+    main(show)
+    assert "2 scores, the last of 2026-02-01T00:00:00Z" in capsys.readouterr().out
+    away = Zoo(zoo.root.parent / "away" / "zoo", fallbacks=())
+    pull(away, first.key, open_hub(shared))
+    main(["zoo", "show", first.key, "--runs", str(away.root.parent)])
+    assert f"2026-02-01T00:00:00Z; pulled from {shared}" in capsys.readouterr().out
 
 
 def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -> None:

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from adapters_xling import spec
-from adapters_xling.spec import BackboneId, Fresh, MethodSpec, Recipe, RunSpec, Slot, Stack, TaskRef, Use, Warm
-from adapters_xling.zoo import Draft, Entry, Facts, HeadCard, Probe, Training, Zoo
+from adapters_xling.spec import BackboneId, Fresh, MethodSpec, Recipe, RunSpec, Score, Slot, Stack, TaskRef, Use, Warm
+from adapters_xling.zoo import Draft, Entry, Facts, HeadCard, Probe, Training, Zoo, provenance
+from adapters_xling.zoo.attestations import Attestation, attest
 
 RECIPE = Recipe(
     learning_rate=1e-4,
@@ -47,6 +50,37 @@ def a_run(
         route=Stack(parts=(Use(entry=under), Slot())) if under else Slot(),
         seed=seed,
     )
+
+
+def a_score(key: str, language: str = "sw", value: float = 61.5, **changes: Any) -> Score:
+    fields: dict[str, Any] = {
+        "key": key,
+        "task": "mini-nli",
+        "language": language,
+        "metric": "accuracy",
+        "value": value,
+        "num_examples": 300,
+        "split": "test",
+        "zero_shot": language != "en",
+        "backbone": "xlmr-nano",
+        "method": "lora",
+        "init": "fresh",
+        "route": "slot",
+        "intermediate": "none",
+        "seed": 0,
+    }
+    return Score(**{**fields, **changes})
+
+
+def sealed(entry: Entry, *languages: str, value: float = 61.5, created: str | None = None) -> list[Attestation]:
+    """Attested scores of an entry in some languages."""
+    rows = {"kept": 300, "dropped": {}, "source": "files /home/ada/rows.tsv"}
+    made = provenance()
+    made = msgspec.structs.replace(made, created=created or made.created)
+    return [
+        attest(entry.card, a_score(entry.key, code, value), identity="i", scoring="s", rows=rows, made=made)
+        for code in languages
+    ]
 
 
 def some_facts(**changes: Any) -> Facts:
