@@ -37,6 +37,8 @@ from adapters_xling.report import (
 from adapters_xling.report.compare import compare
 from adapters_xling.report.compared import comparison_section, comparisons_csv, write_comparisons
 from adapters_xling.report.comparisons import Comparison, Comparisons, Interval, corrected
+from adapters_xling.report.info import encode_info
+from adapters_xling.report.scores import write_scores
 from adapters_xling.report.versus import versus
 from adapters_xling.spec import Score
 from adapters_xling.statistics import Bootstrap
@@ -455,6 +457,25 @@ def test_two_grids_are_compared_row_by_row_on_their_examples(families: World) ->
     assert all(not item.mark for row in section.sheets[1].rows for item in row)  # nobody corrected these
     with pytest.raises(DataError, match="no row and target in common"):
         between((mine, kept), (mine, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+
+
+def finished(folder: Path, scores: list[Score], **info: Any) -> Path:
+    write_scores(folder / "scores.jsonl", scores)
+    (folder / "info.json").write_bytes(encode_info(RunInfo(title="t", **info), {}))
+    return folder
+
+
+def test_folders_of_two_runs_are_compared_and_not_the_grids_of_their_names(families: World) -> None:
+    scored = {"limits": {"mini-nli": None}, "readings": {}}
+    mine = finished(families.runs / "mini-narrowed", families.scores, **scored)
+    theirs = finished(families.runs / "eng-narrowed", other_backbone(families).scores, **scored)
+    asked = ["report", str(mine), "--against", str(theirs), "--format", "markdown", "--runs", "elsewhere"]
+    done = CliRunner().invoke(xling, asked, catch_exceptions=False)
+    assert "Against the same on minilm-l6" in done.output
+    assert (mine / "against-eng-narrowed.json").is_file()
+    finished(mine, families.scores)  # from before a report said what was scored of it, and no grid has its name
+    refused = CliRunner().invoke(xling, asked)
+    assert isinstance(refused.exception, MissingData) and "run the grid again" in str(refused.exception)
 
 
 def test_english_rows_alone_are_tabled_and_compared_as_such(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from adapters_xling.cli import xling
 from adapters_xling.cli.layers import _ahead
-from adapters_xling.errors import DataError
+from adapters_xling.errors import ConfigError, DataError, MissingData
 from adapters_xling.report import (
     Layers,
     RunInfo,
@@ -157,6 +157,28 @@ def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path) -> N
     assert refused.exit_code != 0 and "--scores FILE" in str(refused.exception)
     assert "xling run real-kit" in str(join("mini", "real-kit", file=file, runs=runs).exception)
     assert file.read_bytes() == first
+
+
+def test_a_folder_of_a_narrowed_run_is_joined_and_not_the_grid_of_its_name(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    write_scores(runs / "mini" / "scores.jsonl", [a_score("whole")])
+    write_scores(tmp_path / "elsewhere" / "mini" / "scores.jsonl", [a_score("part")])
+    assert "1 scores, 1 new" in join(str(tmp_path / "elsewhere" / "mini"), file=file, runs=runs).output
+    assert [one.key for one in read_scores(file)] == ["part"]
+    empty = tmp_path / "elsewhere" / "empty"
+    empty.mkdir()
+    refused = join(str(empty), file=file, runs=runs)
+    assert isinstance(refused.exception, MissingData) and "the folder that a run of one left" in str(refused.exception)
+
+
+@pytest.mark.parametrize("more", [["--format", "csv"], ["--text"], ["--against", "mini"]])
+def test_what_joining_scores_would_not_do_is_refused(more: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "scores.jsonl"
+    write_scores(tmp_path / "mini" / "scores.jsonl", [a_score("a")])
+    refused = join("mini", *more, file=file, runs=tmp_path)
+    named = "--format" if more[0] == "--text" else more[0]
+    assert isinstance(refused.exception, ConfigError) and f"--scores and {named} do not go" in str(refused.exception)
+    assert not file.exists()
 
 
 def test_what_a_file_of_scores_has_stays_and_a_cell_that_was_scored_anew_is_replaced(tmp_path: Path) -> None:
