@@ -46,6 +46,7 @@ class LayerSweep:
         num_queries: language -> queries scored.
         configured: layer that retrieval reads when nothing else is said.
         num_scored: languages that were scored now; the others were there.
+        precision: of the forward passes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerSweep:
     num_queries: dict[str, int]
     configured: int
     num_scored: int = 0
+    precision: str = FULL
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -166,6 +168,7 @@ def layers(
         num_queries=num_queries,
         configured=configured,
         num_scored=num_scored,
+        precision=precision,
     )
 
 

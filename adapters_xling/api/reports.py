@@ -259,8 +259,8 @@ def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -
     if not found:
         return None
     one = next(iter(sweeps.values()))
-    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found))
-    return report.write_layers(folder, kept)
+    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found), one.precision)
+    return report.write_layers(folder, kept, usual=planned.grid.scoring_precision)
 
 
 def report_text(folder: Path, format: str) -> str:

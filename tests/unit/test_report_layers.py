@@ -37,8 +37,8 @@ def after(key: str, seed: int, *, intermediate: str = "kit-nli", lift: float = 0
     return Swept(key, "lora", intermediate, seed, 2, values)
 
 
-def layers(*sweeps: Swept, pooling: str = "mean") -> Layers:
-    return Layers("tatoeba", "test", "accuracy", pooling, sweeps)
+def layers(*sweeps: Swept, pooling: str = "mean", precision: str = "bf16") -> Layers:
+    return Layers("tatoeba", "test", "accuracy", pooling, sweeps, precision)
 
 
 def test_a_sweep_is_a_table_with_its_difference_to_the_bare_encoder() -> None:
@@ -82,6 +82,51 @@ def test_nothing_is_drawn_of_the_bare_encoder_alone_or_of_a_single_layer() -> No
     assert flat and flat.sheets[0].curves is None
 
 
+def test_means_and_differences_are_over_the_languages_that_all_encoders_have() -> None:
+    part = Swept("a", "lora", "kit-nli", 0, 2, {"de": BARE.values["de"]})
+    section = layers_section([layers(BARE, part)])
+    assert section is not None
+    (sheet,) = section.sheets
+    above, row = sheet.rows
+    assert [item.text for item in above[1:]] == ["10.0", "20.0", "30.0"]
+    assert [item.plain for item in row[1:]] == ["10.0 0.0", "20.0 0.0", "30.0 0.0"]
+    assert sheet.lead.startswith("1 language, pooling mean, bf16. Left out, ") and ": sw. To have all" in sheet.lead
+    assert sheet.curves is not None
+    bare, drawn = sheet.curves.panels[0].curves
+    assert [(point.x, point.y) for point in bare.points] == [(point.x, point.y) for point in drawn.points]
+
+
+def test_encoders_without_a_common_language_have_no_table_and_the_report_says_so() -> None:
+    section = layers_section([layers(BARE, Swept("a", "lora", "kit-nli", 0, 2, {"fr": (1.0, 2.0, 3.0)}))])
+    assert section is not None and not section.sheets
+    for render in (markdown, html):
+        text = render([a_score("a")], info=RunInfo(title="t"), sections=[section])
+        assert "none in common: tatoeba (test, pooling mean, bf16). To have all" in text.replace("\\", "")
+
+
+def test_what_was_read_in_another_precision_is_a_table_of_its_own(tmp_path: Path) -> None:
+    old = layers(BARE, after("a", 0), precision="")  # from before the precision was kept
+    write_layers(tmp_path, old)
+    assert read_layers(tmp_path) == [old]
+    write_layers(tmp_path, layers(BARE, after("a", 0, lift=5.0), precision="fp32"), usual="bf16")
+    path = write_layers(tmp_path, layers(after("b", 1)), usual="bf16")  # as the grid scores, so that it joins
+    assert path.name == "layers-tatoeba-test.json"
+    write_layers(tmp_path, layers(after("c", 1), precision="fp32"), usual="bf16")
+    half, full = sorted(read_layers(tmp_path), key=lambda one: one.precision)
+    assert ([one.key for one in half.sweeps], [one.key for one in full.sweeps]) == (
+        ["xlmr-mini", "a", "b"],
+        ["xlmr-mini", "a", "c"],
+    )
+    section = layers_section(read_layers(tmp_path))
+    assert section is not None
+    assert {sheet.title for sheet in section.sheets} == {
+        "tatoeba (accuracy, test, pooling mean, bf16)",
+        "tatoeba (accuracy, test, pooling mean, fp32)",
+    }
+    assert len({sheet.id for sheet in section.sheets}) == 2
+    assert "pooling mean, fp32" in html([a_score("a")], info=RunInfo(title="t"), sections=[section])
+
+
 def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Path) -> None:
     write_layers(tmp_path, layers(BARE, after("a", 0)))
     write_layers(tmp_path, layers(after("a", 0, lift=1.0), after("b", 0, intermediate="kit-squad1")))
@@ -89,8 +134,7 @@ def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Pat
     assert [one.key for one in found.sweeps] == ["xlmr-mini", "a", "b"]
     assert found.sweeps[1].values["de"][1] == 21.0  # the later one
     write_layers(tmp_path, layers(BARE, pooling="first"))
-    (found,) = read_layers(tmp_path)
-    assert (found.pooling, len(found.sweeps)) == ("first", 1)
+    assert [(found.pooling, len(found.sweeps)) for found in read_layers(tmp_path)] == [("first", 1), ("mean", 3)]
     (tmp_path / "layers-x-test.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"layers-x-test\.json"):
         read_layers(tmp_path)
