@@ -459,6 +459,32 @@ def test_two_grids_are_compared_row_by_row_on_their_examples(families: World) ->
         between((mine, kept), (mine, kept), bootstrap=Bootstrap(**BOOTSTRAP))
 
 
+def test_a_comparison_of_entries_that_were_trained_again_is_left_out_of_the_report(families: World) -> None:
+    other = other_backbone(families)
+    kept, mine = Kept(families.runs), collect(families.scores)
+    found = between((mine, kept), (collect(other.scores), kept), bootstrap=Bootstrap(**BOOTSTRAP))
+    assert {one.keys for one in found.comparisons} == {
+        tuple(f"{name}-s{s}" for s in range(3)) for name in ("full", "lora")
+    }
+    write_comparisons(families.runs, found, against="english-headline")
+    again = [
+        msgspec.structs.replace(score, key="lora-again") if score.key == "lora-s1" else score
+        for score in families.scores
+    ]
+    (section,) = sections_of(families.runs, collect(again))
+    assert section.title == "Against the same on minilm-l6" and not section.sheets
+    assert "against-english-headline.json compares other entries" in section.note
+    assert "xling report GRID --against english-headline" in section.note
+    assert "compares other entries" in markdown(again, info=RunInfo(title="t"), sections=[section])
+    (section,) = sections_of(families.runs, mine)
+    assert section.sheets and not section.note
+    # one from before the entries were kept may be of these
+    old = tuple(msgspec.structs.replace(one, keys=None) for one in found.comparisons)
+    write_comparisons(families.runs, msgspec.structs.replace(found, comparisons=old), against="english-headline")
+    (section,) = sections_of(families.runs, collect(again))
+    assert section.sheets and "does not say which entries" in section.note
+
+
 def finished(folder: Path, scores: list[Score], **info: Any) -> Path:
     write_scores(folder / "scores.jsonl", scores)
     (folder / "info.json").write_bytes(encode_info(RunInfo(title="t", **info), {}))
