@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from adapters_xling.errors import DataError
-from adapters_xling.paths import atomic_write
+from adapters_xling.paths import atomic_write, hold
 from adapters_xling.report.cells import BASE
 from adapters_xling.report.curves import BARE, curves
 from adapters_xling.report.effects import tint, whole_scale
@@ -129,6 +129,11 @@ def write_layers(folder: Path, layers: Layers, *, usual: str = FULL) -> Path:
     Raises:
         DataError: for a file of sweeps that holds something else.
     """
+    with hold(folder / ".layers.lock", wait=True):  # another part of the grid may be joining now
+        return _join(folder, layers, usual=usual)
+
+
+def _join(folder: Path, layers: Layers, *, usual: str) -> Path:
     found = _files(folder)
     read = (layers.task, layers.split, layers.pooling, layers.precision or usual)
     same = (p for p, one in found.items() if (one.task, one.split, one.pooling, one.precision or usual) == read)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from adapters_xling import paths
 from adapters_xling.cli import xling
 from adapters_xling.cli.layers import _ahead
 from adapters_xling.errors import ConfigError, DataError, MissingData
@@ -138,6 +141,19 @@ def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Pat
     (tmp_path / "layers-x-test.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"layers-x-test\.json"):
         read_layers(tmp_path)
+
+
+def test_parts_that_join_at_the_same_time_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: Path, data: bytes) -> None:
+        time.sleep(0.05)
+        paths.atomic_write(path, data)
+
+    monkeypatch.setattr("adapters_xling.report.layers.atomic_write", slowly)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda key: write_layers(tmp_path, layers(after(key, 0))), "abcdef"))
+    (found,) = read_layers(tmp_path)
+    assert sorted(one.key for one in found.sweeps) == list("abcdef")
+    assert [path.name for path in tmp_path.iterdir()] == ["layers-tatoeba-test.json"]
 
 
 def a_score(key: str, task: str = "tatoeba", *, seed: int = 0, value: float = 10.0) -> Score:
