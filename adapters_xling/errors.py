@@ -34,6 +34,10 @@ class ZooError(XlingError):
     """An entry that is absent, incomplete, altered, or made for something else."""
 
 
+class Held(XlingError):
+    """Something that another process is at work on; it is free once that one is done or dead."""
+
+
 class HubError(XlingError):
     """A shared zoo that cannot be reached, read or written, or that holds something it may not."""
 

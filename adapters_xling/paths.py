@@ -9,9 +9,16 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from .errors import XlingError
+from .errors import Held, XlingError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is held there
+    fcntl = None  # type: ignore[assignment]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -104,6 +111,52 @@ def outcomes_file(scores: Path) -> Path:
 def cache_dir() -> Path:
     """Cache of tokenised data, safe to delete at any time: `XLING_CACHE`, or `~/.cache/adapters_xling`."""
     return Path(os.environ.get("XLING_CACHE", "~/.cache/adapters_xling")).expanduser()
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a file as a lock, for this thread of this process alone; the kernel ends the hold however the process ends.
+
+    The file is there as long as it is held. Where a file system knows no locks, nothing is held.
+
+    Args:
+        path: the file; its folder is made when absent.
+        wait: until whoever holds it is done.
+
+    Raises:
+        Held: when another one holds it, and `wait` is false.
+    """
+    stream = None
+    while stream is None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = _held(path, wait=wait)
+        except (FileNotFoundError, FileExistsError):  # who held it took its folder away between two steps here
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+    with stream:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _held(path: Path, *, wait: bool) -> IO[bytes] | None:
+    """The file, locked; None when it was removed before that: a lock on it would keep nobody out."""
+    with contextlib.ExitStack() as opened:
+        stream = opened.enter_context(path.open("ab"))
+        if fcntl is not None:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as err:
+                raise Held(f"{path}: another process holds it; wait until it is done") from err
+            except OSError:  # a file system without locks
+                pass
+            if not os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return None
+        opened.pop_all()
+    return stream
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:

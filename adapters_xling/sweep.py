@@ -46,6 +46,7 @@ class LayerSweep:
         num_queries: language -> queries scored.
         configured: layer that retrieval reads when nothing else is said.
         num_scored: languages that were scored now; the others were there.
+        precision: of the forward passes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LayerSweep:
     num_queries: dict[str, int]
     configured: int
     num_scored: int = 0
+    precision: str = FULL
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -86,6 +88,7 @@ def layers(
     on_step: Callable[[str, str, int, int], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
     precision: str = FULL,
+    wait: bool = False,
 ) -> LayerSweep:
     """Score every hidden state of an entry or a bare backbone on a retrieval task.
 
@@ -105,8 +108,10 @@ def layers(
         on_step: called with language, stage, what is done of it and its total.
         on_missing: called with language and reason where rows are not at hand.
         precision: of the forward passes, "fp32" or "bf16".
+        wait: where another process is at work on a language, until it is done; its scores are then taken.
 
     Raises:
+        Held: when another process is at work on a language, and `wait` is false.
         ConfigError: for a task that is no retrieval, or has no such split.
         MissingData: when no language has rows.
         DataError: where the corpus' gold cannot be scored.
@@ -149,12 +154,15 @@ def layers(
             work = inference.Work(folder=path.with_suffix(".work"), identity=identity, dtype=vectors)
             on_stage = functools.partial(on_step, language) if on_step else None
             read = _Read(pooling, max_length, precision)
-            scores = list(_score_layers(model, task, rows.examples, read, work, language, on_stage))
-            count = sum(getattr(row, "side", "query") == "query" for row in rows.examples)
-            found = {"identity": identity, "scores": scores, "num_queries": count}
-            atomic_write(path, json.dumps(found, indent=1))
-            shutil.rmtree(work.folder, ignore_errors=True)
-            num_scored += 1
+            with working(work.folder, wait=wait):
+                found = _kept(path, identity)  # of a process that was at work until now
+                if found is None:
+                    scores = list(_score_layers(model, task, rows.examples, read, work, language, on_stage))
+                    count = sum(getattr(row, "side", "query") == "query" for row in rows.examples)
+                    found = {"identity": identity, "scores": scores, "num_queries": count}
+                    atomic_write(path, json.dumps(found, indent=1))
+                    num_scored += 1
+                shutil.rmtree(work.folder, ignore_errors=True)
         values[language], num_queries[language] = tuple(found["scores"]), found["num_queries"]
     return LayerSweep(
         name=name,
@@ -166,6 +174,7 @@ def layers(
         num_queries=num_queries,
         configured=configured,
         num_scored=num_scored,
+        precision=precision,
     )
 
 
@@ -197,12 +206,11 @@ def _score_layers(
         )
 
     with ExitStack() as stack:
-        folder = stack.enter_context(working(work.folder))
         files = []
         for layer in range(model.num_layers + 1):
             shape = {"rows": len(features), "width": model.hidden_size}
             files.append(
-                VectorFile.open(folder / f"layer-{layer:02}", identity=work.identity, dtype=work.dtype, **shape)
+                VectorFile.open(work.folder / f"layer-{layer:02}", identity=work.identity, dtype=work.dtype, **shape)
             )
             stack.callback(files[-1].close)
         inference.write_vectors(model, task, features, files, read, on_step=on_step, precision=how.precision)

@@ -143,6 +143,7 @@ def layers(
     on_step: Callable[[str, str, int, int], Any] | None = None,
     on_missing: Callable[[str, str], Any] | None = None,
     precision: str = "fp32",
+    wait: bool = False,
 ) -> LayerSweep:
     """Score every hidden state on a retrieval task's dev rows, from one pass over its sentences.
 
@@ -159,6 +160,10 @@ def layers(
         on_step: called with language, stage, what is done of it and its total.
         on_missing: called with language and reason where rows are not at hand.
         precision: of the forward passes, "fp32" or "bf16".
+        wait: where another process is at work on a language, until it is done.
+
+    Raises:
+        Held: when another process is at work on a language, and `wait` is false.
     """
     from adapters_xling import sweep
 
@@ -179,6 +184,7 @@ def layers(
         on_step=on_step,
         on_missing=on_missing,
         precision=precision,
+        wait=wait,
     )
 
 

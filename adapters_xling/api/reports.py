@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import structs
 
 from adapters_xling import paths, published
-from adapters_xling.errors import ConfigError, DataError, unknown
+from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, unknown
 from adapters_xling.spec import canonical_json, entry_scored
 
 from .report_facts import all_languages, facts_of, main_metrics, notes, without_cost
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _OWN_FOLDERS = ("zoo", "scores", "logs", "checkpoints")
 _NARROWED = "-narrowed"
+SCORES_FILE = "scores.jsonl"
 
 
 def report_folder(
@@ -40,6 +42,36 @@ def report_folder(
         raise ConfigError(f"a grid cannot be named {stem!r}: that folder of the runs holds something else; rename it")
     suffix = (_NARROWED if narrowed else "") + (f"-first{limit}" if limit else "")
     return (settings or Settings()).runs_dir / f"{stem}{suffix}"
+
+
+def finished_folder(name: str, *, settings: Settings | None = None) -> Path:
+    """Folder of the scores of a run that is finished.
+
+    Args:
+        name: a grid, or the folder itself, as a narrowed or limited run has one.
+        settings: folders.
+
+    Raises:
+        MissingData: when it holds no scores, with what there is instead.
+        UnknownName: for what is neither a grid nor such a folder.
+    """
+    from adapters_xling.grid import grid_path
+
+    folder = Path(name) if Path(name).name not in ("", "..") else Path(name).resolve()
+    if (folder / SCORES_FILE).is_file():
+        return folder
+    if folder.is_dir() and os.sep in name:
+        raise MissingData(
+            f"{folder / SCORES_FILE} does not exist: give a grid by name, or the folder that a run of one left its "
+            "scores in"
+        )
+    grid_path(name)  # a name that no grid has is said to be none
+    folder = report_folder(name, settings=settings)
+    if not (folder / SCORES_FILE).is_file():
+        others = sorted(str(path.parent) for path in folder.parent.glob(f"{folder.name}-*/{SCORES_FILE}"))
+        narrowed = f", or report a narrowed run of it: {', '.join(others)}" if others else ""
+        raise MissingData(f"{folder / SCORES_FILE} does not exist: run the grid first (xling run {name}){narrowed}")
+    return folder
 
 
 def write_report(
@@ -58,6 +90,8 @@ def write_report(
         for score in outcome.scores
         if score.key not in facts and (entry := entry_scored(score.key)) in facts
     }
+    limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
+    readings = {cell.target.task: cell.target.reading for cell in planned.cells if cell.target.reading}
     info = report.RunInfo(
         title=planned.grid.title,
         commit=(origin.commit or "")[:12] + (" with changes" if origin.dirty else ""),
@@ -70,13 +104,14 @@ def write_report(
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
         all_languages={} if limit else all_languages(planned, settings),
         random={planned.grid.random: planned.grid.backbone} if planned.grid.random else {},
+        limits=limits,
+        readings=readings,
+        precision=planned.grid.scoring_precision,
     )
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]
-    limits = {cell.target.task: limit or cell.target.limit for cell in planned.cells}
-    readings = {cell.target.task: cell.target.reading for cell in planned.cells if cell.target.reading}
     kept = report.Kept((settings or Settings()).runs_dir, limits, readings, planned.grid.scoring_precision)
-    report.write_scores(folder / "scores.jsonl", scores)
+    report.write_scores(folder / SCORES_FILE, scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
     results = report.collect(scores, info=info, facts=facts)
     report.write_comparisons(folder, report.compare(results, kept, controls=planned.controls))
@@ -91,7 +126,7 @@ def render_report(folder: Path) -> dict[str, Path]:
     """
     from adapters_xling import report
 
-    scores = report.read_scores(folder / "scores.jsonl")
+    scores = report.read_scores(folder / SCORES_FILE)
     info, facts = report.decode_info(folder / "info.json")
     sections = _sections(folder, report.collect(scores, info=info, facts=facts))
     marks = report.marks_of(folder)
@@ -112,8 +147,8 @@ def compare_grids(name: str, other: str, *, settings: Settings | None = None) ->
     Needs no model: it stands on what was kept of each example.
 
     Args:
-        name: a grid, whose report gets a section.
-        other: another grid, on another backbone, with targets in common.
+        name: a grid, or the folder of its scores, whose report gets a section.
+        other: another one, on another backbone, with targets in common.
         settings: folders.
 
     Returns:
@@ -125,27 +160,32 @@ def compare_grids(name: str, other: str, *, settings: Settings | None = None) ->
     """
     from adapters_xling import report
 
-    folders = [report_folder(one, settings=settings) for one in (name, other)]
-    sides = [_finished(one, folder, settings) for one, folder in zip((name, other), folders, strict=True)]
+    folders = [finished_folder(one, settings=settings) for one in (name, other)]
+    sides = [_finished(one, folder) for one, folder in zip((name, other), folders, strict=True)]
     against = folders[1].name
     report.write_comparisons(folders[0], report.between(*sides), against=against)
     return folders[0] / report.BETWEEN.format(against)
 
 
-def _finished(name: str, folder: Path, settings: Settings | None) -> tuple[Results, Kept]:
-    """Cells of a finished grid, and where what was kept of its examples is."""
+def _finished(name: str, folder: Path) -> tuple[Results, Kept]:
+    """Cells of a finished grid, and where what was kept of its examples is: beside its folder."""
     from adapters_xling import grid, report
 
     info, facts = report.decode_info(folder / "info.json")
-    results = report.collect(report.read_scores(folder / "scores.jsonl"), info=info, facts=facts)
-    said = grid.load_grid(name)
+    results = report.collect(report.read_scores(folder / SCORES_FILE), info=info, facts=facts)
+    if info.limits is not None and info.readings is not None:
+        return results, report.Kept(folder.parent, info.limits, info.readings, info.precision)
+    # written before a report said it of itself: the grid does, where that is known
+    try:
+        said = grid.load_grid(folder.name if folder == Path(name) else name)
+    except (ConfigError, UnknownName) as err:
+        raise MissingData(
+            f"{folder / 'info.json'} does not say which rows of each target were scored; run the grid again, narrowed "
+            "as it was, to write it: nothing is trained or scored a second time"
+        ) from err
     targets = [one for one in said.targets if not isinstance(one, str)]
-    return results, report.Kept(
-        (settings or Settings()).runs_dir,
-        {one.task: one.limit for one in targets},
-        {one.task: one.reading for one in targets if one.reading},
-        said.scoring_precision,
-    )
+    limits, readings = {one.task: one.limit for one in targets}, {one.task: one.reading for one in targets}
+    return results, report.Kept(folder.parent, limits, readings, said.scoring_precision)
 
 
 class Joined(NamedTuple):
@@ -163,7 +203,7 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
     different numbers of rows are different cells.
 
     Args:
-        names: grids.
+        names: grids, or folders of their scores.
         file: where they go; made when there is none.
         settings: folders.
 
@@ -175,7 +215,7 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
 
     given: dict[str, Score] = {}
     for name in names:
-        path = report_folder(name, settings=settings) / "scores.jsonl"
+        path = finished_folder(name, settings=settings) / SCORES_FILE
         for score in report.read_scores(path):
             other = given.setdefault(_cell(score), score)
             if other != score:
@@ -220,8 +260,8 @@ def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -
     if not found:
         return None
     one = next(iter(sweeps.values()))
-    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found))
-    return report.write_layers(folder, kept)
+    kept = report.Layers(one.task, one.split, one.metric, one.pooling, tuple(found), one.precision)
+    return report.write_layers(folder, kept, usual=planned.grid.scoring_precision)
 
 
 def report_text(folder: Path, format: str) -> str:
@@ -234,7 +274,7 @@ def report_text(folder: Path, format: str) -> str:
     from adapters_xling import report
 
     info, facts = report.decode_info(folder / "info.json")
-    scores = report.read_scores(folder / "scores.jsonl")
+    scores = report.read_scores(folder / SCORES_FILE)
     sections = _sections(folder, report.collect(scores, info=info, facts=facts))
     marks = report.marks_of(folder)
     return report.render(format, scores, info=info, facts=facts, sections=sections, marks=marks)

@@ -21,7 +21,7 @@ from adapters_xling.cli.common import (
     settings_from,
 )
 from adapters_xling.cli.plan import narrowed, narrowing, say, show
-from adapters_xling.errors import ConfigError, MissingData, XlingError
+from adapters_xling.errors import ConfigError, XlingError
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate
@@ -136,41 +136,24 @@ def report(
 ) -> None:
     """Render the report of GRID from the scores of its last run; needs no model and no torch.
 
-    GRID is a grid, or the folder that a narrowed or limited run of it left its scores in.
+    GRID, as MORE and OTHER, is a grid, or the folder that a narrowed or limited run of it left its scores in.
     """
     settings = settings_from(options)
     if more and not scores:
         raise ConfigError("several grids have a report each: name one, or join their scores (--scores FILE)")
     if scores:
-        for one in (grid, *more):
-            _require_scores(one, api.report_folder(one, settings=settings))
+        if ignored := [name for name, given in (("--format", wanted), ("--against", against)) if given]:
+            raise ConfigError(
+                f"--scores and {' and '.join(ignored)} do not go together: --scores joins scores in a file, and "
+                "neither prints nor compares a report. Give one command for each"
+            )
         joined = api.join_scores([grid, *more], scores, settings=settings)
         click.echo(f"{scores}: {joined.total:,} scores, {joined.new:,} new, {joined.changed:,} with another value")
         return
     if against:
-        for one in (grid, against):
-            _require_scores(one, api.report_folder(one, settings=settings))
         api.compare_grids(grid, against, settings=settings)
-    folder = Path(grid)
-    if not (folder / "scores.jsonl").is_file():
-        folder = api.report_folder(grid, settings=settings)
-    _require_scores(grid, folder)
+    folder = api.finished_folder(grid, settings=settings)
     if wanted:
         click.echo(api.report_text(folder, wanted), nl=False)
     else:
         click.echo(json.dumps({name: str(path) for name, path in api.render_report(folder).items()}, indent=2))
-
-
-def _require_scores(grid: str, folder: Path) -> None:
-    if not (folder / "scores.jsonl").is_file():
-        raise MissingData(f"{folder / 'scores.jsonl'} does not exist: {_instead(grid, folder)}")
-
-
-def _instead(grid: str, folder: Path) -> str:
-    """What to do about a grid that has no scores where they would be; a name that no grid has is said to be none."""
-    from adapters_xling.grid import grid_path
-
-    grid_path(grid)
-    others = sorted(str(path.parent) for path in folder.parent.glob(f"{folder.name}-*/scores.jsonl"))
-    narrowed = f", or report a narrowed run of it: {', '.join(others)}" if others else ""
-    return f"run the grid first (xling run {grid}){narrowed}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import click
 
 from adapters_xling import api
 from adapters_xling.cli.common import Bars, codes, duration, folders, print_json, print_table, reading, settings_from
-from adapters_xling.errors import ConfigError, MissingData, unknown
+from adapters_xling.errors import ConfigError, Held, MissingData, unknown
 
 if TYPE_CHECKING:
     from adapters_xling.api import Settings
@@ -71,7 +72,7 @@ def layers(
             said.add(language)
             click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
-    def sweep_of(on: str | None, backbone: str, precision: str) -> LayerSweep:
+    def sweep_of(on: str | None, backbone: str, precision: str, *, wait: bool = False) -> LayerSweep:
         return api.layers(
             task,
             on=on,
@@ -83,6 +84,7 @@ def layers(
             on_step=bars,
             on_missing=absent,
             precision=precision,
+            wait=wait,
             **options,
         )
 
@@ -140,14 +142,17 @@ def _sweep_grid(
     planned: Plan,
     grid: str,
     task: str,
-    sweep_of: Callable[[str | None, str], LayerSweep],
+    sweep_of: Callable[..., LayerSweep],
     *,
     settings: Settings,
     as_json: bool,
     folder: Path | None,
 ) -> None:
     """Sweep what a grid scores on a task, as far as it is trained, keep it for the grid's report (in `folder`, unless
-    only some languages or rows were swept), and print the means by layer side by side."""
+    only some languages or rows were swept), and print the means by layer side by side.
+
+    What another process is at work on comes last: it is waited for, and what that one found is taken.
+    """
     names = list(dict.fromkeys(cell.name for cell in planned.cells if cell.target.task == task))
     if not names:
         known = dict.fromkeys(cell.target.task for cell in planned.cells)
@@ -158,14 +163,24 @@ def _sweep_grid(
         raise MissingData(f"none of the {len(names)} entries of grid {grid} is trained: xling run {grid}")
     sweeps: dict[str, LayerSweep] = {}
     took: list[tuple[float, LayerSweep]] = []
-    for count, name in enumerate(there, 1):
+    queue, held = deque(there), set[str]()
+    while queue:
+        name = queue.popleft()
         began = time.perf_counter()
-        sweeps[name] = sweep_of(name if name in planned.runs else None, name)
+        try:
+            sweeps[name] = sweep_of(name if name in planned.runs else None, name, wait=name in held)
+        except Held:
+            held.add(name)
+            others = "waiting for it" if set(queue) <= held else "the others first"
+            click.secho(f"{name}  another process is at work on it: {others}", fg="yellow", err=True)
+            queue.append(name)
+            continue
         seconds = time.perf_counter() - began
         took.append((seconds, sweeps[name]))
-        ahead = _ahead(took) * (len(there) - count)
+        ahead = _ahead(took) * len(queue)
         left = f", about {duration(ahead)} left" if ahead else ""
-        click.echo(f"[{count}/{len(there)}{left}] {name}  {duration(seconds)}", err=True)
+        click.echo(f"[{len(sweeps)}/{len(there)}{left}] {name}  {duration(seconds)}", err=True)
+    sweeps = {name: sweeps[name] for name in there}
     untrained = [name for name in names if name not in sweeps]
     if folder:
         api.keep_layers(planned, sweeps, folder)

@@ -72,6 +72,7 @@ def between(
                     **system._asdict(),
                     against=counterpart.backbone,
                     not_converged=tuple(doubtful),
+                    keys=mine.entries.get((target, system), ()),
                     **outcome,
                 )
             )

@@ -77,12 +77,24 @@ def comparison_section(comparisons: Comparisons, results: Results) -> Section | 
     return Section("compared", title, tuple(sheets), lead=_lead(comparisons), note=_lacking(every))
 
 
-def _between_section(comparisons: Comparisons, results: Results, name: str) -> Section | None:
-    """The same rows on two encoders, zero-shot and on the language trained on; None when there is nothing."""
+def _between_section(comparisons: Comparisons, results: Results, name: str, *, other: str) -> Section | None:
+    """The same rows on two encoders, zero-shot and on the language trained on; None when there is nothing.
+
+    A comparison of entries that are not those of the results is left out, with a note.
+    """
     own = [one for one in comparisons.comparisons if one.mean]
     if not own:
         return None
     backbone = own[0].against
+    title = f"Against the same on {backbone}"
+    lacking = _lacking(comparisons.comparisons)
+    renew = f"xling report GRID --against {other}"
+    if any(one.keys is not None and set(one.keys) != set(_entries(one, results)) for one in own):
+        note = f"{BETWEEN.format(other)} compares other entries than those reported here, and is left out. Renew it: "
+        return Section(name, title, (), note=f"{note}{renew}.")
+    if any(one.keys is None for one in own):
+        note = f"{BETWEEN.format(other)} does not say which entries it compares; if any was trained again since, renew"
+        lacking = f"{note} it: {renew}. {lacking}".rstrip()
     scale = whole_scale(one.mean.value for one in own if one.mean)
     sheets = [_sheet(own, results, scale, f"{name}-zero-shot", "Zero-shot", "")]
     in_source = [one for one in own if _in_source(one, results)]
@@ -93,9 +105,12 @@ def _between_section(comparisons: Comparisons, results: Results, name: str) -> S
         ]
         sheets.append(_sheet(shown, results, scale, f"{name}-source", "On the language trained on", ""))
     lead = f"{own[0].backbone} minus {backbone}: the same method, settings, seeds and rows. {_lead(comparisons)}"
-    return Section(
-        name, f"Against the same on {backbone}", tuple(sheets), lead=lead, note=_lacking(comparisons.comparisons)
-    )
+    return Section(name, title, tuple(sheets), lead=lead, note=lacking)
+
+
+def _entries(one: Comparison, results: Results) -> tuple[str, ...]:
+    """Entries that a report has now in the cell that was compared."""
+    return results.entries.get((Target(one.task, one.metric, one.split), System(*_system(one))), ())
 
 
 def _in_source(one: Comparison, results: Results) -> Interval | None:
@@ -239,12 +254,15 @@ def sections_of(folder: Path, results: Results, *, swept: Path | None = None) ->
         DataError: for a file of comparisons or sweeps that holds something else.
     """
     comparisons = Comparisons.read(folder / COMPARISONS_FILE)
-    between = [one for path in sorted(folder.glob(BETWEEN.format("*"))) if (one := Comparisons.read(path))]
+    between = {path: one for path in sorted(folder.glob(BETWEEN.format("*"))) if (one := Comparisons.read(path))}
     trained = {entry_scored(key) for keys in results.keys.values() for key in keys}
     found = [
         share_section(comparisons.shares, results) if comparisons else None,
         comparison_section(comparisons, results) if comparisons else None,
-        *(_between_section(one, results, f"between-{number}") for number, one in enumerate(between)),
+        *(
+            _between_section(one, results, f"between-{number}", other=path.stem.removeprefix("against-"))
+            for number, (path, one) in enumerate(between.items())
+        ),
         layers_section([one.of(trained) for one in read_layers(swept or folder)]),
     ]
     return tuple(section for section in found if section)

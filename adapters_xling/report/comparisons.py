@@ -57,6 +57,8 @@ class Comparison(Frozen, frozen=True):
             comparison has no verdict and is in no correction.
         missing: why there is no interval; empty where there is one.
         source_only: no language was scored that was not trained on.
+        keys: entries of the cell, where it is compared with another report's and may outlive them; None in what was
+            kept of it before.
     """
 
     task: str
@@ -82,6 +84,7 @@ class Comparison(Frozen, frozen=True):
     not_converged: tuple[str, ...] = ()
     missing: str = ""
     source_only: bool = False
+    keys: tuple[str, ...] | None = None
 
     @property
     def verdict(self) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 from adapters_xling.errors import DataError
-from adapters_xling.paths import atomic_write
+from adapters_xling.paths import atomic_write, hold
 from adapters_xling.report.cells import BASE
 from adapters_xling.report.curves import BARE, curves
 from adapters_xling.report.effects import tint, whole_scale
 from adapters_xling.report.formats import number, signed
 from adapters_xling.report.sheets import Column, Item, Row, Section, Sheet
-from adapters_xling.spec import Frozen
+from adapters_xling.spec import FULL, Frozen
 
 PATTERN = "layers-*.json"
 LEAD = (
@@ -26,6 +26,8 @@ FOOT = (
     "The layer that is read was fixed beforehand; the others are here to be looked at. Whether a difference at that "
     "layer is more than noise: see the comparisons."
 )
+
+RENEW = "To have all of them on the same languages, sweep the grid again: xling layers TASK --grid GRID."
 
 
 class Swept(Frozen, frozen=True):
@@ -47,29 +49,49 @@ class Swept(Frozen, frozen=True):
     configured: int
     values: dict[str, tuple[float, ...]]
 
-    @property
-    def means(self) -> tuple[float, ...]:
-        """Mean over the languages, by layer."""
-        return tuple(math.fsum(column) / len(column) for column in zip(*self.values.values(), strict=True))
+    def means(self, codes: Sequence[str]) -> list[float]:
+        """Mean over these languages, by layer."""
+        return _means(self.values[code] for code in codes)
 
 
 class Layers(Frozen, frozen=True):
-    """Sweeps of one retrieval task over the encoders of a grid."""
+    """Sweeps of one retrieval task over the encoders of a grid, all read in the same way.
+
+    Attributes:
+        task: what was retrieved.
+        split: of the rows.
+        metric: of the values.
+        pooling: how a hidden state became one vector.
+        sweeps: one an encoder.
+        precision: of the forward passes; empty in a file of before it was kept.
+    """
 
     task: str
     split: str
     metric: str
     pooling: str
     sweeps: tuple[Swept, ...]
+    precision: str = ""
+
+    @property
+    def languages(self) -> list[str]:
+        """Every language that some encoder was swept on."""
+        return list(dict.fromkeys(code for one in self.sweeps for code in one.values))
+
+    @property
+    def shared(self) -> list[str]:
+        """Languages that every encoder was swept on: means over others are not to be compared."""
+        return [code for code in self.languages if all(code in one.values for one in self.sweeps)]
+
+    @property
+    def reading(self) -> str:
+        """How all were read, in words."""
+        return f"pooling {self.pooling}" + (f", {self.precision}" if self.precision else "")
 
     def of(self, keys: Container[str]) -> Layers:
         """The sweeps of these entries, and those of bare encoders."""
         own = (one for one in self.sweeps if one.method == BASE or one.key in keys)
         return msgspec.structs.replace(self, sweeps=tuple(own))
-
-    def file(self, folder: Path) -> Path:
-        """Where a grid's folder keeps them."""
-        return folder / PATTERN.replace("*", f"{self.task}-{self.split}")
 
 
 def read_layers(folder: Path) -> list[Layers]:
@@ -78,20 +100,47 @@ def read_layers(folder: Path) -> list[Layers]:
     Raises:
         DataError: for a file that holds something else.
     """
-    found = []
+    return list(_files(folder).values())
+
+
+def _files(folder: Path) -> dict[Path, Layers]:
+    found = {}
     for path in sorted(folder.glob(PATTERN)):
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Layers))
+            found[path] = msgspec.json.decode(path.read_bytes(), type=Layers)
         except (msgspec.DecodeError, UnicodeDecodeError) as err:
             raise DataError(f"{path}: {err}. Sweep the grid again to write it: xling layers … --grid") from err
     return found
 
 
-def write_layers(folder: Path, layers: Layers) -> Path:
-    """Keep sweeps in a grid's folder; those of a part of the grid join what is there, read in the same way."""
-    path = layers.file(folder)
-    earlier = next((one for one in read_layers(folder) if one.file(folder) == path), None)
-    if earlier and (earlier.metric, earlier.pooling) == (layers.metric, layers.pooling):
+def write_layers(folder: Path, layers: Layers, *, usual: str = FULL) -> Path:
+    """Keep sweeps in a grid's folder; those of a part of the grid join what is there.
+
+    What was read with another pooling or in another precision is not to be compared, and has a file of its own.
+
+    Args:
+        folder: of the grid's report.
+        layers: what was swept.
+        usual: precision of a file that does not say its own: what the grid scores in.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: for a file of sweeps that holds something else.
+    """
+    with hold(folder / ".layers.lock", wait=True):  # another part of the grid may be joining now
+        return _join(folder, layers, usual=usual)
+
+
+def _join(folder: Path, layers: Layers, *, usual: str) -> Path:
+    found = _files(folder)
+    read = (layers.task, layers.split, layers.pooling, layers.precision or usual)
+    same = (p for p, one in found.items() if (one.task, one.split, one.pooling, one.precision or usual) == read)
+    path = folder / PATTERN.replace("*", f"{layers.task}-{layers.split}")
+    path = next(same, path if path not in found else path.with_stem("-".join((path.stem, *read[2:]))))
+    earlier = found.get(path)
+    if earlier and earlier.metric == layers.metric:
         new = {one.key for one in layers.sweeps}
         kept = tuple(one for one in earlier.sweeps if one.key not in new)
         layers = msgspec.structs.replace(layers, sweeps=kept + layers.sweeps)
@@ -100,20 +149,34 @@ def write_layers(folder: Path, layers: Layers) -> Path:
 
 
 def layers_section(every: Sequence[Layers]) -> Section | None:
-    """A table per task: encoders down, layers across; None where nothing was swept."""
-    sheets = tuple(_sheet(one) for one in every if one.sweeps)
-    return Section("layers", "Retrieval by layer", sheets, lead=LEAD) if sheets else None
+    """A table per task, and per way of reading where there are several: encoders down, layers across.
+
+    A note stands for the table of encoders that have no language in common; None where nothing was swept.
+    """
+    swept = [one for one in every if one.sweeps]
+    sheets = []
+    for one in swept:
+        if one.shared:
+            several = sum((other.task, other.split) == (one.task, one.split) for other in swept) > 1
+            sheets.append(_sheet(one, one.reading if several else ""))
+    unlike = [f"{one.task} ({one.split}, {one.reading})" for one in swept if not one.shared]
+    note = f"The encoders were swept on different languages, with none in common: {'; '.join(unlike)}. {RENEW}"
+    if not swept:
+        return None
+    return Section("layers", "Retrieval by layer", tuple(sheets), lead=LEAD, note=note if unlike else "")
 
 
-def _sheet(layers: Layers) -> Sheet:
+def _sheet(layers: Layers, reading: str) -> Sheet:
+    """A table; it is called by the way of reading too where there is another one of the same task."""
+    codes = layers.shared
     bare = next((one for one in layers.sweeps if one.method == BASE), None)
     groups: dict[tuple[str, str], list[Swept]] = {}
     for one in layers.sweeps:
         if one is not bare:
             groups.setdefault((one.method, one.intermediate), []).append(one)
-    lines = {name: _mean(own) for name, own in groups.items()}
-    num = len(layers.sweeps[0].means)
-    base = bare.means if bare else None
+    lines = {name: _means(one.means(codes) for one in own) for name, own in groups.items()}
+    base = bare.means(codes) if bare else None
+    num = len(layers.sweeps[0].means(codes))
     scale = whole_scale(a - b for line in lines.values() for a, b in zip(line, base or line, strict=True))
     rows: list[Row] = []
     for (method, intermediate), line in lines.items():
@@ -124,12 +187,15 @@ def _sheet(layers: Layers) -> Sheet:
     above: list[Row] = [(Item(BARE), *(Item(number(value), value) for value in base))] if base else []
     configured = layers.sweeps[0].configured
     names = [f"{i} (read)" if i == configured else str(i) for i in range(num)]
-    languages = len(layers.sweeps[0].values)
-    title = f"{layers.task} ({layers.metric}, {layers.split})"
+    title = f"{layers.task} ({layers.metric}, {layers.split}{f', {reading}' if reading else ''})"
+    languages = f"{len(codes)} language{'s' * (len(codes) != 1)}, {layers.reading}."
+    if left := [code for code in layers.languages if code not in codes]:
+        languages += f" Left out, for only some encoders were swept on them: {', '.join(left)}. {RENEW}"
+    place = "-".join(("layers", layers.task, layers.split, *reading.replace(",", "").split()))
     return Sheet(
-        f"layers-{layers.task}-{layers.split}",
+        place,
         title,
-        f"{languages} languages, pooling {layers.pooling}.",
+        languages,
         (Column("encoder", numeric=False), *(Column(name, "layer") for name in names)),
         ((*above, *rows),),
         foot=FOOT,
@@ -139,9 +205,9 @@ def _sheet(layers: Layers) -> Sheet:
     )
 
 
-def _mean(sweeps: Iterable[Swept]) -> list[float]:
-    """Mean over seeds, by layer."""
-    return [math.fsum(column) / len(column) for column in zip(*(one.means for one in sweeps), strict=True)]
+def _means(lines: Iterable[Sequence[float]]) -> list[float]:
+    """Mean of several lines over layers, layer by layer."""
+    return [math.fsum(column) / len(column) for column in zip(*lines, strict=True)]
 
 
 def _cell(value: float, base: float | None, scale: float) -> Item:

@@ -80,6 +80,9 @@ class RunInfo(Frozen, frozen=True):
         random: backbone whose weights were only drawn -> the one that it is the floor of.
         all_languages: task -> languages that a published mean of it is over; tasks whose scores here are not
             comparable with published ones (only some rows were scored) are left out.
+        limits: task -> rows that were scored of each language, None for all; None in a report of before it was kept.
+        readings: retrieval task -> what sets scores of another layer than the usual one apart; None as in `limits`.
+        precision: of the forward passes that scored.
     """
 
     title: str
@@ -94,6 +97,9 @@ class RunInfo(Frozen, frozen=True):
     published: PublishedTable | None = None
     all_languages: Mapping[str, tuple[str, ...]] = {}
     random: Mapping[str, str] = {}
+    limits: Mapping[str, int | None] | None = None
+    readings: Mapping[str, str] | None = None
+    precision: str = "fp32"
 
 
 def read_scores(path: Path) -> list[Score]:

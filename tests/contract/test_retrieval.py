@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from worlds import HIDDEN, LAYERS, a_run, inputs, train_entry
 from adapters_xling import inference, metrics, tasks
 from adapters_xling.backbones import BACKBONES
 from adapters_xling.cli import main
-from adapters_xling.errors import ConfigError, MissingData, UnknownName
+from adapters_xling.errors import ConfigError, Held, MissingData, UnknownName
 from adapters_xling.evaluation import Reading, evaluate
 from adapters_xling.model import bare, open_entry
 from adapters_xling.model.core import Model, pool
@@ -176,6 +177,42 @@ def test_a_sweep_that_cannot_be_says_why(
         main(["layers", *args, "--runs", str(tmp_path)])
     assert ended.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+AT_WORK = """
+import json, sys, time
+from pathlib import Path
+from adapters_xling import tasks
+from adapters_xling.sweep import layers
+from adapters_xling.zoo import Zoo
+folder = Path(sys.argv[1])
+def step(*_):
+    if not (folder / "go").exists():
+        (folder / "begun").touch()
+        while not (folder / "go").exists():
+            time.sleep(0.02)
+found = layers("xlmr-nano", tasks.get("mini-retrieval"), zoo=Zoo(folder / "zoo"), runs_dir=folder, device="cpu",
+               languages=["de", "sw"], limit=40, on_step=step, wait=True)
+print(json.dumps([found.num_scored, found.values]))
+"""
+
+
+def test_two_processes_share_a_sweep_and_score_nothing_twice(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", AT_WORK, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "begun").exists():
+            assert child.poll() is None
+            time.sleep(0.05)
+        with pytest.raises(Held, match=r"layers-dev-de-first40-mean\.work: another process is at work"):
+            sweep(tmp_path)
+        (tmp_path / "go").touch()
+        mine = sweep(tmp_path, wait=True)
+        num_scored, values = json.loads(child.communicate(timeout=300)[0])
+    finally:
+        child.kill()
+    assert num_scored + mine.num_scored == 2
+    assert {code: tuple(line) for code, line in values.items()} == mine.values
+    assert not list(tmp_path.rglob("*.work"))
 
 
 # --- mining -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,45 @@ def test_a_plan_and_a_dry_run_say_the_same(capsys: Capsys, tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
     code, _, err = xling("plan", grid, "--targets", "mini-pso", capsys=capsys)
     assert (code, "Did you mean 'mini-pos'" in err) == (2, True)
+
+
+HELD = """
+import sys
+from pathlib import Path
+from adapters_xling.tasks.kinds.vectors import working
+with working(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_sweeps_comes_last(capsys: Capsys, tmp_path: Path) -> None:
+    grid, runs = grid_file(tmp_path), tmp_path / "runs"
+    code, _, err = xling("run", grid, "--targets", "mini-retrieval", "--limit", "5", capsys=capsys)
+    assert code == 0, err
+    file = "layers-dev-de-first5-mean"
+    work = runs / "scores" / "xlmr-nano" / "mini-retrieval" / f"{file}.work"
+    held = [sys.executable, "-c", HELD, str(work)]
+    with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == "held\n"
+
+        def let_go() -> None:
+            while not list(runs.glob(f"scores/mini-nli-*/mini-retrieval/{file}.json")):
+                time.sleep(0.05)
+            child.communicate()
+
+        waiting = threading.Thread(target=let_go, daemon=True)
+        waiting.start()
+        sweep = ("layers", "mini-retrieval", "--grid", grid, "--languages", "de", "--limit", "5")
+        code, out, err = xling(*sweep, capsys=capsys)
+        waiting.join(60)
+    assert code == 0, err
+    at_work, first, second = [line for line in err.splitlines() if "xlmr-nano" in line]
+    assert at_work == "xlmr-nano  another process is at work on it: the others first"
+    assert first.startswith("[1/2") and "mini-nli-lora" in first
+    assert second.startswith("[2/2] xlmr-nano  ")
+    lines = out.splitlines()
+    assert lines[2].startswith("xlmr-nano (bare)") and lines[3].startswith("mini-nli · lora")  # in the grid's order
 
 
 def test_every_layer_of_what_a_grid_scores_is_swept(capsys: Capsys, tmp_path: Path) -> None:

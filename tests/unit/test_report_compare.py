@@ -37,6 +37,8 @@ from adapters_xling.report import (
 from adapters_xling.report.compare import compare
 from adapters_xling.report.compared import comparison_section, comparisons_csv, write_comparisons
 from adapters_xling.report.comparisons import Comparison, Comparisons, Interval, corrected
+from adapters_xling.report.info import encode_info
+from adapters_xling.report.scores import write_scores
 from adapters_xling.report.versus import versus
 from adapters_xling.spec import Score
 from adapters_xling.statistics import Bootstrap
@@ -484,6 +486,51 @@ def test_two_grids_are_compared_row_by_row_on_their_examples(families: World) ->
     assert all(not item.mark for row in section.sheets[1].rows for item in row)  # nobody corrected these
     with pytest.raises(DataError, match="no row and target in common"):
         between((mine, kept), (mine, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+
+
+def test_a_comparison_of_entries_that_were_trained_again_is_left_out_of_the_report(families: World) -> None:
+    other = other_backbone(families)
+    kept, mine = Kept(families.runs), collect(families.scores)
+    found = between((mine, kept), (collect(other.scores), kept), bootstrap=Bootstrap(**BOOTSTRAP))
+    assert {one.keys for one in found.comparisons} == {
+        tuple(f"{name}-s{s}" for s in range(3)) for name in ("full", "lora")
+    }
+    write_comparisons(families.runs, found, against="english-headline")
+    again = [
+        msgspec.structs.replace(score, key="lora-again") if score.key == "lora-s1" else score
+        for score in families.scores
+    ]
+    (section,) = sections_of(families.runs, collect(again))
+    assert section.title == "Against the same on minilm-l6" and not section.sheets
+    assert "against-english-headline.json compares other entries" in section.note
+    assert "xling report GRID --against english-headline" in section.note
+    assert "compares other entries" in markdown(again, info=RunInfo(title="t"), sections=[section])
+    (section,) = sections_of(families.runs, mine)
+    assert section.sheets and not section.note
+    # one from before the entries were kept may be of these
+    old = tuple(msgspec.structs.replace(one, keys=None) for one in found.comparisons)
+    write_comparisons(families.runs, msgspec.structs.replace(found, comparisons=old), against="english-headline")
+    (section,) = sections_of(families.runs, collect(again))
+    assert section.sheets and "does not say which entries" in section.note
+
+
+def finished(folder: Path, scores: list[Score], **info: Any) -> Path:
+    write_scores(folder / "scores.jsonl", scores)
+    (folder / "info.json").write_bytes(encode_info(RunInfo(title="t", **info), {}))
+    return folder
+
+
+def test_folders_of_two_runs_are_compared_and_not_the_grids_of_their_names(families: World) -> None:
+    scored = {"limits": {"mini-nli": None}, "readings": {}}
+    mine = finished(families.runs / "mini-narrowed", families.scores, **scored)
+    theirs = finished(families.runs / "eng-narrowed", other_backbone(families).scores, **scored)
+    asked = ["report", str(mine), "--against", str(theirs), "--format", "markdown", "--runs", "elsewhere"]
+    done = CliRunner().invoke(xling, asked, catch_exceptions=False)
+    assert "Against the same on minilm-l6" in done.output
+    assert (mine / "against-eng-narrowed.json").is_file()
+    finished(mine, families.scores)  # from before a report said what was scored of it, and no grid has its name
+    refused = CliRunner().invoke(xling, asked)
+    assert isinstance(refused.exception, MissingData) and "run the grid again" in str(refused.exception)
 
 
 def test_english_rows_alone_are_tabled_and_compared_as_such(tmp_path: Path) -> None:

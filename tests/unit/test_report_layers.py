@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from adapters_xling import paths
 from adapters_xling.cli import xling
 from adapters_xling.cli.layers import _ahead
-from adapters_xling.errors import DataError
+from adapters_xling.errors import ConfigError, DataError, MissingData
 from adapters_xling.report import (
     Layers,
     RunInfo,
@@ -37,8 +40,8 @@ def after(key: str, seed: int, *, intermediate: str = "kit-nli", lift: float = 0
     return Swept(key, "lora", intermediate, seed, 2, values)
 
 
-def layers(*sweeps: Swept, pooling: str = "mean") -> Layers:
-    return Layers("tatoeba", "test", "accuracy", pooling, sweeps)
+def layers(*sweeps: Swept, pooling: str = "mean", precision: str = "bf16") -> Layers:
+    return Layers("tatoeba", "test", "accuracy", pooling, sweeps, precision)
 
 
 def test_a_sweep_is_a_table_with_its_difference_to_the_bare_encoder() -> None:
@@ -82,6 +85,51 @@ def test_nothing_is_drawn_of_the_bare_encoder_alone_or_of_a_single_layer() -> No
     assert flat and flat.sheets[0].curves is None
 
 
+def test_means_and_differences_are_over_the_languages_that_all_encoders_have() -> None:
+    part = Swept("a", "lora", "kit-nli", 0, 2, {"de": BARE.values["de"]})
+    section = layers_section([layers(BARE, part)])
+    assert section is not None
+    (sheet,) = section.sheets
+    above, row = sheet.rows
+    assert [item.text for item in above[1:]] == ["10.0", "20.0", "30.0"]
+    assert [item.plain for item in row[1:]] == ["10.0 0.0", "20.0 0.0", "30.0 0.0"]
+    assert sheet.lead.startswith("1 language, pooling mean, bf16. Left out, ") and ": sw. To have all" in sheet.lead
+    assert sheet.curves is not None
+    bare, drawn = sheet.curves.panels[0].curves
+    assert [(point.x, point.y) for point in bare.points] == [(point.x, point.y) for point in drawn.points]
+
+
+def test_encoders_without_a_common_language_have_no_table_and_the_report_says_so() -> None:
+    section = layers_section([layers(BARE, Swept("a", "lora", "kit-nli", 0, 2, {"fr": (1.0, 2.0, 3.0)}))])
+    assert section is not None and not section.sheets
+    for render in (markdown, html):
+        text = render([a_score("a")], info=RunInfo(title="t"), sections=[section])
+        assert "none in common: tatoeba (test, pooling mean, bf16). To have all" in text.replace("\\", "")
+
+
+def test_what_was_read_in_another_precision_is_a_table_of_its_own(tmp_path: Path) -> None:
+    old = layers(BARE, after("a", 0), precision="")  # from before the precision was kept
+    write_layers(tmp_path, old)
+    assert read_layers(tmp_path) == [old]
+    write_layers(tmp_path, layers(BARE, after("a", 0, lift=5.0), precision="fp32"), usual="bf16")
+    path = write_layers(tmp_path, layers(after("b", 1)), usual="bf16")  # as the grid scores, so that it joins
+    assert path.name == "layers-tatoeba-test.json"
+    write_layers(tmp_path, layers(after("c", 1), precision="fp32"), usual="bf16")
+    half, full = sorted(read_layers(tmp_path), key=lambda one: one.precision)
+    assert ([one.key for one in half.sweeps], [one.key for one in full.sweeps]) == (
+        ["xlmr-mini", "a", "b"],
+        ["xlmr-mini", "a", "c"],
+    )
+    section = layers_section(read_layers(tmp_path))
+    assert section is not None
+    assert {sheet.title for sheet in section.sheets} == {
+        "tatoeba (accuracy, test, pooling mean, bf16)",
+        "tatoeba (accuracy, test, pooling mean, fp32)",
+    }
+    assert len({sheet.id for sheet in section.sheets}) == 2
+    assert "pooling mean, fp32" in html([a_score("a")], info=RunInfo(title="t"), sections=[section])
+
+
 def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Path) -> None:
     write_layers(tmp_path, layers(BARE, after("a", 0)))
     write_layers(tmp_path, layers(after("a", 0, lift=1.0), after("b", 0, intermediate="kit-squad1")))
@@ -89,11 +137,23 @@ def test_parts_of_a_grid_join_and_what_was_read_otherwise_does_not(tmp_path: Pat
     assert [one.key for one in found.sweeps] == ["xlmr-mini", "a", "b"]
     assert found.sweeps[1].values["de"][1] == 21.0  # the later one
     write_layers(tmp_path, layers(BARE, pooling="first"))
-    (found,) = read_layers(tmp_path)
-    assert (found.pooling, len(found.sweeps)) == ("first", 1)
+    assert [(found.pooling, len(found.sweeps)) for found in read_layers(tmp_path)] == [("first", 1), ("mean", 3)]
     (tmp_path / "layers-x-test.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"layers-x-test\.json"):
         read_layers(tmp_path)
+
+
+def test_parts_that_join_at_the_same_time_are_all_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(path: Path, data: bytes) -> None:
+        time.sleep(0.05)
+        paths.atomic_write(path, data)
+
+    monkeypatch.setattr("adapters_xling.report.layers.atomic_write", slowly)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda key: write_layers(tmp_path, layers(after(key, 0))), "abcdef"))
+    (found,) = read_layers(tmp_path)
+    assert sorted(one.key for one in found.sweeps) == list("abcdef")
+    assert [path.name for path in tmp_path.iterdir()] == ["layers-tatoeba-test.json"]
 
 
 def a_score(key: str, task: str = "tatoeba", *, seed: int = 0, value: float = 10.0) -> Score:
@@ -157,6 +217,28 @@ def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path) -> N
     assert refused.exit_code != 0 and "--scores FILE" in str(refused.exception)
     assert "xling run real-kit" in str(join("mini", "real-kit", file=file, runs=runs).exception)
     assert file.read_bytes() == first
+
+
+def test_a_folder_of_a_narrowed_run_is_joined_and_not_the_grid_of_its_name(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    write_scores(runs / "mini" / "scores.jsonl", [a_score("whole")])
+    write_scores(tmp_path / "elsewhere" / "mini" / "scores.jsonl", [a_score("part")])
+    assert "1 scores, 1 new" in join(str(tmp_path / "elsewhere" / "mini"), file=file, runs=runs).output
+    assert [one.key for one in read_scores(file)] == ["part"]
+    empty = tmp_path / "elsewhere" / "empty"
+    empty.mkdir()
+    refused = join(str(empty), file=file, runs=runs)
+    assert isinstance(refused.exception, MissingData) and "the folder that a run of one left" in str(refused.exception)
+
+
+@pytest.mark.parametrize("more", [["--format", "csv"], ["--text"], ["--against", "mini"]])
+def test_what_joining_scores_would_not_do_is_refused(more: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "scores.jsonl"
+    write_scores(tmp_path / "mini" / "scores.jsonl", [a_score("a")])
+    refused = join("mini", *more, file=file, runs=tmp_path)
+    named = "--format" if more[0] == "--text" else more[0]
+    assert isinstance(refused.exception, ConfigError) and f"--scores and {named} do not go" in str(refused.exception)
+    assert not file.exists()
 
 
 def test_what_a_file_of_scores_has_stays_and_a_cell_that_was_scored_anew_is_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from adapters_xling.errors import DataError, UnknownName, XlingError
+from adapters_xling.paths import hold
 from adapters_xling.tasks.kinds import vectors
 from adapters_xling.tasks.kinds.vectors import Subset, VectorFile, unit, working
 
@@ -143,6 +146,27 @@ def test_two_processes_do_not_write_the_same_vectors(tmp_path: Path) -> None:
                 raise AssertionError("entered twice")
     with working(tmp_path / "w") as folder:
         assert folder == tmp_path / "w"
+
+
+def test_a_hold_is_for_one_at_a_time_and_leaves_no_file(tmp_path: Path) -> None:
+    counted = tmp_path / "count"
+    counted.write_text("0")
+
+    def add() -> None:
+        for _ in range(25):
+            with hold(tmp_path / "deep" / "lock", wait=True):
+                before = int(counted.read_text())
+                time.sleep(0.0005)
+                counted.write_text(str(before + 1))
+                shutil.rmtree(tmp_path / "deep", ignore_errors=True)  # as whoever is done with its folder does
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert counted.read_text() == "100"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["count"]
 
 
 def test_an_unknown_type_of_vectors_names_the_known(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
-from adapters_xling.errors import DataError, XlingError, unknown
-from adapters_xling.paths import atomic_write
+from adapters_xling.errors import DataError, Held, XlingError, unknown
+from adapters_xling.paths import atomic_write, hold
 
 FORMAT = 1
 """Layout of the files; raise when it changes."""
@@ -274,20 +274,21 @@ def require_room(files: Sequence[VectorFile]) -> None:
 
 
 @contextlib.contextmanager
-def working(folder: Path) -> Iterator[Path]:
+def working(folder: Path, *, wait: bool = False) -> Iterator[Path]:
     """Hold a folder of vector files for this process alone; the hold ends with the process, however it ends.
 
-    Raises:
-        XlingError: when another process holds it.
-    """
-    import fcntl
+    Args:
+        folder: made when absent.
+        wait: until whoever holds it is done.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    Raises:
+        Held: when another process holds it, and `wait` is false.
+    """
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise XlingError(
+            stack.enter_context(hold(folder / "lock", wait=wait))
+        except Held as err:
+            raise Held(
                 f"{folder}: another process is at work on the same vectors; wait until it is done, or name another "
                 "folder of runs (--runs, XLING_RUNS)"
             ) from err
