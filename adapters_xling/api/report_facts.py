@@ -78,14 +78,18 @@ def device_name(origin: Provenance, device: str) -> str:
 
 
 def all_languages(planned: Plan, settings: Settings | None) -> dict[str, tuple[str, ...]]:
-    """Languages of each target of which every row is scored: what a published mean is over."""
+    """Languages of each target of which every row is scored: what a published mean is over.
+
+    Of several splits of a task it is the test rows', or those of the first in order.
+    """
     extra = (settings or Settings()).tasks
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
     for target in dict.fromkeys(cell.target for cell in planned.cells):
         if target.limit is None:
             spec = task(target.task, Settings(tasks=extra))
-            found[target.task] = spec.languages_by_split.get(target.split or spec.eval_split, spec.languages)
-    return found
+            split = target.split or spec.eval_split
+            found.setdefault(target.task, {})[split] = spec.languages_by_split.get(split, spec.languages)
+    return {name: splits[min(splits, key=lambda split: (split != "test", split))] for name, splits in found.items()}
 
 
 def _rank(run: RunSpec) -> str:

@@ -122,7 +122,7 @@ class _Events:
 @click.option(
     "--against",
     metavar="OTHER",
-    help="Compare with the same rows of grid OTHER on another backbone, example by example; stays in the report.",
+    help="Compare with the same rows of grid OTHER on another backbone; stays in the report as long as its entries do.",
 )
 @click.option(
     "--scores",

@@ -10,12 +10,12 @@ from adapters_xling.grid.plan import (
     GridSpec,
     Intermediate,
     Plan,
-    Target,
     expand,
     grid_path,
     load_grid,
 )
 from adapters_xling.grid.runs import make_run, recipes
+from adapters_xling.grid.targets import Target
 
 __all__ = [
     "EXECUTORS",

@@ -27,8 +27,9 @@ from adapters_xling.grid.cost import (
 )
 from adapters_xling.grid.loads import Part, part_of, planned_loads
 from adapters_xling.grid.memory import Batch, Footprint, Need, footprint, need
-from adapters_xling.grid.plan import Cell, Plan, Target, floor_name, languages_of, target_tasks
+from adapters_xling.grid.plan import Cell, Plan
 from adapters_xling.grid.sizes import Size, Sizes, published
+from adapters_xling.grid.targets import Target, floor_name, languages_of, target_tasks
 from adapters_xling.grid.timings import Timings
 from adapters_xling.made_with import made_with, max_length_of
 from adapters_xling.methods import Method

@@ -18,7 +18,8 @@ from typing import Any
 from adapters_xling import tasks
 from adapters_xling.errors import XlingError
 from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
-from adapters_xling.grid.plan import Cell, GridSpec, Plan, Target, floor_name, languages_of, target_tasks
+from adapters_xling.grid.plan import Cell, GridSpec, Plan
+from adapters_xling.grid.targets import Target, floor_name, languages_of, target_tasks
 from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.spec import RunSpec, Score
 from adapters_xling.zoo import Zoo
@@ -248,7 +249,7 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
                 routes=dict(cell.swap).get,
             )
         except Exception as err:
-            errors[f"{name} on {task.name}"] = (
+            errors[f"{name} on {cell.target.label}"] = (
                 str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
             )
     return Result(missing, scores, errors, time.perf_counter() - started)

@@ -17,6 +17,7 @@ from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.language_adapters import LanguageAdapters, Swap, language_runs, require_labels
 from adapters_xling.grid.mixing import Mix
 from adapters_xling.grid.runs import Refs, make_run, method_from, unlike_poolers
+from adapters_xling.grid.targets import Target, languages_of, require_columns, target_tasks
 from adapters_xling.methods import Method
 from adapters_xling.spec import (
     BackboneId,
@@ -44,30 +45,6 @@ NO_INTERMEDIATE = "none"
 SWAPPED = "on the adapters of its languages"
 HEAD_FLOORS: dict[str, dict[str, Any]] = {"head": {}, "vectors": {"layer": 0}}
 """Floors that are trained: a head on the frozen encoder, and a head on its token vectors alone."""
-
-
-class Target(Frozen, frozen=True):
-    """A target task of a grid.
-
-    Attributes:
-        task: its name.
-        train: task its training rows come from; by default what its task file says.
-        split: split to score; by default what its task file says.
-        limit: score only the first rows of each language (printed with every table that stands on it).
-        layer: hidden state that retrieval reads, chosen on development rows (`xling layers`); by default what task,
-            method and backbone say.
-    """
-
-    task: Name
-    train: Name | None = None
-    split: str | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    layer: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-    @property
-    def reading(self) -> str:
-        """What sets its score files apart from those of the usual layer (`scored.Reading.suffix`)."""
-        return "" if self.layer is None else f"-layer{self.layer}"
 
 
 class Intermediate(Frozen, frozen=True):
@@ -313,6 +290,8 @@ def grid_path(name: str) -> Path:
 def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> GridSpec:
     """Read a grid; `narrow` keeps only the named methods, intermediate tasks, targets, languages or seeds.
 
+    A name keeps every target of that task.
+
     Raises:
         ConfigError: naming file and field.
         UnknownName: when `narrow` asks for something the grid does not have.
@@ -324,11 +303,14 @@ def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> G
         if not wanted:
             continue
         have = getattr(grid, what)
-        names = {_named(item): item for item in have or wanted}
+        names: dict[Any, list[Any]] = {}
+        for item in have or wanted:
+            names.setdefault(_named(item), []).append(item)
         for item in wanted:
             if item not in names:
                 raise unknown(what.rstrip("s"), str(item), map(str, names), str(path))
-        changes[what] = {k: have[k] for k in wanted} if isinstance(have, dict) else tuple(names[w] for w in wanted)
+        kept = tuple(item for name in wanted for item in names[name])
+        changes[what] = {name: have[name] for name in wanted} if isinstance(have, dict) else kept
     return msgspec.structs.replace(grid, **changes)
 
 
@@ -347,7 +329,8 @@ def expand(
     What is not here yet may be planned with: rows (see `Plan.lacking`), and a hub backbone, which `download` fetches.
 
     Raises:
-        XlingError: for an unknown task, method, setting or language, or a combination no method supports.
+        XlingError: for an unknown task, method, setting or language, a combination no method supports, or two targets
+            that a report cannot tell apart.
     """
     from adapters_xling.model import backbone_id, family_of  # torch-free until weights are loaded
 
@@ -395,6 +378,7 @@ def expand(
         return name
 
     specs = {target: target_tasks(target, extra=extra_tasks) for target in targets}
+    require_columns(specs)
     served = {code for target, (task, _) in specs.items() for code in languages_of(target, task, grid)}
     for code in grid.languages or ():
         if code not in served:
@@ -520,24 +504,3 @@ def _starts(parent: str | None, transfer: Sequence[str]) -> list[tuple[Init, Rou
         "stack": (Fresh(), Stack(parts=(Use(entry=parent), Slot()))),
     }
     return [ways[way] for way in transfer]
-
-
-def target_tasks(target: Target, *, extra: Path | None) -> tuple[TaskSpec, TaskSpec | None]:
-    """A target's task and the task it trains on (None where the kind needs no training)."""
-    task = tasks.get(target.task, extra=extra)
-    if not task.train_languages:
-        return task, None
-    return task, tasks.train_task(task, override=target.train, extra=extra)
-
-
-def floor_name(target: Target) -> str:
-    """Name of the job that scores a target's majority prediction."""
-    return f"majority {target.task}"
-
-
-def languages_of(target: Target, task: TaskSpec, grid: GridSpec, *, swap: Swap = ()) -> tuple[str, ...]:
-    """Languages of a target's cells: those of the task in that split, cut to the ones the grid names and, where
-    language adapters are swapped, to those that have one."""
-    known = task.languages_by_split.get(target.split or task.eval_split, task.languages)
-    having = {code for code, _ in swap} if swap else set(known)
-    return tuple(code for code in known if code in having and (grid.languages is None or code in grid.languages))

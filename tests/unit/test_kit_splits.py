@@ -10,7 +10,7 @@ import pytest
 
 from adapters_xling import grid, tasks
 from adapters_xling.grid import GridSpec, Target, load_grid
-from adapters_xling.grid.plan import target_tasks
+from adapters_xling.grid.targets import target_tasks
 from adapters_xling.metrics.mining import held_out
 from adapters_xling.spec import TaskSpec
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,9 @@ import pytest
 
 from adapters_xling import api
 from adapters_xling.api import report_facts
-from adapters_xling.errors import UnknownName
+from adapters_xling.errors import ConfigError, UnknownName
+from adapters_xling.grid import Common, execute
+from adapters_xling.report import collect
 from adapters_xling.zoo import provenance
 
 GRID = """
@@ -72,6 +75,42 @@ def test_targets_of_which_the_first_rows_are_scored_are_named_in_one_note(tmp_pa
     assert [note for note in report_facts.notes(api.plan(more), None) if "first rows" in note] == [
         "Only the first rows of each language were scored: mini-ner 7, mini-choice 5."
     ]
+
+
+def targets(folder: Path, text: str) -> str:
+    path = folder / "small.yaml"
+    path.write_text(re.sub(r"targets: .*", f"targets: {text}", GRID), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mini-retrieval, {task: mini-retrieval, layer: 2}]", "mini-retrieval .* layer left out and 2"),
+        ("[{task: mini-pos, limit: 5}, {task: mini-pos, split: dev, limit: 6}]", "mini-pos .* limit 5 and 6"),
+        ("[mini-pos, {task: mini-pos, split: test}]", "mini-pos .* with the same split, test"),
+    ],
+)
+def test_targets_that_a_report_cannot_tell_apart_are_refused_before_anything_trains(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"targets: {message}.* a grid of its own"):
+        api.plan(targets(tmp_path, text))
+
+
+def test_two_splits_of_a_task_are_two_columns_with_a_floor_each(tmp_path: Path) -> None:
+    name = targets(tmp_path, "[mini-ner, {task: mini-pos, split: dev}, {task: mini-pos, split: test}]")
+    plan = api.plan(name, narrow={"targets": ["mini-pos"]})
+    assert [target.split for target in plan.floors] == ["dev", "test"]
+    settings = api.Settings(runs=tmp_path / "runs")
+    assert {"majority mini-pos (dev)", "majority mini-pos (test)"} <= set(api.estimate(plan, settings=settings).jobs)
+    plan.runs, plan.cells = {}, []
+    outcome = execute(plan, Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path / "runs", limit=5))
+    scored = {(score.split, score.language) for score in outcome.scores}
+    assert scored == {(split, code) for split in ("dev", "test") for code in ("de", "sw")}
+    shown = collect(outcome.scores)
+    assert {target.split for target in shown.targets} == {"dev", "test"}
+    assert [target.split for target in shown.headline] == ["test"]
 
 
 def test_published_rows_that_nobody_has_are_refused_before_anything_trains(tmp_path: Path) -> None:
