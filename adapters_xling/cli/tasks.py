@@ -111,11 +111,11 @@ def new(
     The file goes to the folder named by --tasks (default: ./tasks); train, dev and test rows are split off by hash.
     """
     from adapters_xling.paths import atomic_write
-    from adapters_xling.tasks import private
+    from adapters_xling.tasks import catalog, private
 
     settings = settings_from(options)
     folder = settings.tasks or Path("tasks")
-    target = folder / f"{name}.yaml"
+    target = catalog.new_file(name, folder)
     if target.exists() and not force:
         raise XlingError(f"{target} exists; give --force to replace it, or another --name")
     wanted = plain_assignments(columns, "--columns")

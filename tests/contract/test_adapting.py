@@ -149,6 +149,13 @@ def test_shares_are_shares_of_the_groups() -> None:
         ({"on": "mini-nil"}, UnknownName, "Did you mean 'mini-nli'"),
         ({"columns": {"first": "premis"}}, DataError, "no column 'premis'"),
         ({"columns": {"frist": "premise"}}, UnknownName, "Did you mean 'first'"),
+        ({"name": "mini-nli"}, ConfigError, "task 'mini-nli' is there already"),
+        ({"name": "My Rows"}, ConfigError, "Give another --name, e.g. my-rows"),
+        ({"name": "../evil"}, ConfigError, "cannot be a task's name"),
+        ({"overrides": {"batch_size": 0}}, ConfigError, "batch_size"),
+        ({"overrides": {"batch_size": "abc"}}, ConfigError, "batch_size"),
+        ({"overrides": {"batch_sise": 8}}, XlingError, "Did you mean 'batch_size'"),
+        ({"recipe": "papre"}, UnknownName, "Did you mean 'paper'"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -157,6 +164,7 @@ def test_what_cannot_be_done_is_said(
     rows = write_rows(tmp_path / "mine.jsonl", "sw", 40)
     with pytest.raises(error, match=words):
         api.adapt(ENTRY, rows, **{"language": "sw", **options}, show_progress=False)
+    assert not list(tmp_path.rglob("*.yaml"))
 
 
 def test_labels_that_are_not_the_heads_are_refused_or_translated(tmp_path: Path) -> None:
