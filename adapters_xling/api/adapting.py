@@ -85,7 +85,7 @@ def adapt(
     Args:
         entry: key, or an unambiguous beginning of one; its method, settings, backbone and head are kept.
         rows: table (tsv, csv, jsonl, json) of labelled rows.
-        language: code of their language.
+        language: ISO 639 code of their language; see `languages.language`.
         on: task of the entry whose head goes on; needed only when it has several.
         name: name of the rows as a task; default: the file's name and the language.
         columns: field -> column, for what cannot be guessed.

@@ -100,7 +100,7 @@ def _at_hand(spec: TaskSpec, language: str | None, data_dir: Path | None) -> tup
 @click.option("--name", required=True, help="Name of the new task.")
 @click.option("--kind", required=True, help="sentence, choice, tag or span.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
-@click.option("--language", default="en", show_default=True, help="Language of the rows.")
+@click.option("--language", default="en", show_default=True, help="Language of the rows: its ISO 639 code.")
 @click.option("--force", is_flag=True, help="Replace a task file of that name.")
 @folders
 def new(

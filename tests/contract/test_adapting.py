@@ -191,6 +191,18 @@ def test_a_head_of_pairs_goes_on_with_pairs_alone(tmp_path: Path, capsys: pytest
     assert "columns that are not used: note" in capsys.readouterr().err
 
 
+def test_rows_may_be_in_a_language_that_no_shipped_task_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 60)
+    settings = api.Settings(runs=tmp_path / "runs", device="cpu")
+    found = api.adapt(ENTRY, rows, language="nso", overrides=SHORT, settings=settings, show_progress=False)
+    assert found.task.name == "mine-nso" and found.task.languages == ("nso",)
+    assert [one.zero_shot for one in (*found.before, *found.after)] == [True, False]
+    assert "nso" in api.entry_readme(found.entry.key, settings)
+    words = ["evaluate", found.entry.key, "mine-nso", "--tasks", str(found.folder), "--runs", str(tmp_path / "runs")]
+    main([*words, "--on", "nso=base"])
+    assert capsys.readouterr().out.startswith("nso  accuracy")
+
+
 def test_rows_of_one_group_cannot_be_divided(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "mine.jsonl", "sw", 40, change=lambda row: row.update(group="one"))
     with pytest.raises(DataError, match="too few groups"):
