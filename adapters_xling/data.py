@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters_xling import api
 from adapters_xling.api import Settings
+from adapters_xling.errors import unknown
 from adapters_xling.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -63,19 +64,21 @@ def check(
     Raises:
         UnknownName: for a task or language that does not exist.
     """
-    from adapters_xling.languages import language
     from adapters_xling.model import load_tokenizer
     from adapters_xling.tasks import inventory, sources
     from adapters_xling.tasks import lock as locks
 
     settings = settings or Settings()
-    wanted = {language(code).code for code in languages}
     with locks.chosen(lock_file):
         chosen = _tasks(names, settings)
+        known = {code for one in chosen for code in one.languages + one.train_languages}
+        for code in languages:
+            if code not in known:
+                raise unknown("language of these tasks", code, known)
         tokenizer = load_tokenizer("xlmr-nano")
         for one in chosen:
             for split, code in sources.cells(one):
-                if not wanted or code in wanted:
+                if not languages or code in languages:
                     yield inventory.check_rows(
                         one, split, code, tokenizer, data_dir=settings.data_dir, limit=limit, download=download
                     )

@@ -42,6 +42,17 @@ class HubError(XlingError):
     """A shared zoo that cannot be reached, read or written, or that holds something it may not."""
 
 
+def closest(name: str, known: Iterable[str]) -> list[str]:
+    """At most two names that somebody may have meant, the closest first.
+
+    >>> closest("ws", ["de", "sw"])  # too short to be alike by anything but its letters
+    ['sw']
+    """
+    names = sorted(set(known))
+    swapped = [one for one in names if sorted(one) == sorted(name)]
+    return swapped[:2] or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+
+
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UnknownName:
     """Build the error for an unknown name, with the closest valid names inside the message.
 
@@ -55,8 +66,7 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Unkn
     unknown task 'xnly'. Did you mean 'xnli'? Known (2): mnli, xnli
     """
     names = sorted(set(known))
-    swapped = [one for one in names if sorted(one) == sorted(name)]  # `ws` for `sw` is too short to be alike otherwise
-    close = swapped[:2] or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    close = closest(name, names)
     text = f"unknown {kind} {name!r}."
     if close:
         text += f" Did you mean {' or '.join(map(repr, close))}?"

@@ -16,7 +16,9 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+NAME_IN_WORDS = "a name is of lower-case letters, digits, dots, dashes and underscores, with a letter or digit first"
+Name = Annotated[str, msgspec.Meta(pattern=f"^{NAME.pattern}$")]
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,7 +118,8 @@ def decode(cls: type[S], data: Any, where: str) -> S:
             name, path = found.group(1), (found.group(2) or "").strip(".")
             place = f"{where}: {path + '.' if path else ''}{name}"
             raise ConfigError(f"{place} is not a field. {unknown('field', name, _fields_anywhere(cls))}") from err
-        text = re.sub(r" - at `\$\.?([^`]*)`", r" (field `\1`)", str(err))
+        plain = str(err).replace(f"Expected `str` matching regex '^{NAME.pattern}$'", NAME_IN_WORDS)
+        text = re.sub(r" - at `\$\.?([^`]*)`", r" (field `\1`)", plain)
         raise ConfigError(f"{where}: {text}") from err
 
 

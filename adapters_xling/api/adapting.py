@@ -12,7 +12,8 @@ import yaml
 
 from adapters_xling import languages, paths
 from adapters_xling.errors import ConfigError, DataError, unknown
-from adapters_xling.spec import Score, TaskSpec, Warm
+from adapters_xling.recipes import resolve_recipe
+from adapters_xling.spec import Score, TaskSpec, Warm, decode
 from adapters_xling.zoo import Entry
 
 from .models import default_recipe, local_folder
@@ -84,7 +85,7 @@ def adapt(
     Args:
         entry: key, or an unambiguous beginning of one; its method, settings, backbone and head are kept.
         rows: table (tsv, csv, jsonl, json) of labelled rows.
-        language: code of their language.
+        language: ISO 639 code of their language; see `languages.language`.
         on: task of the entry whose head goes on; needed only when it has several.
         name: name of the rows as a task; default: the file's name and the language.
         columns: field -> column, for what cannot be guessed.
@@ -100,12 +101,13 @@ def adapt(
         show_progress: draw a progress bar.
 
     Raises:
-        ConfigError: for shares that leave nothing, or a name that is taken by another task.
+        ConfigError: for shares that leave nothing, a recipe that cannot be, or a name that no task can have or that
+            another has. No task file is written then, nor after a DataError.
         DataError: for rows that cannot be used, labels the head does not have, or too few groups.
     """
     from adapters_xling import grid, methods, tasks
     from adapters_xling.model import backbone_id
-    from adapters_xling.tasks import private
+    from adapters_xling.tasks import catalog, private
     from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
@@ -120,27 +122,30 @@ def adapt(
         )
     folder = settings.tasks or paths.private_tasks_dir() or settings.runs_dir / "tasks"
     name = name or re.sub(r"[^a-z0-9]+", "-", f"{rows.stem}-{language}".lower()).strip("-")
+    file = catalog.new_file(name, folder)
     draft = private.draft(rows, name=name, kind=base.kind, columns=columns, language=language, pair=base.pair)
     body = _under_head(draft.body, rows, base, labels=labels or {})
     body["sources"][0]["partition"] = _partition(name, held_out=held_out, dev_share=dev_share)
-    _write(folder / f"{name}.yaml", body, rows, licence=licence)
-    settings = dataclasses.replace(settings, tasks=folder)
-    own = task(name, settings)
+    there = _described(file, body, licence=licence)
+    own = decode(TaskSpec, body, str(file))
+    catalog.check(own, where=str(file))
     found = _divided(own, rows)
     run = parent.card.run
-    steps_per_pass = max(1, len(found["train"]) // int((overrides or {}).get("batch_size", FEW["batch_size"])))
+    method, recipe = methods.resolve(run.method), recipe or default_recipe(run.backbone.name)
+    changes = {
+        **FEW,
+        "pooling": run.recipe.pooling,
+        "max_length": run.recipe_for(run.tasks[0].name).max_length,
+        **(overrides or {}),
+    }
+    asked = resolve_recipe(grid.recipes(), recipe, method=method.name, kind=own.kind, task=own.name, overrides=changes)
+    steps_per_pass = max(1, len(found["train"]) // asked.batch_size)
     built = grid.make_run(
         own,
-        methods.resolve(run.method),
+        method,
         backbone=backbone_id(run.backbone.name, download=True),
-        recipe=recipe or default_recipe(run.backbone.name),
-        overrides={
-            **FEW,
-            "pooling": run.recipe.pooling,
-            "max_length": run.recipe_for(run.tasks[0].name).max_length,
-            "eval_every_steps": steps_per_pass,
-            **(overrides or {}),
-        },
+        recipe=recipe,
+        overrides={"eval_every_steps": steps_per_pass, **changes},
         init=Warm(entry=parent.key),
         route=run.route,
         seed=seed,
@@ -149,6 +154,9 @@ def adapt(
         backbone_folder=local_folder(run.backbone.name),
     )
     every_s, every_steps = settings.checkpoint_interval
+    if not there:
+        _write(file, body, rows)
+    settings = dataclasses.replace(settings, tasks=folder)
     made = train_run(
         built,
         zoo=zoo,
@@ -210,21 +218,28 @@ def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any
     return {"buckets": BUCKETS, "splits": splits, "salt": f"{name}:"}
 
 
-def _write(target: Path, body: dict[str, Any], rows: Path, *, licence: str | None) -> None:
-    """Write a task file, once: what scores and entries were made with is not changed under them."""
-    from adapters_xling.tasks import private
+def _described(target: Path, body: dict[str, Any], *, licence: str | None) -> bool:
+    """Whether a task file is there already; what scores and entries were made with is not changed under them. The
+    licence becomes the one that was given, else that of the file.
 
+    Raises:
+        ConfigError: for a file that says something else.
+    """
     there = yaml.safe_load(target.read_text(encoding="utf-8")) if target.exists() else None
     body["licence"] = licence or (there or body)["licence"]
-    text = f"# Drafted from {rows.name} for going on with few rows; divided by group, see `partition`.\n"
-    text += private.dumped(body)
     if there not in (None, body):
         raise ConfigError(
             f"{target} describes other rows, another division or another licence under that name; give another --name, "
             "or remove it"
         )
-    if there is None:
-        paths.atomic_write(target, text)
+    return there is not None
+
+
+def _write(target: Path, body: dict[str, Any], rows: Path) -> None:
+    from adapters_xling.tasks import private
+
+    text = f"# Drafted from {rows.name} for going on with few rows; divided by group, see `partition`.\n"
+    paths.atomic_write(target, text + private.dumped(body))
 
 
 def _divided(own: TaskSpec, rows: Path) -> dict[str, list[Any]]:

@@ -24,7 +24,7 @@ from adapters_xling.cli.common import (
 @click.command()
 @click.argument("entry")
 @click.argument("rows", type=click.Path(path_type=Path))
-@click.option("--language", required=True, metavar="CODE", help="Language of the rows.")
+@click.option("--language", required=True, metavar="CODE", help="Language of the rows: its ISO 639 code.")
 @click.option("--on", metavar="TASK", help="Task whose head goes on, when the entry has several.")
 @click.option("--name", help="Name of the rows as a task (default: the file's name and the language).")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")

@@ -100,7 +100,7 @@ def _at_hand(spec: TaskSpec, language: str | None, data_dir: Path | None) -> tup
 @click.option("--name", required=True, help="Name of the new task.")
 @click.option("--kind", required=True, help="sentence, choice, tag or span.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
-@click.option("--language", default="en", show_default=True, help="Language of the rows.")
+@click.option("--language", default="en", show_default=True, help="Language of the rows: its ISO 639 code.")
 @click.option("--force", is_flag=True, help="Replace a task file of that name.")
 @folders
 def new(
@@ -111,11 +111,11 @@ def new(
     The file goes to the folder named by --tasks (default: ./tasks); train, dev and test rows are split off by hash.
     """
     from adapters_xling.paths import atomic_write
-    from adapters_xling.tasks import private
+    from adapters_xling.tasks import catalog, private
 
     settings = settings_from(options)
     folder = settings.tasks or Path("tasks")
-    target = folder / f"{name}.yaml"
+    target = catalog.new_file(name, folder)
     if target.exists() and not force:
         raise XlingError(f"{target} exists; give --force to replace it, or another --name")
     wanted = plain_assignments(columns, "--columns")

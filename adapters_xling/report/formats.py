@@ -14,9 +14,13 @@ UNCONVERGED = "†"
 
 SCRIPTS = {
     "Arab": "Arabic",
+    "Armn": "Armenian",
+    "Avst": "Avestan",
     "Beng": "Bengali",
+    "Cans": "Canadian syllabics",
     "Cyrl": "Cyrillic",
     "Deva": "Devanagari",
+    "Ethi": "Ethiopic",
     "Geor": "Georgian",
     "Grek": "Greek",
     "Gujr": "Gujarati",
@@ -24,13 +28,21 @@ SCRIPTS = {
     "Hans": "Han",
     "Hebr": "Hebrew",
     "Jpan": "Japanese",
+    "Khmr": "Khmer",
+    "Knda": "Kannada",
     "Kore": "Korean",
+    "Laoo": "Lao",
     "Latn": "Latin",
     "Mlym": "Malayalam",
     "Mymr": "Burmese",
+    "Orya": "Odia",
+    "Sinh": "Sinhala",
     "Taml": "Tamil",
     "Telu": "Telugu",
+    "Thaa": "Thaana",
     "Thai": "Thai",
+    "Tibt": "Tibetan",
+    "Yiii": "Yi",
 }
 """ISO 15924 code -> name of the script."""
 

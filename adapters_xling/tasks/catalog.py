@@ -6,6 +6,7 @@ The catalog is the only place that knows which tasks exist; a task is added by a
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 from adapters_xling import languages, paths
 from adapters_xling.errors import ConfigError, UnknownName, unknown
 from adapters_xling.spec import FileSource, HubSource, TaskSource, TaskSpec, decode, read_yaml
+from adapters_xling.strict import NAME, NAME_IN_WORDS
 from adapters_xling.tasks import readers
 
 _NOT_TASKS = frozenset({"grids", "benchmarks"})
@@ -37,11 +39,36 @@ def _files(extra: Path | None) -> dict[str, Path]:
     return found
 
 
-def _candidates(extra: Path | None) -> Iterator[Path]:
+def new_file(name: str, folder: Path) -> Path:
+    """Where the file of a private task goes that is to be made; it may be there already.
+
+    Args:
+        name: of the task.
+        folder: of private task files; it need not be there.
+
+    Raises:
+        ConfigError: for a name that no task can have, or that another file's task has.
+    """
+    if not NAME.fullmatch(name) or f"{name}.yaml" == RECIPES:
+        like = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+        example = f", e.g. {like}" if NAME.fullmatch(like) and f"{like}.yaml" != RECIPES else ""
+        raise ConfigError(f"{name!r} cannot be a task's name: {NAME_IN_WORDS}. Give another --name{example}")
+    target = folder / f"{name}.yaml"
+    others = _candidates(folder) if folder.is_dir() else _shipped()
+    if other := next((file for file in others if file.stem == name and file != target), None):
+        raise ConfigError(f"task {name!r} is there already: {other}. Give another --name")
+    return target
+
+
+def _shipped() -> Iterator[Path]:
     shipped = paths.task_configs_dir()
     for folder in sorted(shipped.iterdir()) if shipped.is_dir() else ():
         if folder.is_dir() and folder.name not in _NOT_TASKS:
             yield from sorted(folder.glob("*.yaml"))
+
+
+def _candidates(extra: Path | None) -> Iterator[Path]:
+    yield from _shipped()
     private = extra or paths.private_tasks_dir()
     if private is None:
         return

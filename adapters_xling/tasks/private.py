@@ -151,14 +151,14 @@ def draft(
         name: the task's name.
         kind: sentence, choice, tag or span.
         columns: field -> column, for what cannot be guessed.
-        language: code of the language the rows are in.
+        language: ISO 639 code of the language the rows are in; see `languages.language`.
         pair: of kind sentence: rows must have two texts, or one; by default two where a second column is found.
 
     Raises:
         MissingData: when the file is not there.
         DataError: for an empty file, a wrong encoding, or a column that is not there.
         ConfigError: for a label column with more than 100 different values.
-        UnknownName: for an unknown kind, field or language.
+        UnknownName: for an unknown kind or field, or what is no language.
     """
     if kind not in _FORMS:
         raise unknown("kind for a private task", kind, _FORMS)

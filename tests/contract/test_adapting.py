@@ -155,6 +155,13 @@ def test_shares_are_shares_of_the_groups() -> None:
         ({"on": "mini-nil"}, UnknownName, "Did you mean 'mini-nli'"),
         ({"columns": {"first": "premis"}}, DataError, "no column 'premis'"),
         ({"columns": {"frist": "premise"}}, UnknownName, "Did you mean 'first'"),
+        ({"name": "mini-nli"}, ConfigError, "task 'mini-nli' is there already"),
+        ({"name": "My Rows"}, ConfigError, "Give another --name, e.g. my-rows"),
+        ({"name": "../evil"}, ConfigError, "cannot be a task's name"),
+        ({"overrides": {"batch_size": 0}}, ConfigError, "batch_size"),
+        ({"overrides": {"batch_size": "abc"}}, ConfigError, "batch_size"),
+        ({"overrides": {"batch_sise": 8}}, XlingError, "Did you mean 'batch_size'"),
+        ({"recipe": "papre"}, UnknownName, "Did you mean 'paper'"),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -163,6 +170,7 @@ def test_what_cannot_be_done_is_said(
     rows = write_rows(tmp_path / "mine.jsonl", "sw", 40)
     with pytest.raises(error, match=words):
         api.adapt(ENTRY, rows, **{"language": "sw", **options}, show_progress=False)
+    assert not list(tmp_path.rglob("*.yaml"))
 
 
 def test_labels_that_are_not_the_heads_are_refused_or_translated(tmp_path: Path) -> None:
@@ -187,6 +195,18 @@ def test_a_head_of_pairs_goes_on_with_pairs_alone(tmp_path: Path, capsys: pytest
     words = ["adapt", ENTRY, str(rows), "--language", "sw", "--columns", "second=claim", "--with", "epochs=1"]
     main([*words, "--quiet", "--runs", str(tmp_path / "runs")])
     assert "columns that are not used: note" in capsys.readouterr().err
+
+
+def test_rows_may_be_in_a_language_that_no_shipped_task_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write_rows(tmp_path / "mine.jsonl", "sw", 60)
+    settings = api.Settings(runs=tmp_path / "runs", device="cpu")
+    found = api.adapt(ENTRY, rows, language="nso", overrides=SHORT, settings=settings, show_progress=False)
+    assert found.task.name == "mine-nso" and found.task.languages == ("nso",)
+    assert [one.zero_shot for one in (*found.before, *found.after)] == [True, False]
+    assert "nso" in api.entry_readme(found.entry.key, settings)
+    words = ["evaluate", found.entry.key, "mine-nso", "--tasks", str(found.folder), "--runs", str(tmp_path / "runs")]
+    main([*words, "--on", "nso=base"])
+    assert capsys.readouterr().out.startswith("nso  accuracy")
 
 
 def test_rows_of_one_group_cannot_be_divided(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from adapters_xling.report import Average, EntryFacts, RunInfo, Target, collect
 from adapters_xling.report.cells import average, average_tasks
 from adapters_xling.report.chart import LINE, cost_quality, spread_out
 from adapters_xling.report.collect import order_languages
-from adapters_xling.report.formats import delta_text, intermediate_name, method_name, target_name
+from adapters_xling.report.formats import delta_text, intermediate_name, language_title, method_name, target_name
 from adapters_xling.spec import Score
 
 POS = Target("pos", "f1", "test")
@@ -275,6 +275,9 @@ def test_cost_ignores_entries_that_train_nothing():
 
 def test_languages_go_by_source_script_family_code():
     codes = ["sw", "zh", "hi", "en", "ru", "de", "xx"]
+    others = ["nso", "am", "ha", "sw"]
+    assert order_languages(others, others) == ("ha", "sw", "am", "nso")
+    assert language_title("ha") == "Hausa · Latin script · Afro-Asiatic" and language_title("nso") == "nso"
     assert order_languages(codes, ["sw", "zh", "hi", "ru", "de", "xx"]) == ("en", "de", "sw", "ru", "hi", "zh", "xx")
 
 

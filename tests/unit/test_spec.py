@@ -82,6 +82,11 @@ def test_a_field_added_later_keeps_old_keys_at_its_old_value(monkeypatch: pytest
     assert '"seed":1' in spec.canonical_json(run(seed=1))  # … and any other value is not
 
 
+def test_a_name_that_cannot_be_is_told_in_words() -> None:
+    with pytest.raises(ConfigError, match=r"here: a name is of lower-case letters.* \(field `name`\)"):
+        spec.decode(spec.TaskSpec, {"name": "My Task"}, "here")
+
+
 def test_a_run_survives_json() -> None:
     one = run(init=spec.Warm(entry="a"), route=spec.Stack(parts=(spec.Use(entry="a"), spec.Slot())))
     two = spec.decode(spec.RunSpec, msgspec.json.decode(msgspec.json.encode(one)), "test")

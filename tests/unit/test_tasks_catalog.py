@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from adapters_xling import paths, spec, tasks
+from adapters_xling import languages, paths, spec, tasks
 from adapters_xling.errors import ConfigError, UnknownName, XlingError
 from adapters_xling.spec import FileSource, GeneratorSource, HubSource, TaskSpec
 from adapters_xling.tasks import catalog
@@ -70,6 +70,41 @@ def test_the_xtreme_targets_list_the_languages_that_xtreme_scores() -> None:
     udpos = tasks.get("udpos")
     assert set(udpos.languages) - set(udpos.languages_by_split["dev"]) == {"kk", "th", "tl", "yo"}
     assert set(tasks.get("panx").languages) - set(tasks.get("tatoeba").languages) == {"en", "ms", "my", "yo"}
+
+
+def test_shipped_tasks_are_in_the_languages_of_the_benchmarks_alone() -> None:
+    """Any ISO 639 code is a language, so a slip of the pen in a shipped file shows here."""
+    used = {code for task in tasks.all_specs() for code in task.languages + task.train_languages}
+    assert " ".join(sorted(used)) == (
+        "af ar az bg bn de el en es et eu fa fi fr gu he hi ht hu id it ja jv ka kk ko lt ml mr ms my nl pa pl pt qu "
+        "ro ru sw ta te th tl tr uk ur vi wo yo zh"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("ws", r"Did you mean 'sw' \(Swahili\)\?"),
+        ("hau", r"Did you mean 'ha' \(Hausa\)\?"),
+        ("Hausa", r"Did you mean 'ha' \(Hausa\)\?"),
+        ("swahilli", r"Did you mean 'sw' \(Swahili\) or"),
+        ("SW", r"Did you mean 'sw' \(Swahili\)\?"),
+        ("xx", r"unknown language 'xx'\. A language goes by its ISO 639-1 code"),
+        ("sw_KE", "or by its ISO 639-3 code"),
+        ("", "or by its ISO 639-3 code"),
+    ],
+)
+def test_what_is_no_code_of_a_language_is_refused_with_the_closest(code: str, words: str) -> None:
+    with pytest.raises(UnknownName, match=words):
+        languages.language(code)
+
+
+def test_placeholders_of_a_language_of_which_only_the_code_is_known() -> None:
+    assert languages.fill("{iso3}/{language}.tsv", "nso") == "nso/nso.tsv"
+    assert languages.fill("{iso3}_{script}", "am") == "amh_Ethi"
+    for pattern in ("{script}", "{Name}", "{name}"):
+        with pytest.raises(ConfigError, match="of language 'nso' only the code is known"):
+            languages.fill(pattern, "nso")
 
 
 def test_the_mini_tasks_agree_with_their_generator() -> None:

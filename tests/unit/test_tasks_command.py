@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from adapters_xling import model, tasks
 from adapters_xling.cli.tasks import tasks as command
-from adapters_xling.errors import UnknownName, XlingError
+from adapters_xling.errors import ConfigError, UnknownName, XlingError
 from tests.unit.tiny import tiny_tokenizer
 
 TASK = """
@@ -77,6 +78,29 @@ def test_new_says_which_columns_it_does_not_use(tmp_path: Path) -> None:
     words = ("--tasks", tmp_path / "own", "new", table, "--name", "mine", "--kind", "sentence")
     assert "columns that are not used: claim; fields without one: second, id, group" in xling(*words).output
     assert "not used" not in xling(*words, "--columns", "second=claim", "--force").output
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mini-nli", r"task 'mini-nli' is there already: .*mini-nli\.yaml\. Give another --name"),
+        ("My Task", r"'My Task' cannot be a task's name: .*Give another --name, e\.g\. my-task"),
+        ("../evil", "cannot be a task's name"),
+        ("recipes", "cannot be a task's name"),
+        ("mine", "task 'mine' is there already: .*more/mine"),
+    ],
+)
+def test_new_writes_under_a_name_that_can_be_read(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "my.csv").write_text("text,label\na,x\nb,y\n")
+    own = tmp_path / "own"
+    (own / "more").mkdir(parents=True)
+    (own / "more" / "mine.yaml").write_text(TASK)
+    before = sorted(tmp_path.rglob("*"))
+    result = xling("--tasks", own, "new", tmp_path / "my.csv", "--name", name, "--kind", "sentence", "--force")
+    assert isinstance(result.exception, ConfigError) and re.search(words, str(result.exception)), result.exception
+    assert sorted(tmp_path.rglob("*")) == before
+    absent = xling("--tasks", tmp_path / "no", "new", tmp_path / "my.csv", "--name", "mine", "--kind", "sentence")
+    assert absent.exception is None, "what XLING_TASKS or nobody names is no obstacle"
 
 
 def test_columns_are_named_as_they_are_written(tmp_path: Path) -> None:

@@ -60,6 +60,16 @@ def test_other_kinds_are_drafted_from_json_lines(tmp_path: Path, kind: str, row:
     assert sum(kept) == 60
 
 
+@pytest.mark.parametrize("code", ["ha", "no", "nso"])
+def test_rows_may_be_in_any_language(tmp_path: Path, code: str) -> None:
+    """`no` is Norwegian, not a truth value; Northern Sotho has no code of two letters."""
+    path = table(tmp_path, "reviews.csv", REVIEWS)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(tasks.draft_task(path, name="mine", kind="sentence", language=code))
+    task = tasks.get("mine", extra=tmp_path / "own")
+    assert task.languages == (code,) and tasks.load(task, "train", code).kept
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     path = table(tmp_path, "a.csv", [{"utterance": "a", "intent": "x"}, {"utterance": "b", "intent": "y"}])
     with pytest.raises(DataError, match=r"which column is 'first' .*Found 'utterance', 'intent'.*--columns first="):
