@@ -45,7 +45,7 @@ def push(
     """
     zoo, place = open_zoo(settings), hub.open_hub(where)
     if dry_run:
-        return hub.plan_push(zoo, entry, place)
+        return hub.plan_push(zoo, entry, place, private=private)
     return hub.push(
         zoo, entry, place, private=private, describe=lambda one: entry_readme(one.key, settings), on_step=on_step
     )
