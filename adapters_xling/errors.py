@@ -52,6 +52,9 @@ def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> Unkn
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    if not close and len(name) > 3:  # a misspelt beginning of a longer name, such as an entry's key
+        begun = {one[: len(name)]: one for one in reversed(names)}
+        close = [begun[one] for one in difflib.get_close_matches(name, begun, n=2, cutoff=0.8)]
     text = f"unknown {kind} {name!r}."
     if close:
         text += f" Did you mean {' or '.join(map(repr, close))}?"

@@ -103,12 +103,12 @@ def adapt(
     """
     from adapters_xling import grid, methods, tasks
     from adapters_xling.model import backbone_id
-    from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     parent = zoo.get(zoo.resolve(entry))
     languages.language(language)
+    recipe = grid.recipes().require(recipe or default_recipe(parent.card.run.backbone.name))
     base = tasks.with_labels(task(on or answering(parent), settings), data_dir=settings.data_dir)
     if base.head_name not in parent.card.heads:
         raise ConfigError(
@@ -129,7 +129,7 @@ def adapt(
         own,
         methods.resolve(run.method),
         backbone=backbone_id(run.backbone.name, download=True),
-        recipe=recipe or default_recipe(run.backbone.name),
+        recipe=recipe,
         overrides={
             **FEW,
             "pooling": run.recipe.pooling,
@@ -144,6 +144,8 @@ def adapt(
         backbone_folder=local_folder(run.backbone.name),
     )
     every_s, every_steps = settings.checkpoint_interval
+    from adapters_xling.training import train as train_run
+
     made = train_run(
         built,
         zoo=zoo,

@@ -90,15 +90,16 @@ def choose(
         settings: folders and device.
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
     """
-    from adapters_xling import choosing
-
     settings = settings or Settings()
     zoo = open_zoo(settings)
     key = zoo.resolve(entry)
+    spec, routes = task(name, settings), [routes_by_language([one], entry=key, zoo=zoo) for one in candidates]
+    from adapters_xling import choosing  # once the names are right: it loads torch
+
     return choosing.choose(
         key,
-        task(name, settings),
-        [routes_by_language([one], entry=key, zoo=zoo) for one in candidates],
+        spec,
+        routes,
         zoo=zoo,
         languages=languages,
         split=split,
@@ -121,8 +122,8 @@ def merge(expression: str, *, settings: Settings | None = None, backbone: str | 
         ExpressionError: naming the position of what is wrong.
         ConfigError: for entries that cannot be merged so.
     """
-    from adapters_xling.model import keep_merge
-
     zoo = open_zoo(settings or Settings())
     wanted = expressions.parse_merge(expression, resolve=zoo.resolve)
+    from adapters_xling.model import keep_merge  # once the names are right: it loads torch
+
     return keep_merge(wanted, zoo=zoo, backbone=Path(backbone) if backbone else None)
