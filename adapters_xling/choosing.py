@@ -17,7 +17,6 @@ from adapters_xling import inference, tasks
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.evaluation import Opened
 from adapters_xling.made_with import max_length_of
-from adapters_xling.scored import check_languages
 from adapters_xling.spec import Route, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Zoo
@@ -100,7 +99,7 @@ def choose(
             f"entry {entry} has no head for task {task.name!r}; it has: {', '.join(card.heads) or 'none'}"
         )
     max_length = max_length_of(card.run, task, extra_tasks=extra_tasks)
-    codes = check_languages(task, languages, split)
+    codes = tasks.check_languages(task, languages, split)
     ways = {code: [candidate(code) for candidate in candidates] for code in codes}
     opened = Opened(zoo=zoo, device=device, backbone=backbone)
     found = []

@@ -50,7 +50,11 @@ def closest(name: str, known: Iterable[str]) -> list[str]:
     """
     names = sorted(set(known))
     swapped = [one for one in names if sorted(one) == sorted(name)]
-    return swapped[:2] or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    close = swapped[:2] or difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    if not close and len(name) > 3:  # a misspelt beginning of a longer name, such as an entry's key
+        begun = {one[: len(name)]: one for one in reversed(names)}
+        close = [begun[one] for one in difflib.get_close_matches(name, begun, n=2, cutoff=0.8)]
+    return close
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UnknownName:

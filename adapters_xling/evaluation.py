@@ -24,7 +24,7 @@ from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_d
 from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.model.shared import num_unchanged
 from adapters_xling.prefix_cache import OFF, PrefixCache
-from adapters_xling.scored import READ_AS_SET, check_languages, labels_of, weights_of
+from adapters_xling.scored import READ_AS_SET, labels_of, weights_of
 from adapters_xling.scored import Reading as Reading
 from adapters_xling.scored import majority as majority
 from adapters_xling.spec import FULL, Route, Score, TaskSpec, describe
@@ -148,7 +148,7 @@ def evaluate_all(
     asked = Asked(
         task=task,
         split=split,
-        codes=check_languages(task, languages, split),
+        codes=tasks.check_languages(task, languages, split),
         tuned_on=kind.tuned_on(task, split),
         scoring="unscored" if unscored else scoring_code(),
         limit=limit,

@@ -42,10 +42,18 @@ class Listing:
     Attributes:
         commit: the commit, 40 hex digits.
         files: paths of its files.
+        private: whether it is for its owner only; None where the hub does not say.
     """
 
     commit: str
     files: tuple[str, ...]
+    private: bool | None = None
+
+
+def listing_of(info: Any) -> Listing:
+    """What the hub's client found of a repository."""
+    files = tuple(file.rfilename for file in info.siblings or ())
+    return Listing(commit=str(info.sha), files=files, private=getattr(info, "private", None))
 
 
 def is_commit(revision: str | None) -> bool:
@@ -125,7 +133,7 @@ def listing(repo: str, revision: str | None, *, kind: Kind) -> Listing:
     info = patiently(lambda: ask(repo, revision=revision, timeout=REQUEST_TIMEOUT_S), overloaded, repo, revision)
     if not is_commit(info.sha):
         raise NotServed(f"{host()} gave no commit for {repo}@{revision or 'main'}, but {info.sha!r}")
-    return Listing(commit=str(info.sha), files=tuple(file.rfilename for file in info.siblings or ()))
+    return listing_of(info)
 
 
 @dataclass(frozen=True, kw_only=True)

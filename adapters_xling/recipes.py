@@ -20,6 +20,16 @@ class Recipes(Frozen, frozen=True):
 
     recipes: dict[str, dict[str, Any]]
 
+    def require(self, name: str) -> str:
+        """The name of a recipe again.
+
+        Raises:
+            UnknownName: for a recipe nobody wrote.
+        """
+        if name not in self.recipes:
+            raise unknown("recipe", name, self.recipes, "task_configs/recipes.yaml")
+        return name
+
 
 def load_recipes(path: Path) -> Recipes:
     """Read a recipes file (`task_configs/recipes.yaml`)."""
@@ -55,9 +65,7 @@ def resolve_recipe(
         UnknownName: for a recipe nobody wrote.
         ConfigError: for a setting that does not exist or has the wrong type.
     """
-    if name not in recipes.recipes:
-        raise unknown("recipe", name, recipes.recipes, "task_configs/recipes.yaml")
-    chain = [name]
+    chain = [recipes.require(name)]
     while parent := recipes.recipes[chain[-1]].get("extends"):
         if parent in chain:
             raise ConfigError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling import inference, methods, tasks
-from adapters_xling.errors import MissingData, unknown
+from adapters_xling.errors import MissingData
 from adapters_xling.model import backbone_id
 from adapters_xling.spec import RunSpec, Score, TaskSpec, entries, named, outline
 from adapters_xling.tasks import kinds
@@ -46,19 +46,6 @@ class Reading:
 
 
 READ_AS_SET = Reading()
-
-
-def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str) -> tuple[str, ...]:
-    """Languages to evaluate: all of the task's for that split, or the ones asked for when the task has them.
-
-    Raises:
-        UnknownName: for a language the task does not have in that split.
-    """
-    known = task.languages_by_split.get(split, task.languages)
-    for code in languages or ():
-        if code not in known:
-            raise unknown(f"language of {task.name} ({split})", code, known, f"task file of {task.name}")
-    return tuple(dict.fromkeys(languages or known))
 
 
 def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path | None = None) -> dict[str, Any]:
@@ -143,7 +130,7 @@ def majority(
     source = train_task or tasks.train_task(task)
     train = tasks.load_all(source, "train", source.train_languages, data_dir=data_dir)[0] if kind.trains else []
     scores: list[Score] = []
-    codes = check_languages(task, languages, split)
+    codes = tasks.check_languages(task, languages, split)
     for language in codes:
         try:
             rows = tasks.load(task, split, language, data_dir=data_dir, limit=limit)

@@ -23,7 +23,7 @@ from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, open_model
 from adapters_xling.made_with import made_with, scoring_code
 from adapters_xling.model import Model, is_backbone
 from adapters_xling.paths import atomic_write
-from adapters_xling.scored import Reading, check_languages, weights_of
+from adapters_xling.scored import Reading, weights_of
 from adapters_xling.spec import FULL, TaskSpec, digest
 from adapters_xling.tasks import cache, kinds
 from adapters_xling.tasks.kinds.base import Batch
@@ -134,7 +134,7 @@ def layers(
     how += [scoring_code()]
     folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
-    codes = check_languages(task, languages, split)
+    codes = tasks.check_languages(task, languages, split)
     values: dict[str, tuple[float, ...]] = {}
     num_queries: dict[str, int] = {}
     num_scored = 0

@@ -108,12 +108,12 @@ def adapt(
     from adapters_xling import grid, methods, tasks
     from adapters_xling.model import backbone_id
     from adapters_xling.tasks import catalog, private
-    from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     parent = zoo.get(zoo.resolve(entry))
     languages.language(language)
+    recipe = grid.recipes().require(recipe or default_recipe(parent.card.run.backbone.name))
     base = tasks.with_labels(task(on or answering(parent), settings), data_dir=settings.data_dir)
     if base.head_name not in parent.card.heads:
         raise ConfigError(
@@ -157,6 +157,8 @@ def adapt(
     if not there:
         _write(file, body, rows)
     settings = dataclasses.replace(settings, tasks=folder)
+    from adapters_xling.training import train as train_run
+
     made = train_run(
         built,
         zoo=zoo,

@@ -52,23 +52,27 @@ def advise(
     Raises:
         MissingData: when no entry can serve, or the target's rows are not at hand.
     """
-    from adapters_xling import advisor, grid, methods, tasks
+    from adapters_xling import grid, methods, tasks
     from adapters_xling.model import backbone_id
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     spec = task(target, settings)
     source = tasks.train_task(spec, override=train, extra=settings.tasks)
+    if method is not None:
+        methods.require(method)
+    chosen = {zoo.resolve(name) for name in among}
+    from adapters_xling import advisor  # once the names are right: it loads torch
+
     found = advisor.candidates(zoo, spec, backbone=backbone, method=method, train=train, extra_tasks=settings.tasks)
     found = [entry for entry in found if entry.key in only] or found
     if among:
-        keys = {zoo.resolve(name) for name in among}
-        if strange := sorted(keys - {entry.key for entry in found}):
+        if strange := sorted(chosen - {entry.key for entry in found}):
             raise ConfigError(
                 f"entry {', '.join(strange)} cannot be advised for {target}: it is of another backbone or method, "
                 "starts from an entry itself, or learnt the target's own task"
             )
-        found = [entry for entry in found if entry.key in keys]
+        found = [entry for entry in found if entry.key in chosen]
     if not found:
         raise MissingData(
             f"zoo {zoo.root} has no entry on {backbone} that {target} could start from; train or pull one: "

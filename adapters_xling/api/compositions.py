@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters_xling import expressions
+from adapters_xling import expressions, tasks
 from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import Init, Merge, Route, Use
 from adapters_xling.zoo import Entry, Zoo
@@ -96,18 +96,18 @@ def choose(
         settings: folders and device.
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
     """
-    from adapters_xling import choosing
-    from adapters_xling.scored import check_languages
-
     settings = settings or Settings()
     zoo = open_zoo(settings)
     key = zoo.resolve(entry)
     spec = task(name, settings)
-    codes = check_languages(spec, languages, split)
+    codes = tasks.check_languages(spec, languages, split)
+    routes = [routes_by_language([one], entry=key, zoo=zoo, languages=codes) for one in candidates]
+    from adapters_xling import choosing  # once the names are right: it loads torch
+
     return choosing.choose(
         key,
         spec,
-        [routes_by_language([one], entry=key, zoo=zoo, languages=codes) for one in candidates],
+        routes,
         zoo=zoo,
         languages=languages,
         split=split,
@@ -131,8 +131,8 @@ def merge(expression: str, *, settings: Settings | None = None, backbone: str | 
         ExpressionError: naming the position of what is wrong.
         ConfigError: for entries that cannot be merged so.
     """
-    from adapters_xling.model import keep_merge
-
     zoo = open_zoo(settings or Settings())
     wanted = expressions.parse_merge(expression, resolve=zoo.resolve)
+    from adapters_xling.model import keep_merge  # once the names are right: it loads torch
+
     return keep_merge(wanted, zoo=zoo, backbone=Path(backbone) if backbone else None)

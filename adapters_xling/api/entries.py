@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import keeping
-from adapters_xling.errors import ConfigError, MissingData, UnknownName
+from adapters_xling.errors import ConfigError, MissingData, UnknownName, unknown
 from adapters_xling.spec import Score
 from adapters_xling.zoo import Entry
 
@@ -113,6 +113,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
 
     Raises:
         MissingData: when nothing was scored, or its rows are not at hand any more.
+        UnknownName: for a task it was not scored on, with the closest that it was.
         ZooError: for an entry that is read-only.
     """
     from adapters_xling.zoo import attestations, provenance
@@ -123,8 +124,15 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
     wanted, made = list(names), provenance()
+    folder = settings.runs_dir / "scores"
+    files = _score_files(folder, found.key)
+    scored = {path.parent.name for path in files}
+    for name in wanted:
+        if scored and name not in scored:
+            what = f"task that entry {found.key} was scored on:"
+            raise unknown(what, name, scored, f"{folder / found.key}; score it first: xling evaluate")
     new = []
-    for path in _score_files(settings.runs_dir / "scores", found.key):
+    for path in files:
         if wanted and path.parent.name not in wanted:
             continue
         split, _, language = path.stem.partition("-")
@@ -139,8 +147,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
     if not new:
         on = f" on {', '.join(wanted)}" if wanted else ""
         raise MissingData(
-            f"entry {found.key} has no scores{on} in {settings.runs_dir / 'scores'}: run "
-            f"`xling evaluate {found.key} TASK` first"
+            f"entry {found.key} has no scores{on} in {folder}: run `xling evaluate {found.key} TASK` first"
         )
     return zoo.attest(found.key, new)
 

@@ -69,10 +69,14 @@ def train(
     from adapters_xling import grid, methods
     from adapters_xling import tasks as catalog
     from adapters_xling.model import backbone_id, family_of
-    from adapters_xling.training import train as train_run
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
+    methods.require(method)  # all names before the first deep-learning library is loaded
+    family = family_of(backbone)
+    recipe = grid.recipes().require(recipe or default_recipe(backbone))
+    wanted = [name] if isinstance(name, str) else list(name)
+    sources = [catalog.train_task(task(one, settings), extra=settings.tasks) for one in wanted]
     if sum(bool(given) for given in (warm, stack, on)) > 1:
         raise ConfigError("give one of --warm, --stack and --on: a slot starts from something or stands on it")
     init: Init = expressions.parse_init(warm, resolve=zoo.resolve) if warm else Fresh()
@@ -80,15 +84,13 @@ def train(
     if stack:
         route = Stack(parts=(Use(entry=zoo.resolve(stack)), Slot()))
     built = methods.resolve(method, compositions.settings_for(init, method, method_settings, zoo=zoo))
-    built.check(family_of(backbone))
+    built.check(family)
     every_s, every_steps = settings.checkpoint_interval
-    wanted = [name] if isinstance(name, str) else list(name)
-    sources = [catalog.train_task(task(one, settings), extra=settings.tasks) for one in wanted]
     run = grid.make_run(
         sources[0] if len(sources) == 1 else sources,
         built,
         backbone=backbone_id(backbone, download=True),
-        recipe=recipe or default_recipe(backbone),
+        recipe=recipe,
         overrides=overrides,
         init=init,
         route=route,
@@ -98,6 +100,8 @@ def train(
         mix=grid.Mix.parse(mix or "proportional", rates) if mix or rates else None,
         backbone_folder=local_folder(backbone),
     )
+    from adapters_xling.training import train as train_run
+
     return train_run(
         run,
         zoo=zoo,
@@ -165,13 +169,14 @@ def layers(
     Raises:
         Held: when another process is at work on a language, and `wait` is false.
     """
-    from adapters_xling import sweep
-
     settings = settings or Settings()
     zoo = open_zoo(settings)
+    spec, reader = task(name, settings), zoo.resolve(on) if on else backbone
+    from adapters_xling import sweep  # once the names are right: it loads torch
+
     return sweep.layers(
-        zoo.resolve(on) if on else backbone,
-        task(name, settings),
+        reader,
+        spec,
         zoo=zoo,
         runs_dir=settings.runs_dir,
         languages=languages,

@@ -43,15 +43,15 @@ def predict(
         DataError: for texts the kind cannot use.
         ConfigError: when the entry has several heads and none was named.
     """
-    from adapters_xling import inference
-    from adapters_xling.model import open_entry, resolve_device
-
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
     spec = answering_task(found, name, settings=settings)
-    ready = ready_examples(spec, examples)
     route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
+    ready = ready_examples(spec, examples)
+    from adapters_xling import inference  # once the names are right: it loads torch
+    from adapters_xling.model import open_entry, resolve_device
+
     device = resolve_device(settings.device)
     model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
     if settings.compile:
@@ -79,14 +79,14 @@ def predict_requests(
         DataError: for texts the kind of an entry cannot use.
         ConfigError: for an entry with several heads, or entries that cannot be mixed.
     """
-    from adapters_xling import inference, methods
-    from adapters_xling.model import open_entry, resolve_device
-
     settings = settings or Settings()
     zoo = open_zoo(settings)
     numbers: dict[str, list[int]] = {}
     for number, (name, _) in enumerate(requests):
         numbers.setdefault(zoo.resolve(name), []).append(number)
+    from adapters_xling import inference, methods  # once the names are right: they load torch
+    from adapters_xling.model import open_entry, resolve_device
+
     groups: dict[tuple[str, ...], list[inference.Job]] = {}
     for key, mine in numbers.items():
         entry = zoo.get(key)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from adapters_xling import tasks
 from adapters_xling.prefix_cache import OFF
 from adapters_xling.spec import Score, TaskSpec
 
@@ -90,13 +91,12 @@ def evaluate_all(
     from adapters_xling.evaluation import Opened, Reading
     from adapters_xling.evaluation import evaluate_all as evaluate_entries
     from adapters_xling.model import is_backbone
-    from adapters_xling.scored import check_languages
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     wanted = [task(name, settings) for name in ([names] if isinstance(names, str) else names)]
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
-    codes = {code for spec in wanted for code in check_languages(spec, languages, split or spec.eval_split)}
+    codes = {code for spec in wanted for code in tasks.check_languages(spec, languages, split or spec.eval_split)}
     ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo, languages=codes) for key in keys}
     folder = named_folder(backbone)
     opened = Opened(

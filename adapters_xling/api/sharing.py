@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters_xling import hub
+from adapters_xling.errors import ConfigError
 from adapters_xling.hub import Journey, OnStep
 
 from .entries import entry_readme
@@ -45,7 +46,7 @@ def push(
     """
     zoo, place = open_zoo(settings), hub.open_hub(where)
     if dry_run:
-        return hub.plan_push(zoo, entry, place)
+        return hub.plan_push(zoo, entry, place, private=private)
     return hub.push(
         zoo, entry, place, private=private, describe=lambda one: entry_readme(one.key, settings), on_step=on_step
     )
@@ -99,10 +100,11 @@ def export(
         ConfigError: when the entry cannot take that form, saying which it can.
         ZooError: when the export does not answer as the entry does; nothing is written then.
     """
-    from adapters_xling.exporting import export as write
-
     zoo = open_zoo(settings)
-    return write(zoo.resolve(entry), Path(to), zoo=zoo, form=form, task=name, backbone=named_folder(backbone))
+    key = zoo.resolve(entry)
+    from adapters_xling.exporting import export as write  # once the name is right: it loads torch
+
+    return write(key, Path(to), zoo=zoo, form=form, task=name, backbone=named_folder(backbone))
 
 
 def import_adapter(
@@ -132,11 +134,16 @@ def import_adapter(
         ZooError: for files that are absent, pickled, or do not fit the backbone.
     """
     from adapters_xling import grid
-    from adapters_xling.importing import HEADS, UNKNOWN
-    from adapters_xling.importing import import_adapter as read
+    from adapters_xling.model import family_of
     from adapters_xling.recipes import resolve_recipe
 
+    family_of(backbone)
+    if "://" not in source and not Path(source).expanduser().is_dir():
+        raise ConfigError(f"{source}: no such folder; for the model hub write hf://owner/repository")
     resolved = resolve_recipe(grid.recipes(), recipe or default_recipe(backbone), method="lora", kind="sentence")
+    from adapters_xling.importing import HEADS, UNKNOWN  # once the names are right: it loads torch
+    from adapters_xling.importing import import_adapter as read
+
     return read(
         source,
         zoo=open_zoo(settings),

@@ -30,7 +30,11 @@ for command in (cards.find, cards.diff, cards.lineage, cards.readme, cards.attes
 @folders
 def list_(task: str | None, method: str | None, as_json: bool, **options: Any) -> None:
     """List the entries: what was trained, how, from what, with what dev score."""
+    from adapters_xling.zoo.finding import Query, check_names
+
     found = api.open_zoo(settings_from(options))
+    if everything := found.entries():
+        check_names(Query(task=task, method=method), everything, {})
     entries = list(found.find(task=task, method=method))
     if as_json:
         print_json([{"key": e.key, "folder": str(e.folder), **canonical(e.card.run)} for e in entries])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters_xling.hub.address import HUGGING_FACE, Address, parse
+from adapters_xling.hub.address import HUGGING_FACE, Address, hint, parse
 from adapters_xling.hub.base import Hub, OnStep
 from adapters_xling.hub.transfer import Item, Journey, origin, plan_pull, plan_push, pull, push, scores_origin
 
@@ -37,4 +37,4 @@ def open_hub(where: str) -> Hub:
         return HuggingFaceHub(address)
     from adapters_xling.hub.filesystem import FileSystemHub
 
-    return FileSystemHub(address)
+    return FileSystemHub(address, hint=hint(where))

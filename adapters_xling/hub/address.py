@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from adapters_xling import hub_files
 from adapters_xling.errors import HubError, unknown
 
 HUGGING_FACE = "hf"
@@ -71,6 +72,8 @@ def parse(where: str) -> Address:
     if not where.strip() or any(ord(char) < 32 for char in where):
         raise HubError(f"{where!r} is no place of a zoo; valid: {FORMS}")
     protocol, sign, rest = where.partition("://")
+    if not sign and (found := re.fullmatch(r"hf:/?(.+)", where, re.IGNORECASE)):
+        raise HubError(f"{where!r}: for the model hub write hf://{found[1]}; for a folder of this name ./{where}")
     if not sign:
         return Address(protocol=FOLDER, path=str(Path(where).expanduser().absolute()))
     protocol = protocol.lower()
@@ -87,9 +90,27 @@ def parse(where: str) -> Address:
             f"{protocol}://…@…: an address must hold no password, for it is shown and kept in logs; give it to the "
             "client's own configuration (~/.netrc, or its environment variables)"
         )
+    host, _, page = rest.strip("/").partition("/")
+    if protocol in READ_ONLY and host in _model_hubs() and _REPO.fullmatch(page):
+        raise HubError(f"{where!r} is a page about a repository of the model hub: write hf://{page}")
     if not rest.strip("/"):
         raise HubError(f"{where!r} names no host, bucket or folder; valid: {FORMS}")
     return Address(protocol=protocol, path=f"{protocol}://{rest.rstrip('/')}")
+
+
+def hint(where: str) -> str:
+    """How to name a repository of the model hub, for a text that is taken for a folder, names none that is there, and
+    looks like a repository's name; empty for any other."""
+    name = where.strip()
+    for host in _model_hubs():
+        name = name.removeprefix(f"{host}/")
+    if not _REPO.fullmatch(name) or Path(where).exists() or Path(where).parent.is_dir():
+        return ""
+    return f"{where} is taken for a folder; for the model hub write hf://{name}"
+
+
+def _model_hubs() -> tuple[str, ...]:
+    return (hub_files.host(), "huggingface.co", "hf.co")
 
 
 def _repository(where: str, rest: str) -> Address:

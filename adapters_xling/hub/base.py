@@ -29,10 +29,12 @@ class Hub(ABC):
     Attributes:
         where: its address, for people.
         revision: the commit that is read, where there are commits; None elsewhere, and before anything was read.
+        hint: what else its address may have meant; empty where there is no doubt.
     """
 
     where: str
     revision: str | None = None
+    hint: str = ""
 
     @abstractmethod
     def keys(self) -> tuple[str, ...]:
@@ -70,6 +72,17 @@ class Hub(ABC):
 
         Raises:
             HubError: naming the file, when it cannot be had whole.
+        """
+
+    @abstractmethod
+    def check_push(self, *, private: bool | None) -> None:
+        """Refuse what this place would refuse of any entry, before anything is sent; nothing is written.
+
+        Args:
+            private: as `publish` takes it.
+
+        Raises:
+            HubError: when nothing can be added here, or not so.
         """
 
     @abstractmethod

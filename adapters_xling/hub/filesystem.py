@@ -35,8 +35,8 @@ class FileSystemHub(Hub):
     What was uploaded before a cut is compared by its bytes the next time, and only the rest is sent.
     """
 
-    def __init__(self, address: Address, *, options: dict[str, Any] | None = None) -> None:
-        self.where = str(address)
+    def __init__(self, address: Address, *, options: dict[str, Any] | None = None, hint: str = "") -> None:
+        self.where, self.hint = str(address), hint
         self._address = address
         if address.package and importlib.util.find_spec(address.package) is None:
             raise HubError(
@@ -112,12 +112,16 @@ class FileSystemHub(Hub):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
-        """See `Hub.publish`. Who may read a folder or bucket is not ours to set."""
+    def check_push(self, *, private: bool | None) -> None:
+        """See `Hub.check_push`. Who may read a folder or bucket is not ours to set."""
         if self._address.protocol in READ_ONLY:
             raise HubError(f"{self.where} can only be read: push to a folder, s3://… or hf://… instead")
         if private is not None:
             raise HubError(f"{self.where}: who may read it is set where it lies; leave --private and --public out")
+
+    def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
+        """See `Hub.publish`."""
+        self.check_push(private=private)
         for entry in entries:
             there = self.holds(entry)
             total = sent = entry.card.num_bytes
@@ -222,7 +226,10 @@ class FileSystemHub(Hub):
             raise
         except Exception as err:
             kind = Absent if listing and isinstance(err, FileNotFoundError) else HubError
-            raise kind(f"{self.where} cannot {what}: {_reason(err, self._address)}") from err
+            reason = _reason(err, self._address)
+            if kind is Absent and self.hint:
+                reason += f". {self.hint}"
+            raise kind(f"{self.where} cannot {what}: {reason}") from err
 
 
 def _reason(err: Exception, address: Address) -> str:

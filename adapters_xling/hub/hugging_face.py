@@ -6,6 +6,7 @@ for there: a README, and the native files of the entry the repository is about (
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ class HuggingFaceHub(Hub):
         self.where = str(address)
         self._repo, self._asked = address.path, address.revision or _MAIN
         self._files: tuple[str, ...] | None = None
+        self._private: bool | None = None
         self._offline: Path | None = None
         self._tree: dict[str, dict[str, hub_files.RemoteFile]] = {}
 
@@ -122,15 +124,36 @@ class HuggingFaceHub(Hub):
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
+    def check_push(self, *, private: bool | None) -> None:
+        """See `Hub.check_push`."""
+        if hub_files.is_commit(self._asked):
+            raise HubError(
+                f"{self.where}: a commit cannot be added to; name a branch, or leave @{self._asked[:12]} out"
+            )
+        with contextlib.suppress(Absent):  # it will be made as is asked for
+            self._listed()
+            self._require_openness(self._private, private)
+
+    def _require_openness(self, is_private: bool | None, wanted: bool | None) -> None:
+        """Refuse a repository that is open to others than was asked for.
+
+        Raises:
+            HubError: saying where to change it.
+        """
+        if None in (is_private, wanted) or is_private == wanted:
+            return
+        there, asked = ("private", "public") if is_private else ("public", "private")
+        raise HubError(
+            f"{self.where} is {there}, and {asked} was asked for: change it at {self._page('')}/settings, push "
+            "elsewhere, or leave the option out"
+        )
+
     def publish(self, entries: Sequence[Entry], *, readme: str, private: bool | None, on_step: OnStep) -> str:
         """See `Hub.publish`: one commit on top of the one that was read; a repository that is not there is made.
 
         Large files that arrived before a cut are not sent again: the hub knows them by their digest.
         """
-        if hub_files.is_commit(self._asked):
-            raise HubError(
-                f"{self.where}: a commit cannot be added to; name a branch, or leave @{self._asked[:12]} out"
-            )
+        self.check_push(private=private)
         own = entries[-1]
         for _ in range(_TRIES):
             base = self._writable(private)
@@ -180,13 +203,8 @@ class HuggingFaceHub(Hub):
             raise HubError(f"{self.where}: {err}") from err
         if info is None:
             raise HubError(f"{self.where}: the hub made the repository and then does not know it; try again")
-        if private is not None and bool(info.private) != private:
-            there, asked = ("private", "public") if info.private else ("public", "private")
-            raise HubError(
-                f"{self.where} is {there}, and {asked} was asked for: change it at {self._page('')}/settings, push "
-                "elsewhere, or leave the option out"
-            )
-        listing = Listing(commit=str(info.sha), files=tuple(file.rfilename for file in info.siblings or ()))
+        listing = hub_files.listing_of(info)
+        self._require_openness(listing.private, private)
         if ".gitignore" in listing.files:
             raise HubError(
                 f"{self.where} has a .gitignore, by which the hub leaves files out without a word; remove it"
@@ -283,6 +301,7 @@ class HuggingFaceHub(Hub):
 
     def _see(self, listing: Listing) -> None:
         self.revision, self._files, self._tree, self._offline = listing.commit, listing.files, {}, None
+        self._private = listing.private
 
     def _see_cache(self, reason: NotServed) -> None:
         """Read what the client's cache holds of the revision asked for, or refuse with the reason."""

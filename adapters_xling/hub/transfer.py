@@ -81,18 +81,16 @@ def _nothing(key: str, what: str, done: int, total: int) -> None:
 # --- push -------------------------------------------------------------------------------------------------------
 
 
-def plan_push(zoo: Zoo, name: str, hub: Hub) -> Journey:
+def plan_push(zoo: Zoo, name: str, hub: Hub, *, private: bool | None = None) -> Journey:
     """Say what a push would send: the entry, and its ancestors that are not there yet. Nothing is written.
 
-    Raises:
-        UnknownName: for an entry the zoo does not have.
-        ZooError: for one that is not what its card says.
-        HubError: when the place cannot be read, or holds another entry under one of the keys.
+    Args and errors are `push`'s.
     """
     key = zoo.resolve(name)
+    hub.check_push(private=private)
     known = _keys_there(hub)
     items: list[Item] = []
-    notes: list[str] = []
+    notes: list[str] = [hub.hint] if hub.hint and not known else []
     for one in zoo.lineage(key):
         if one not in zoo:
             if one in known:
@@ -157,7 +155,7 @@ def push(
         ZooError: for one that is not what its card says.
         HubError: saying what to do; nobody sees half an entry, and a second try goes on where the first was cut.
     """
-    plan = plan_push(zoo, name, hub)
+    plan = plan_push(zoo, name, hub, private=private)
     if all(item.there and not item.side.new for item in plan.items):
         return plan
     entries = [zoo.get(item.key) for item in plan.items]

@@ -18,12 +18,22 @@ _METHODS = {
     "lora": "lora:Lora",
 }
 
-__all__ = ["Method", "Trainable", "method_class", "method_names", "resolve"]
+__all__ = ["Method", "Trainable", "method_class", "method_names", "require", "resolve"]
 
 
 def method_names() -> tuple[str, ...]:
     """Every training family."""
     return tuple(_METHODS)
+
+
+def require(name: str) -> None:
+    """Refuse a name that is no method's; loads nothing.
+
+    Raises:
+        UnknownName: with the closest names.
+    """
+    if name not in _METHODS:
+        raise unknown("method", name, _METHODS, "adapters_xling/methods/")
 
 
 def method_class(name: str) -> type[Method]:
@@ -32,8 +42,7 @@ def method_class(name: str) -> type[Method]:
     Raises:
         UnknownName: with the closest names.
     """
-    if name not in _METHODS:
-        raise unknown("method", name, _METHODS, "adapters_xling/methods/")
+    require(name)
     module, _, attribute = _METHODS[name].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache import features
-    from .catalog import all_specs, get, names, train_task
+    from .catalog import all_specs, check_languages, get, names, train_task
     from .data import Rows, load, load_all, ref, splits_at_hand
     from .labels import with_labels
     from .private import draft_task
@@ -21,6 +21,7 @@ _VERBS = {
     "get": "catalog",
     "all_specs": "catalog",
     "train_task": "catalog",
+    "check_languages": "catalog",
     "Rows": "data",
     "load": "data",
     "load_all": "data",
@@ -34,6 +35,7 @@ _VERBS = {
 __all__ = [
     "Rows",
     "all_specs",
+    "check_languages",
     "draft_task",
     "features",
     "get",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -293,3 +293,16 @@ def _check_fit(task: TaskSpec, source: TaskSpec, where: str) -> None:
             f"for {task.head_name!r}; write `head: {source.head_name}` in the task file of {task.name!r}, or give both "
             "task files the same `head`"
         )
+
+
+def check_languages(task: TaskSpec, languages: Sequence[str] | None, split: str) -> tuple[str, ...]:
+    """Languages to evaluate: all of the task's for that split, or the ones asked for when the task has them.
+
+    Raises:
+        UnknownName: for a language the task does not have in that split.
+    """
+    known = task.languages_by_split.get(split, task.languages)
+    for code in languages or ():
+        if code not in known:
+            raise unknown(f"language of {task.name} ({split})", code, known, f"task file of {task.name}")
+    return tuple(dict.fromkeys(languages or known))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapters_xling.errors import ConfigError, unknown
@@ -88,7 +88,7 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
         )
         for entry in entries
     }
-    _check_names(query, entries, scores)
+    check_names(query, entries, scores)
     hits = []
     for entry in entries:
         if not _fits(entry, query):
@@ -124,11 +124,21 @@ def _cells(scores: Sequence[Score]) -> list[Score]:
     return list({(one.task, one.split, one.language, one.metric): one for one in scores}.values())
 
 
-def _check_names(query: Query, entries: Sequence[Entry], scores: dict[str, list[Score]]) -> None:
+def check_names(query: Query, entries: Sequence[Entry], scores: Mapping[str, Sequence[Score]]) -> None:
+    """Refuse a name that no entry has, for it may be misspelt.
+
+    Args:
+        query: what is looked for.
+        entries: all there are.
+        scores: theirs, by key.
+
+    Raises:
+        UnknownName: with the closest.
+    """
     every = [score for found in scores.values() for score in found]
     codes = {score.language for score in every} | {code for entry in entries for code in trained_in(entry)}
     for what, given, known in (
-        ("task an entry was trained on:", query.task, {name for entry in entries for name in tasks(entry)}),
+        ("task an entry was trained on:", query.task, {name for entry in entries for name in _trained_on(entry)}),
         ("task an entry was scored on:", query.on, {score.task for score in every}),
         ("language of an entry:", query.language, codes),
         ("method of an entry:", query.method, {entry.card.run.method.name for entry in entries}),
@@ -138,10 +148,15 @@ def _check_names(query: Query, entries: Sequence[Entry], scores: dict[str, list[
             raise unknown(what, given, known, "the cards of this zoo")
 
 
+def _trained_on(entry: Entry) -> set[str]:
+    """Tasks of an entry, and the name of their mixture."""
+    return {entry.card.run.task, *tasks(entry)}
+
+
 def _fits(entry: Entry, query: Query) -> bool:
     run = entry.card.run
     return (
-        (query.task is None or query.task in tasks(entry))
+        (query.task is None or query.task in _trained_on(entry))
         and (query.method is None or query.method == run.method.name)
         and (query.backbone is None or query.backbone == run.backbone.name)
         and (query.max_bytes is None or entry.card.num_bytes <= query.max_bytes)

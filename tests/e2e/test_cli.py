@@ -52,6 +52,48 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
     assert "Usage: " in done.stdout
 
 
+MISSPELT = [
+    "train mini-nly",
+    "train mini-nli --method loar",
+    "train mini-nli --backbone xlmr-nanno",
+    "train mini-nli --recipe nanoo",
+    "train mini-ner --warm mini-nli-botleneck",
+    "train mini-ner --on average(mini-nli-botleneck,slot)",
+    "adapt mini-nli-botleneck rows.tsv --language sw",
+    "adapt mini-nli-bottleneck rows.tsv --language sw --recipe nanoo",
+    "choose mini-nli-botleneck mini-nli slot base",
+    "choose mini-nli-bottleneck mini-nly slot base",
+    "predict mini-nli-botleneck one two",
+    "predict mini-nli-bottleneck one two --task mini-nly",
+    "export mini-nli-botleneck --to there",
+    "import ./nothing --backbone xlmr-nanno",
+    "import ./nothing --backbone xlmr-nano",
+    "layers mini-retrievl",
+    "zoo merge average(mini-nli-botleneck,mini-pos-bottleneck)",
+    "zoo advise --target mini-nly",
+    "zoo advise --target mini-nli --method loar",
+]
+
+
+def test_misspelt_names_are_refused_before_a_deep_learning_library_is_loaded(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from adapters_xling.cli import main
+for line in {MISSPELT!r}:
+    try:
+        main(line.split())
+    except SystemExit as stop:
+        assert stop.code == 2, line
+    else:
+        raise AssertionError(line)
+    assert "torch" not in sys.modules, f"{{line}}: torch was imported"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: ") == len(MISSPELT) and done.stderr.count("Did you mean") == len(MISSPELT) - 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -444,6 +444,8 @@ def test_a_private_repository_is_closed_to_strangers(
     entry = samples.an_entry(home)
     push(home, entry.key, open_hub(f"hf://{repo}"), private=True)
     with pytest.raises(HubError, match="is private, and public was asked for"):
+        plan_push(home, entry.key, open_hub(f"hf://{repo}"), private=False)
+    with pytest.raises(HubError, match="is private, and public was asked for"):
         push(home, samples.an_entry(home, samples.a_run("mini-ner")).key, open_hub(f"hf://{repo}"), private=False)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match=r"\(401\).*private.*HF_TOKEN"):

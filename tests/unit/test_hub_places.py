@@ -128,6 +128,35 @@ def test_addresses_are_taken_apart() -> None:
     assert parse("s3://bucket/a/").path == "s3://bucket/a"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf:me/swahili-ner",
+        "HF:/me/swahili-ner",
+        "https://huggingface.co/me/swahili-ner",
+        "https://hf.co/me/swahili-ner/",
+    ],
+)
+def test_what_is_nearly_a_repositorys_address_is_refused_with_the_right_one(text: str) -> None:
+    with pytest.raises(HubError, match="write hf://me/swahili-ner"):
+        open_hub(text)
+
+
+def test_a_folder_that_may_have_been_meant_as_a_repository_is_said_to_be_one(
+    tmp_path: Path, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = an_entry(home)
+    words = "me/swahili-ner is taken for a folder; for the model hub write hf://me/swahili-ner"
+    with pytest.raises(HubError, match=rf"is not there.*{words}"):
+        pull(away, None, open_hub("me/swahili-ner"))
+    assert words in plan_push(home, entry.key, open_hub("me/swahili-ner")).notes
+    for plain in ("./me/swahili-ner", "shared", str(tmp_path / "me/swahili-ner")):
+        assert not plan_push(home, entry.key, open_hub(plain)).notes
+    Path("me").mkdir()
+    assert not open_hub("me/swahili-ner").hint and not Path("me/swahili-ner").exists()
+
+
 def test_a_protocol_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(HubError, match="pip install s3fs"):
@@ -513,6 +542,9 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.exit_code == 0, plan.output
     assert "would push" in plan.output and "Apache-2.0" in plan.output and parent.key in plan.output
     assert not Path(shared).exists()
+    for option in ("--private", "--public"):
+        refused = run.invoke(push_command, [child.key, shared, "--dry-run", option, "--runs", str(runs)])
+        assert "leave --private and --public out" in str(refused.exception), "a dry run says what the push would"
     done = run.invoke(push_command, [parent.key, child.key, shared, "--runs", str(runs)])
     assert done.exit_code == 0 and "pushed" in done.output and child.key in done.output
     listed = run.invoke(pull_command, ["mini-ner", shared, "--dry-run", "--json", "--runs", str(other)])

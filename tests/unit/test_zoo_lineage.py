@@ -208,6 +208,30 @@ def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -
         search(zoo, Query(min_score=101))
 
 
+def test_a_list_refuses_what_no_entry_has_as_a_search_does(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    a_family(zoo)
+    runs = ["--runs", str(zoo.root.parent)]
+    for command in ("list", "find"):
+        for option, name, close in (("--method", "lorra", "lora"), ("--task", "mini-nil", "mini-nli")):
+            with pytest.raises(SystemExit) as stop:
+                main(["zoo", command, option, name, *runs])
+            assert stop.value.code == 2 and f"Did you mean '{close}'" in capsys.readouterr().err
+    main(["zoo", "list", "--method", "lora", "--task", "mini-choice", *runs])
+    assert "mini-choice-lora" in capsys.readouterr().out
+
+
+def test_scores_of_a_misspelt_task_are_not_passed_over(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _, _ = a_family(zoo)
+    folder = zoo.root.parent / "scores" / first.key / "mini-ner"
+    folder.mkdir(parents=True)
+    (folder / "test-sw.json").write_text("{}")
+    with pytest.raises(SystemExit) as stop:
+        main(["zoo", "attest", first.key, "mini-ner", "mini-nly", "--runs", str(zoo.root.parent)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "was scored on: 'mini-nly'. Did you mean 'mini-ner'?" in error
+    assert zoo.scores(first.key) == ()
+
+
 def test_differences_say_what_changed_and_nothing_else(zoo: Zoo) -> None:
     first, second, _ = a_family(zoo)
     assert differences(first.card, first.card) == ()
