@@ -287,6 +287,11 @@ def _check_fit(task: TaskSpec, source: TaskSpec, where: str) -> None:
             f"{where}: {source.name!r} is of kind {source.kind!r} with labels {list(source.labels)}, but {task.name!r} "
             f"is of kind {task.kind!r} with labels {list(task.labels)}; a head serves both only where these are equal"
         )
+    if None not in (source.pair, task.pair) and source.pair is not task.pair:
+        raise ConfigError(
+            f"{where}: rows of {source.name!r} are {'pairs of texts' if source.pair else 'single texts'}, those of "
+            f"{task.name!r} are not (`pair` in their task files); a head serves both only where these are equal"
+        )
     if source.head_name != task.head_name:
         raise ConfigError(
             f"{where}: the head trained on {source.name!r} is kept as {source.head_name!r}, but {task.name!r} looks "

@@ -172,6 +172,10 @@ PARTITIONED = {"type": "files", "reader": "table", "splits": {"all": "a.tsv"}}
         ({"metrics": []}, "metrics is empty"),
         ({"train_on": "xnly"}, "unknown task 'xnly'"),
         ({"train_on": "mnli"}, "is of kind 'sentence' with labels ['entailment'"),
+        (
+            {"train_on": "mnli", "labels": ["entailment", "neutral", "contradiction"], "head": "nli", "pair": False},
+            "rows of 'mnli' are pairs of texts, those of 'mine' are not",
+        ),
         ({"sources": [{**NLI["sources"][0], "reader": "tabel"}]}, "unknown reader 'tabel'. Did you mean 'table'"),
         ({"sources": [{**NLI["sources"][0], "options": {"heder": []}}]}, "Did you mean 'header'"),
         ({"sources": [{**NLI["sources"][0], "revison": 1}]}, "revison"),
