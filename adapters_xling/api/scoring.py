@@ -84,8 +84,6 @@ def evaluate_all(
     Returns:
         All scores, by task, entry and language in the order given.
     """
-    from adapters_xling.evaluation import Opened, Reading
-    from adapters_xling.evaluation import evaluate_all as evaluate_entries
     from adapters_xling.model import is_backbone
 
     settings = settings or Settings()
@@ -94,6 +92,9 @@ def evaluate_all(
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
     ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo) for key in keys}
     folder = named_folder(backbone)
+    from adapters_xling.evaluation import Opened, Reading  # once the names are right: it loads torch
+    from adapters_xling.evaluation import evaluate_all as evaluate_entries
+
     opened = Opened(
         zoo=zoo,
         device=settings.device,
