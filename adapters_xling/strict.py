@@ -26,6 +26,7 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 S = TypeVar("S")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]+)`(?: - at `\$?([^`]*)`)?")
 
 
@@ -97,6 +98,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def control_character(value: Any) -> str | None:
+    """The first text inside plain data that holds a control character beside tab and line end; None without any.
+
+    A terminal obeys such characters: printed, they can hide or forge what else stands there.
+
+    >>> control_character({"notes": ["plain", "\\x1b[2K forged"]})
+    '\\x1b[2K forged'
+    """
+    if isinstance(value, str):
+        return value if _CONTROL.search(value) else None
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        return next((found for one in value if (found := control_character(one)) is not None), None)
+    return None
 
 
 def decode(cls: type[S], data: Any, where: str) -> S:

@@ -88,8 +88,6 @@ def evaluate_all(
     Returns:
         All scores, by task, entry and language in the order given.
     """
-    from adapters_xling.evaluation import Opened, Reading
-    from adapters_xling.evaluation import evaluate_all as evaluate_entries
     from adapters_xling.model import is_backbone
 
     settings = settings or Settings()
@@ -99,6 +97,9 @@ def evaluate_all(
     codes = {code for spec in wanted for code in tasks.check_languages(spec, languages, split or spec.eval_split)}
     ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo, languages=codes) for key in keys}
     folder = named_folder(backbone)
+    from adapters_xling.evaluation import Opened, Reading  # once the names are right: it loads torch
+    from adapters_xling.evaluation import evaluate_all as evaluate_entries
+
     opened = Opened(
         zoo=zoo,
         device=settings.device,

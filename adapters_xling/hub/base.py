@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
+
 from adapters_xling.errors import HubError, ZooError
+from adapters_xling.strict import control_character
 from adapters_xling.zoo import CARD, Card, Entry, card_file
 from adapters_xling.zoo.files import ALLOWED, SIDE_FILE
 
@@ -150,6 +153,11 @@ class Hub(ABC):
         if card.key != key:
             raise HubError(
                 f"{where}: it is the card of {card.key!r}. Nothing was taken; tell the owner of {self.where}"
+            )
+        if (text := control_character(msgspec.to_builtins(card))) is not None:
+            raise HubError(
+                f"{where}: holds control characters, which a terminal would obey: {text[:60]!r}. Nothing was taken; "
+                f"tell the owner of {self.where}"
             )
         if problem := _names_problem(card):
             raise HubError(f"{where}: files: {problem}. Nothing was taken; tell the owner of {self.where}")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from adapters_xling.zoo import CARD, Entry, file_digest
 from adapters_xling.zoo.attestations import MAX_BYTES, SCORES
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.card_file import MAX_CARD_BYTES
-from adapters_xling.zoo.staging import PARTIAL
+from adapters_xling.zoo.staging import PARTIAL, alone
 
 from .address import FOLDER, READ_ONLY, Address
 from .base import Absent, Hub, OnStep
@@ -131,10 +132,11 @@ class FileSystemHub(Hub):
                     on_step(entry.key, name, sent, total)
                     self._put(entry, name, file.sha256)
                     sent += file.num_bytes
-            side = to_publish(self, entry, there=there)
-            if side.file is not None:
-                on_step(entry.key, SCORES, sent, total)
-                self._write(f"{entry.key}/{SCORES}", side.file)
+            with self._alone(entry.key):
+                side = to_publish(self, entry, there=there)
+                if side.file is not None:
+                    on_step(entry.key, SCORES, sent, total)
+                    self._write(f"{entry.key}/{SCORES}", side.file)
             if not there:
                 on_step(entry.key, CARD, sent, total)
                 with self._explained(f"take {entry.key}"):
@@ -161,10 +163,17 @@ class FileSystemHub(Hub):
         if self.card_bytes(entry.key) is not None:
             raise HubError(f"{self.where}/{entry.key} was published by somebody else meanwhile; pull it to compare")
         self.check_sizes(entry.card)
-        self._write(f"{entry.key}/{CARD}", (entry.folder / CARD).read_bytes())
+        if self._address.protocol == FOLDER:  # two who push the same run at once write over each other's files
+            for name, file in entry.card.files.items():
+                if self._digest(self._at(f"{entry.key}/{name}"), file.num_bytes) != file.sha256:
+                    raise HubError(
+                        f"{self.where}/{entry.key}/{name} was written by somebody else meanwhile; push again, or pull "
+                        "theirs to compare"
+                    )
+        self._write(f"{entry.key}/{CARD}", (entry.folder / CARD).read_bytes(), new=True)
 
-    def _write(self, name: str, raw: bytes) -> None:
-        """Let a small file appear, or change, in one step."""
+    def _write(self, name: str, raw: bytes, *, new: bool = False) -> None:
+        """Let a small file appear, or unless it is to be `new` change, in one step."""
         final = self._at(name)
         with self._explained(f"take {name}"):
             self._refuse_link(name)
@@ -175,6 +184,8 @@ class FileSystemHub(Hub):
             try:
                 self._fs.makedirs(aside.rpartition("/")[0], exist_ok=True)
                 self._fs.pipe_file(aside, raw)
+                if new and self._address.protocol == FOLDER and _linked(aside, final, self.where):
+                    return
                 self._fs.mv(aside, final)
             finally:
                 with contextlib.suppress(Exception):
@@ -184,6 +195,12 @@ class FileSystemHub(Hub):
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+    def _alone(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Hold an entry's folder while its scores are read and written anew; only the file system here can do that."""
+        if self._address.protocol != FOLDER:
+            return contextlib.nullcontext()
+        return alone(Path(self._root) / key)
 
     def _exists(self, name: str) -> bool:
         return bool(
@@ -230,6 +247,21 @@ class FileSystemHub(Hub):
             if kind is Absent and self.hint:
                 reason += f". {self.hint}"
             raise kind(f"{self.where} cannot {what}: {reason}") from err
+
+
+def _linked(aside: str, final: str, where: str) -> bool:
+    """Give a file its name only if nobody has it yet; False where the disk knows no such way.
+
+    Raises:
+        HubError: when somebody has it.
+    """
+    try:
+        os.link(aside, final)
+    except FileExistsError as err:
+        raise HubError(f"{where}: {final} was published by somebody else meanwhile; pull it to compare") from err
+    except OSError:
+        return False
+    return True
 
 
 def _reason(err: Exception, address: Address) -> str:

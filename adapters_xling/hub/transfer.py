@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from adapters_xling.strict import parse_json
 from adapters_xling.zoo import CARD, Card, Entry, Zoo, attestations, lineage, render_readme
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.entry import matches
+from adapters_xling.zoo.staging import alone
 
 from .base import Absent, Hub, OnStep, other_content
 from .hugging_face import HuggingFaceHub
@@ -333,11 +335,18 @@ def _parents_first(cards: dict[str, Card]) -> list[str]:
 
 def _pins(zoo: Zoo) -> dict[str, dict[str, Any]]:
     """Origin of every pulled entry; one that cannot be read counts as unknown."""
-    with contextlib.suppress(OSError, ValueError):
+    return {key: pin for key, pin in (_notes(zoo) or {}).items() if isinstance(pin, dict) and _is_pin(pin)}
+
+
+def _notes(zoo: Zoo) -> dict[str, Any] | None:
+    """What the file of origins holds, whoever wrote it; None for one that cannot be read."""
+    try:
         found = parse_json((zoo.root / PULLED).read_bytes())
-        if isinstance(found, dict):
-            return {key: pin for key, pin in found.items() if isinstance(pin, dict) and _is_pin(pin)}
-    return {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_pin(pin: dict[str, Any]) -> bool:
@@ -354,8 +363,12 @@ def _pin_scores(zoo: Zoo, hub: Hub, key: str, side: Side) -> None:
 
 def _pin(zoo: Zoo, hub: Hub, key: str, card: str, side: Side) -> None:
     pin = {"where": hub.where, "revision": hub.revision, "card": card, "scores": side.digest}
-    with contextlib.suppress(XlingError):  # a zoo that cannot keep notes is a zoo all the same
-        paths.atomic_write(zoo.root / PULLED, json.dumps({**_pins(zoo), key: pin}, indent=1, sort_keys=True) + "\n")
+    with contextlib.suppress(XlingError, OSError), alone(zoo.root):  # a zoo without notes is a zoo all the same
+        path = zoo.root / PULLED
+        if (notes := _notes(zoo)) is None:  # nobody's origins are thrown away
+            notes = {}
+            path.rename(path.with_name(f"{PULLED}.unreadable-{uuid.uuid4().hex[:8]}"))
+        paths.atomic_write(path, json.dumps({**notes, key: pin}, indent=1, sort_keys=True) + "\n")
 
 
 def _refuse_swapped(hub: Hub, pin: dict[str, Any] | None, raw: bytes, key: str) -> None:

@@ -20,6 +20,7 @@ from adapters_xling import spec
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Frozen, Score
+from adapters_xling.strict import control_character
 from adapters_xling.zoo import files
 from adapters_xling.zoo.card import Card, Provenance, Sha256
 from adapters_xling.zoo.origin import clean
@@ -153,6 +154,8 @@ def parse(raw: bytes, card: Card, *, where: str) -> tuple[Attestation, ...]:
             raise ZooError(f"{place}: belongs to entry {one.entry} with other weights than those here")
         if not 0 <= one.score.value <= 100:
             raise ZooError(f"{place}: a score of {one.score.value} is no percentage")
+        if (text := control_character(plain)) is not None:
+            raise ZooError(f"{place}: holds control characters: {text[:60]!r}")
         if not _CREATED.fullmatch(one.created):
             raise ZooError(f"{place}: created: {one.created!r} is no time of the form 2026-01-31T12:00:00Z")
         if one.cell in found:
@@ -168,15 +171,23 @@ def render(lines: Iterable[Attestation]) -> bytes:
     return "".join(json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n" for one in ordered).encode()
 
 
-def add(folder: Path, card: Card, new: Iterable[Attestation]) -> tuple[Attestation, ...]:
+def add(folder: Path, card: Card, new: Iterable[Attestation], *, aside: Path) -> tuple[Attestation, ...]:
     """Write further scores beside a card; a cell that was measured again is replaced, all others stay.
+
+    Args:
+        folder: the entry.
+        card: its card.
+        new: the scores.
+        aside: a folder of the same disk to write in first: a kill must leave nothing in an entry that its card does not
+            list.
 
     Raises:
         ZooError: when the file that is there is damaged, or a line belongs to another entry; nothing is written then.
     """
     raw = render([*read(folder, card), *new])
     checked = parse(raw, card, where=str(folder / SCORES))
-    atomic_write(folder / SCORES, raw)
+    atomic_write(aside / SCORES, raw)
+    (aside / SCORES).replace(folder / SCORES)
     return checked
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.licences import WORDS, Terms
 from adapters_xling.spec import Score
 from adapters_xling.zoo.entry import Entry, tasks
 from adapters_xling.zoo.lineage import trace
-from adapters_xling.zoo.store import Zoo
+from adapters_xling.zoo.store import Zoo, ZooWarning
 
 ORDERS = ("key", "score", "size", "made")
 
@@ -83,10 +84,7 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
     for score in measured:
         by_key.setdefault(score.key, []).append(score)
     scores = {
-        entry.key: _cells(
-            [*entry.card.scores, *(one.score for one in zoo.scores(entry.key)), *by_key.get(entry.key, ())]
-        )
-        for entry in entries
+        entry.key: _cells([*entry.card.scores, *_attested(zoo, entry), *by_key.get(entry.key, ())]) for entry in entries
     }
     check_names(query, entries, scores)
     hits = []
@@ -105,6 +103,15 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
             continue
         hits.append(Hit(entry, value, number, terms))
     return tuple(sorted(hits, key=lambda hit: _place(hit, query.order)))
+
+
+def _attested(zoo: Zoo, entry: Entry) -> list[Score]:
+    """Attested scores of an entry; a damaged file of them gives a `ZooWarning` and hides no other entry."""
+    try:
+        return [one.score for one in zoo.scores(entry.key)]
+    except ZooError as err:
+        warnings.warn(f"left out: {err}", ZooWarning, stacklevel=2)
+        return []
 
 
 def trained_in(entry: Entry) -> frozenset[str]:

@@ -83,6 +83,24 @@ def staging(root: Path, key: str, *, needs_bytes: int = 0) -> Iterator[Path]:
             lock.close()
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder while a file in it is read and written anew, so that two who add to it both count.
+
+    Where the file system knows no locks, nothing is held.
+    """
+    handle = None
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
 def publish(folder: Path, target: Path) -> bool:
     """Make a complete folder visible under its final name, durably; False when somebody else was faster."""
     for parent, _, names in os.walk(folder):

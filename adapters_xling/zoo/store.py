@@ -28,7 +28,7 @@ from adapters_xling.zoo.entry import (
     tasks,
 )
 from adapters_xling.zoo.origin import clean, provenance
-from adapters_xling.zoo.staging import PARTIAL, STALE_S, Garbage, publish, staging, sweep
+from adapters_xling.zoo.staging import PARTIAL, STALE_S, Garbage, alone, publish, staging, sweep
 
 
 class ZooWarning(UserWarning):
@@ -238,7 +238,13 @@ class Zoo:
             for name in (*card.files, CARD, *side):
                 (own / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, own / name, follow_symlinks=False)
-        return self.get(card.key, verify=False)
+        taken = self.get(card.key, verify=False)
+        if taken.card != card:
+            raise ZooError(
+                f"entry {card.key} is here already ({taken.folder}), with other content than {folder}: the same run, "
+                "trained or described again. Nothing was taken; adopt it into an empty zoo to compare"
+            )
+        return taken
 
     @contextlib.contextmanager
     def receiving(self, card: Card, *, source: str) -> Iterator[Path]:
@@ -285,7 +291,8 @@ class Zoo:
                 f"entry {key} is read-only: it lies in {entry.folder.parent}, not in {self.root}; scores are attested "
                 "in the zoo an entry belongs to"
             )
-        return attestations.add(entry.folder, entry.card, found)
+        with staging(self.root, key) as aside, alone(entry.folder):
+            return attestations.add(entry.folder, entry.card, found, aside=aside)
 
     def remove(self, key: str, *, force: bool = False) -> None:
         """Remove an entry, damaged or not, in one step (a kill leaves a partial folder for `gc`, never half an entry).

@@ -65,6 +65,8 @@ MISSPELT = [
     "choose mini-nli-bottleneck mini-nly slot base",
     "predict mini-nli-botleneck one two",
     "predict mini-nli-bottleneck one two --task mini-nly",
+    "evaluate mini-nli-botleneck mini-nli",
+    "evaluate mini-nli-bottleneck mini-nly",
     "export mini-nli-botleneck --to there",
     "import ./nothing --backbone xlmr-nanno",
     "import ./nothing --backbone xlmr-nano",

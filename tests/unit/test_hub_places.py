@@ -258,6 +258,58 @@ def test_names_and_places_that_are_not_there(where: str, home: Zoo, away: Zoo) -
         push(home, an_entry(home, a_run(seed=2)).key, open_hub(where), private=True)
 
 
+def test_two_who_push_the_same_run_at_once_leave_one_whole_entry(
+    tmp_path: Path, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = an_entry(home), an_entry(away, notes="trained elsewhere")
+    shared = str(tmp_path / "shared")
+    place = open_hub(shared)
+    real = place.check_sizes
+
+    def check_sizes(card: Any) -> None:  # the other one comes in after this one has looked
+        real(card)
+        push(away, theirs.key, open_hub(shared))
+
+    monkeypatch.setattr(place, "check_sizes", check_sizes)
+    with pytest.raises(HubError, match="published by somebody else meanwhile"):
+        push(home, mine.key, place)
+    assert (tmp_path / "shared" / theirs.key / CARD).read_bytes() == (theirs.folder / CARD).read_bytes()
+
+
+def test_files_that_another_one_wrote_over_are_not_published(
+    tmp_path: Path, home: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, shared = an_entry(home), tmp_path / "shared"
+    place = open_hub(str(shared))
+    real = place.check_sizes
+
+    def check_sizes(card: Any) -> None:
+        (shared / entry.key / "heads.safetensors").write_bytes(tensors(3, b"\1"))
+        real(card)
+
+    monkeypatch.setattr(place, "check_sizes", check_sizes)
+    with pytest.raises(HubError, match=r"heads\.safetensors was written by somebody else"):
+        push(home, entry.key, place)
+    assert open_hub(str(shared)).keys() == ()
+
+
+def test_origins_that_cannot_be_read_are_kept_and_others_untouched(tmp_path: Path, home: Zoo, away: Zoo) -> None:
+    first, second = an_entry(home), an_entry(home, a_run("mini-pos"))
+    shared = str(tmp_path / "shared")
+    for entry in (first, second):
+        push(home, entry.key, open_hub(shared))
+    notes = away.root / ".pulled.json"
+    away.root.mkdir(parents=True)
+    notes.write_text('{"of-a-later-version": {"where": "x", "more": 1}}')
+    pull(away, first.key, open_hub(shared))
+    assert '"more": 1' in notes.read_text() and origin(away, first)
+    notes.write_text('{"half a fil')
+    pull(away, second.key, open_hub(shared))
+    assert origin(away, second) and origin(away, first) is None
+    (aside,) = away.root.glob(".pulled.json.unreadable-*")
+    assert aside.read_text() == '{"half a fil' and set(away.keys()) == {first.key, second.key}
+
+
 def test_a_damaged_entry_is_not_pushed(where: str, home: Zoo) -> None:
     entry = an_entry(home)
     (entry.folder / "heads.safetensors").write_bytes(tensors(3, b"\1"))

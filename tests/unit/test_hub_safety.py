@@ -370,3 +370,11 @@ def test_a_newer_card_is_not_guessed_at() -> None:
     card = plain()
     card["schema"] = 99
     names(refused({**sound()[1], "card.json": reseal(card)}), "upgrade it")
+
+
+@pytest.mark.parametrize("field", ["notes", "licence"])
+def test_a_card_that_would_write_over_what_a_terminal_shows_is_refused(field: str) -> None:
+    text = "free\x1b[1A\x1b[2Klicence  Apache-2.0"
+    message = refused(described(sound()[1], **{field: text}))
+    names(message, "control characters")
+    assert "\x1b" not in message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,27 @@ def test_scores_are_added_and_replaced_while_the_card_stays_to_the_byte(zoo: Zoo
     assert zoo.verify(entry.key) == []
     assert zoo.get(entry.key).card == entry.card
     assert "/home/ada" not in (entry.folder / SCORES).read_text()
+
+
+def test_scores_that_are_added_at_once_are_all_there(zoo: Zoo) -> None:
+    entry = an_entry(zoo)
+    codes = ["ar", "de", "el", "es", "hi", "ru", "sw", "tr", "ur", "zh"]
+    with ThreadPoolExecutor(len(codes)) as pool:
+        list(pool.map(lambda code: zoo.attest(entry.key, sealed(entry, code)), codes))
+    assert [one.score.language for one in zoo.scores(entry.key)] == codes
+
+
+def test_a_kill_while_scores_are_written_leaves_the_entry_whole(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = an_entry(zoo)
+    before = {path.name for path in entry.folder.iterdir()}
+    met: list[set[str]] = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (met.append({p.name for p in entry.folder.iterdir()}), real(handle))
+    )
+    zoo.attest(entry.key, sealed(entry, "sw"))
+    assert met and all(names == before for names in met), "a half-written file would be one that no card lists"
+    assert not any((zoo.root / ".partial").iterdir())
 
 
 def test_an_adopted_entry_brings_its_scores(zoo: Zoo, tmp_path: Path) -> None:
@@ -87,6 +110,7 @@ def forged(line: dict[str, Any], **changes: Any) -> bytes:
         (lambda line: forged(line, weights="f" * 64), "other weights"),
         (lambda line: forged(line, weights="f"), "weights"),
         (lambda line: forged(line, more=1), "more"),
+        (lambda line: forged(line, commit="\x1b[2Kforged"), "control characters"),
         (lambda line: forged(line, created="9999"), "created: '9999' is no time"),
         (lambda line: forged(line, score={**line["score"], "value": 261.5}), "261.5 is no percentage"),
         (lambda line: forged(line, score={**line["score"], "key": "x"}), "belongs to entry"),

@@ -14,7 +14,7 @@ from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.hub import open_hub, pull, push
 from adapters_xling.spec import BackboneId
-from adapters_xling.zoo import Entry, HeadCard, Zoo
+from adapters_xling.zoo import Entry, HeadCard, Zoo, ZooWarning
 from adapters_xling.zoo.difference import differences
 from adapters_xling.zoo.finding import Query, search
 from adapters_xling.zoo.lineage import alone, trace
@@ -174,6 +174,14 @@ def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:
     mine = [a_score(first.key, "sw", 20.0)]
     hit = next(hit for hit in search(zoo, Query(on="mini-nli"), measured=mine) if hit.entry.key == first.key)
     assert hit.score == 35.0, "what was measured here goes before what somebody attested"
+
+
+def test_damaged_scores_of_one_entry_hide_no_other(zoo: Zoo) -> None:
+    first, second, _ = a_family(zoo)
+    zoo.attest(second.key, sealed(second, "sw", value=70.0))
+    (first.folder / "scores.jsonl").write_bytes(b"{}\n")
+    with pytest.warns(ZooWarning, match=r"left out: .*scores\.jsonl"):
+        assert [hit.entry.key for hit in search(zoo, Query(on="mini-nli"))] == [second.key]
 
 
 def test_show_says_whose_scores_are_beside_the_card(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:

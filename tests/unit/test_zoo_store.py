@@ -422,6 +422,10 @@ def test_adopting_takes_a_verified_copy_or_nothing(zoo: Zoo, tmp_path: Path) -> 
     mine = Zoo(tmp_path / "mine", fallbacks=())
     adopted = mine.adopt(entry.folder)
     assert adopted.card == entry.card and mine.verify(entry.key) == [] and adopted.folder.parent == mine.root
+    theirs = an_entry(Zoo(tmp_path / "theirs", fallbacks=()), notes="trained elsewhere")
+    with pytest.raises(ZooError, match=r"here already .* with other content"):
+        mine.adopt(theirs.folder)
+    assert mine.get(entry.key).card == entry.card
     os.truncate(entry.file("heads.safetensors"), 5)
     other = Zoo(tmp_path / "other", fallbacks=())
     with pytest.raises(ZooError, match="nothing was taken"):
