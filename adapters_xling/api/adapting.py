@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from adapters_xling import languages, paths
-from adapters_xling.errors import ConfigError, DataError, unknown
+from adapters_xling.errors import ConfigError, DataError, UnknownName, unknown
 from adapters_xling.recipes import resolve_recipe
 from adapters_xling.spec import Score, TaskSpec, Warm, decode
 from adapters_xling.zoo import Entry
@@ -200,11 +200,24 @@ def _under_head(body: dict[str, Any], rows: Path, base: TaskSpec, *, labels: Map
         body["labels"] = list(base.labels)
     return {
         **body,
-        "metrics": list(base.metrics),
+        "metrics": [_metric_in(name, body["languages"]) for name in base.metrics],
         "head": base.head_name,
         "options": canonical(base.options),
         "title": f"Rows of {rows.name}",
     }
+
+
+def _metric_in(name: str, codes: Sequence[str]) -> str:
+    """The metric, or the one for other languages where its rules are for some alone."""
+    from adapters_xling import metrics
+
+    if name == "mlqa":
+        try:
+            for code in codes:
+                metrics.normalize_mlqa("", code)
+        except UnknownName:
+            return "squad"
+    return name
 
 
 def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from adapters_xling import api, tasks
-from adapters_xling.api.adapting import BUCKETS, _partition
+from adapters_xling.api.adapting import BUCKETS, _metric_in, _partition
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, DataError, UnknownName, XlingError
 from adapters_xling.paths import predictions_file
@@ -266,3 +266,8 @@ def test_an_entry_of_a_private_task_answers_where_its_file_is_not(
         assert api.predict(found.entry.key, texts, settings=settings) == [expected]
     with pytest.raises(UnknownName):
         api.predict(found.entry.key, texts, name="no-task-of-it", settings=settings)
+
+
+def test_answers_in_a_language_that_the_task_s_metric_has_no_rules_for_are_scored_by_squad_s() -> None:
+    assert [_metric_in("mlqa", [code]) for code in ("de", "sw")] == ["mlqa", "squad"]
+    assert _metric_in("accuracy", ["sw"]) == "accuracy"
