@@ -20,7 +20,7 @@ _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 @click.command()
 @click.option("--task", help="Trained on this task.")
-@click.option("--on", help="Scored on this task; its score is the mean over the languages.")
+@click.option("--on", help="Scored on this task; its score is the zero-shot mean.")
 @click.option("--language", help="Scored, or trained, in this language.")
 @click.option("--method", help="Of this method.")
 @click.option("--backbone", help="On this backbone.")

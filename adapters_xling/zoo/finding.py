@@ -171,13 +171,14 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 
 def _score(entry: Entry, scores: Sequence[Score], query: Query) -> tuple[float | None, int]:
-    """Mean over the cells that were asked for, each with its first metric; else the dev score.
+    """Mean over the cells that were asked for, each with the metric that the entry was selected by, or its first where
+    it lacks that; else the dev score.
 
     Of each task one split counts, the test split where it was scored; without a language, zero-shot cells alone where
     there are any.
     """
+    training = entry.card.training
     if query.on is None and query.language is None:
-        training = entry.card.training
         return (training.dev_score if training else None), 0
     fits = [one for one in scores if query.on in (None, one.task) and query.language in (None, one.language)]
     splits: dict[str, str] = {}
@@ -187,10 +188,11 @@ def _score(entry: Entry, scores: Sequence[Score], query: Query) -> tuple[float |
     fits = [one for one in fits if one.split == splits[one.task]]
     if query.language is None:
         fits = [one for one in fits if one.zero_shot] or fits
-    first: dict[tuple[str, str], float] = {}
+    values: dict[tuple[str, str], float] = {}
     for one in fits:
-        first.setdefault((one.task, one.language), one.value)
-    return (sum(first.values()) / len(first) if first else None), len(first)
+        if (one.task, one.language) not in values or (training and one.metric == training.metric):
+            values[one.task, one.language] = one.value
+    return (sum(values.values()) / len(values) if values else None), len(values)
 
 
 def _place(hit: Hit, order: str) -> tuple[object, ...]:
