@@ -18,6 +18,7 @@ from adapters_xling.grid import make_run
 from adapters_xling.methods import resolve
 from adapters_xling.model import Model, backbone_id, building, open_entry
 from adapters_xling.model.shared import num_unchanged
+from adapters_xling.paths import predictions_file, score_file
 from adapters_xling.prefix_cache import IN_MEMORY, PrefixCache, open_store
 from adapters_xling.spec import Slot, Stack, Use
 from adapters_xling.zoo import Zoo
@@ -71,8 +72,9 @@ def world(backbone_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Wo
         return World(root, backbone_folder)
 
 
-def predictions(folder: Path, name: str, task: str, language: str) -> list[dict[str, Any]]:
-    file = folder / "scores" / name / task / f"test-{language}-first{LIMIT}.predictions.jsonl"
+def predictions(folder: Path, name: str, task: str, language: str, precision: str = "fp32") -> list[dict[str, Any]]:
+    scores = score_file(folder / "scores" / name / task, "test", language, limit=LIMIT, precision=precision)
+    file = predictions_file(scores)
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
@@ -274,7 +276,8 @@ def test_kept_rows_change_no_answer_and_entries_of_another_method_find_them(
         for short in names:
             for language in LANGUAGES:
                 ours, theirs = (
-                    predictions(tmp_path / where, world.keys[short], "mini-nli", language) for where in ("kept", "off")
+                    predictions(tmp_path / where, world.keys[short], "mini-nli", language, precision)
+                    for where in ("kept", "off")
                 )
                 for one, other in zip(ours, theirs, strict=True):
                     bound = 1e-5 if precision == "fp32" else 1e-2

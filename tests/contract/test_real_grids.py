@@ -15,6 +15,7 @@ from adapters_xling import api, grid, inference, spec, tasks, training
 from adapters_xling.errors import ConfigError
 from adapters_xling.evaluation import Reading, evaluate
 from adapters_xling.grid import Target, load_grid
+from adapters_xling.paths import score_file
 from adapters_xling.zoo import Zoo
 
 SOURCES = 7  # kit-nli, kit-pawsx, kit-udpos, kit-panx, kit-squad1 (XQuAD and MLQA), kit-tydiqa, kit-copa
@@ -141,13 +142,13 @@ def test_scores_in_bf16_are_near_those_in_fp32_and_never_taken_for_them(backbone
         device="cpu",
         backbone=backbone_folder,
     )
-    file = tmp_path / "runs" / "scores" / entry.key / "mini-nli" / "test-en-first40.json"
+    folder = tmp_path / "runs" / "scores" / entry.key / "mini-nli"
 
-    def kept() -> dict[str, object]:
-        return msgspec.json.decode(file.read_bytes())
+    def kept(precision: str = "fp32") -> dict[str, object]:
+        return msgspec.json.decode(score_file(folder, "test", "en", limit=40, precision=precision).read_bytes())
 
     plain, first = score(), kept()
-    half, second = score(precision="bf16"), kept()
+    half, second = score(precision="bf16"), kept("bf16")
     assert first["identity"] != second["identity"] and second["timing"]["precision"] == "bf16"  # type: ignore[index]
     assert "precision" not in first["timing"]  # type: ignore[operator]
     assert abs(plain[0].value - half[0].value) <= 10

@@ -18,6 +18,7 @@ from adapters_xling.api import compositions
 from adapters_xling.cli import _COMMANDS, xling
 from adapters_xling.cli.common import assignments, codes
 from adapters_xling.composition import named
+from adapters_xling.languages import LANGUAGES
 from adapters_xling.spec import Fresh, Imported, Init, MethodSpec, Route, Slot, Stack, Use, entries
 from adapters_xling.zoo import Entry, Zoo
 
@@ -130,8 +131,9 @@ def follow(name: str, params: dict[str, Any], zoo: Zoo) -> None:
     found = [zoo.resolve(one) for one in given if one and not one.isupper() and "=" not in one and not is_hash(one)]
     on = params.get("candidates") or params.get("on") or ()
     if name in ("choose", "evaluate", "predict"):
+        asked = codes(params.get("languages")) or sorted(LANGUAGES)
         for text in [on] if isinstance(on, str) else on:
-            route = compositions.routes_by_language([text], entry=found[0], zoo=zoo)
+            route = compositions.routes_by_language([text], entry=found[0], zoo=zoo, languages=asked)
             for code in codes(params.get("languages")) or ["sw"]:
                 route(code)
     if name == "adapt":
