@@ -279,7 +279,7 @@ def train(
         torch.save(kept, temporary)
         temporary.replace(checkpoint)
 
-    budget, before, spent = args.minutes * 60, state["elapsed"], state["cpu"]
+    budget, before, spent, first = args.minutes * 60, state["elapsed"], state["cpu"], state["step"]
     begin, cpu_begin = time.perf_counter(), time.process_time()
     said_at = saved_at = begin
     tally: dict[str, float] = {}
@@ -312,8 +312,10 @@ def train(
             quick = figures.retrieval(
                 model, tokenizer, held_lines(parallel), list(figures.QUICK), device=args.device, bf16=args.bf16
             )
+            a_step = (now - begin) / (state["step"] - first)
+            left = a_step * (args.steps - state["step"]) if args.steps else budget - state["elapsed"]
             print(
-                f"{state['elapsed'] / 60:6.1f} min, {done:.1%}, step {state['step']}, "
+                f"{state['elapsed'] / 60:6.1f} min, {done:.1%}, about {left / 60:.0f} min left, step {state['step']}, "
                 f"{state['tokens'] / 1e6:.2f}M tokens, {tokens / (now - said_at):.0f}/s, rate x{share:.2f}, "
                 f"{means(tally)} | {said(quick)}",
                 flush=True,
