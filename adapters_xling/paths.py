@@ -132,14 +132,15 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             stream = _held(path, wait=wait)
         except (FileNotFoundError, FileExistsError):  # who held it took its folder away between two steps here
-            if path.parent.exists() and not path.parent.is_dir():
+            if path.parent.is_file() or path.parent.is_symlink():
                 raise
     with stream:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # gone with its folder, perhaps, and by now another one's file
+                if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    path.unlink()
 
 
 def _held(path: Path, *, wait: bool) -> IO[bytes] | None:

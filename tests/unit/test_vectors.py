@@ -153,19 +153,19 @@ def test_a_hold_is_for_one_at_a_time_and_leaves_no_file(tmp_path: Path) -> None:
     counted.write_text("0")
 
     def add() -> None:
-        for _ in range(25):
+        for _ in range(100):
             with hold(tmp_path / "deep" / "lock", wait=True):
                 before = int(counted.read_text())
-                time.sleep(0.0005)
+                time.sleep(0.0001)
                 counted.write_text(str(before + 1))
                 shutil.rmtree(tmp_path / "deep", ignore_errors=True)  # as whoever is done with its folder does
 
-    threads = [threading.Thread(target=add) for _ in range(4)]
+    threads = [threading.Thread(target=add) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert counted.read_text() == "100"
+    assert counted.read_text() == "800"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["count"]
 
 
