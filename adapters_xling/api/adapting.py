@@ -131,7 +131,7 @@ def adapt(
     catalog.check(own, where=str(file))
     found = _divided(own, rows)
     run = parent.card.run
-    method, recipe = methods.resolve(run.method), recipe or default_recipe(run.backbone.name)
+    method = methods.resolve(run.method)
     changes = {
         **FEW,
         "pooling": run.recipe.pooling,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .catalog import all_specs, check_languages, get, names, train_task
     from .data import Rows, load, load_all, ref, splits_at_hand
     from .labels import with_labels
-    from .private import draft_task
+    from .private import draft
 
 _VERBS = {
     "names": "catalog",
@@ -28,7 +28,7 @@ _VERBS = {
     "ref": "data",
     "splits_at_hand": "data",
     "features": "cache",
-    "draft_task": "private",
+    "draft": "private",
     "with_labels": "labels",
 }
 
@@ -36,7 +36,7 @@ __all__ = [
     "Rows",
     "all_specs",
     "check_languages",
-    "draft_task",
+    "draft",
     "features",
     "get",
     "load",

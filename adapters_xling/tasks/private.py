@@ -115,22 +115,6 @@ _FORMS = {
 }
 
 
-def draft_task(
-    path: Path,
-    *,
-    name: str,
-    kind: str,
-    columns: Mapping[str, str] | None = None,
-    language: str,
-) -> str:
-    """Write a task file for a table of one's own; see `draft`.
-
-    Returns:
-        YAML text.
-    """
-    return draft(path, name=name, kind=kind, columns=columns, language=language).text
-
-
 def draft(
     path: Path,
     *,

@@ -120,7 +120,7 @@ def test_a_longer_file_leaves_every_row_where_it_was(tmp_path: Path) -> None:
     places: list[dict[str, str]] = []
     for num in (60, 100):
         rows = write_rows(tmp_path / f"{num}.jsonl", "de", num)
-        text = tasks.draft_task(rows, name="mine", kind="sentence", language="de")
+        text = tasks.draft(rows, name="mine", kind="sentence", language="de").text
         import yaml
 
         body = yaml.safe_load(text)

@@ -127,7 +127,7 @@ def folder(tmp_path: Path) -> Path:
     path.write_text("premise\thypothesis\tlabel\n" + "".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
     folder = tmp_path / "tasks"
     folder.mkdir()
-    text = tasks.draft_task(path, name="planted", kind="sentence", language="en")
+    text = tasks.draft(path, name="planted", kind="sentence", language="en").text
     # all rows train but a tenth of the groups: the planted ones must be among those that train
     text = text.replace("[0, 1, 2, 3, 4, 5, 6, 7]", "[0, 1, 2, 3, 4, 5, 6, 7, 9]").replace("test: [9]", "test: []")
     (folder / "planted.yaml").write_text(text, encoding="utf-8")

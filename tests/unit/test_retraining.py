@@ -103,7 +103,7 @@ def test_a_private_task_is_named_and_trained_again_with_its_folder(zoo: Zoo, cau
     folder = tmp_path / "tasks"
     folder.mkdir()
     (folder / "mine.yaml").write_text(
-        tasks.draft_task(rows, name="mine", kind="sentence", language="sw"), encoding="utf-8"
+        tasks.draft(rows, name="mine", kind="sentence", language="sw").text, encoding="utf-8"
     )
     own = tasks.get("mine", extra=folder)
     run = grid.make_run(own, methods.resolve("lora"), recipe="nano", backbone=backbone_id("xlmr-nano"), seed=1)

@@ -34,7 +34,7 @@ def test_a_drafted_task_loads_and_its_splits_share_no_text(tmp_path: Path, suffi
     path = table(tmp_path, f"reviews.{suffix}", REVIEWS)
     own = tmp_path / "own"
     own.mkdir()
-    (own / "reviews.yaml").write_text(tasks.draft_task(path, name="reviews", kind="sentence", language="sw"))
+    (own / "reviews.yaml").write_text(tasks.draft(path, name="reviews", kind="sentence", language="sw").text)
     task = tasks.get("reviews", extra=own)
     assert task.labels == ("bad", "good") and task.languages == task.train_languages == ("sw",)
     found = [tasks.load(task, split, "sw", data_dir=tmp_path) for split in ("train", "dev", "test")]
@@ -54,7 +54,7 @@ def test_a_drafted_task_loads_and_its_splits_share_no_text(tmp_path: Path, suffi
 def test_other_kinds_are_drafted_from_json_lines(tmp_path: Path, kind: str, row: dict[str, Any]) -> None:
     path = table(tmp_path, "a.jsonl", [{**row, "id": str(i), "group": str(i)} for i in range(60)])
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "mine.yaml").write_text(tasks.draft_task(path, name="mine", kind=kind, language="en"))
+    (tmp_path / "own" / "mine.yaml").write_text(tasks.draft(path, name="mine", kind=kind, language="en").text)
     task = tasks.get("mine", extra=tmp_path / "own")
     kept = [tasks.load(task, s, "en", data_dir=tmp_path, need_gold=False).kept for s in ("train", "dev", "test")]
     assert sum(kept) == 60
@@ -65,7 +65,7 @@ def test_rows_may_be_in_any_language(tmp_path: Path, code: str) -> None:
     """`no` is Norwegian, not a truth value; Northern Sotho has no code of two letters."""
     path = table(tmp_path, "reviews.csv", REVIEWS)
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "mine.yaml").write_text(tasks.draft_task(path, name="mine", kind="sentence", language=code))
+    (tmp_path / "own" / "mine.yaml").write_text(tasks.draft(path, name="mine", kind="sentence", language=code).text)
     task = tasks.get("mine", extra=tmp_path / "own")
     assert task.languages == (code,) and tasks.load(task, "train", code).kept
 
@@ -73,15 +73,15 @@ def test_rows_may_be_in_any_language(tmp_path: Path, code: str) -> None:
 def test_columns_can_be_named(tmp_path: Path) -> None:
     path = table(tmp_path, "a.csv", [{"utterance": "a", "intent": "x"}, {"utterance": "b", "intent": "y"}])
     with pytest.raises(DataError, match=r"which column is 'first' .*Found 'utterance', 'intent'.*--columns first="):
-        tasks.draft_task(path, name="a", kind="sentence", language="en")
-    text = tasks.draft_task(
+        tasks.draft(path, name="a", kind="sentence", language="en")
+    text = tasks.draft(
         path, name="a", kind="sentence", columns={"first": "utterance", "label": "intent"}, language="en"
-    )
+    ).text
     assert "first: utterance" in text
     with pytest.raises(DataError, match=r"no column 'intend' for 'label'; found 'utterance', 'intent'"):
-        tasks.draft_task(path, name="a", kind="sentence", columns={"label": "intend"}, language="en")
+        tasks.draft(path, name="a", kind="sentence", columns={"label": "intend"}, language="en")
     with pytest.raises(UnknownName, match=r"Did you mean 'label'"):
-        tasks.draft_task(path, name="a", kind="sentence", columns={"lable": "intent"}, language="en")
+        tasks.draft(path, name="a", kind="sentence", columns={"lable": "intent"}, language="en")
 
 
 PAIRS = [{"premise": f"p{i}", "claim": f"c{i}", "label": "no" if i % 2 else "yes"} for i in range(60)]
@@ -134,7 +134,7 @@ def test_rows_to_predict_for_have_as_many_texts_as_the_task(tmp_path: Path) -> N
 
 def test_files_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
     def draft(path: Path, kind: str = "sentence", language: str = "en") -> str:
-        return tasks.draft_task(path, name="a", kind=kind, language=language)
+        return tasks.draft(path, name="a", kind=kind, language=language).text
 
     good = table(tmp_path, "good.csv", REVIEWS)
     (tmp_path / "empty.csv").write_text("")
@@ -257,7 +257,7 @@ def test_a_table_with_numbered_choices_or_tags_in_one_text_becomes_a_task(tmp_pa
     for kind, given in rows.items():
         path = table(tmp_path, f"{kind}.csv", given)
         (tmp_path / "own" / f"my-{kind}.yaml").write_text(
-            tasks.draft_task(path, name=f"my-{kind}", kind=kind, language="en")
+            tasks.draft(path, name=f"my-{kind}", kind=kind, language="en").text
         )
         task = tasks.get(f"my-{kind}", extra=tmp_path / "own")
         assert sum(tasks.load(task, split, "en").kept for split in ("train", "dev", "test")) == 60
