@@ -223,9 +223,10 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
                     f"{path}: {score.key} has {score.metric} {score.value} on {score.task} ({score.language}), in "
                     f"another grid {other.value}. Run both grids again, so that they were scored by the same code"
                 )
-    kept = {_cell(score): score for score in report.read_scores(file)} if file.exists() else {}
-    every = kept | given
-    report.write_scores(file, [every[cell] for cell in sorted(every)])
+    with paths.hold(file.with_name(f".{file.name}.lock"), wait=True):  # another report may be joining its scores now
+        kept = {_cell(score): score for score in report.read_scores(file)} if file.exists() else {}
+        every = kept | given
+        report.write_scores(file, [every[cell] for cell in sorted(every)])
     changed = sum(cell in kept and kept[cell] != score for cell, score in given.items())
     return Joined(len(every), len(every) - len(kept), changed)
 

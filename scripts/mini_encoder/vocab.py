@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ def build(
     """Learn ``pieces`` pieces and write sentencepiece.bpe.model and tokenizer.json.
 
     Of more than ``most_lines`` lines some are drawn here: sentencepiece's own draw is another one in every process.
+    The model holds no path of this machine: the same pieces are the same bytes wherever they were learnt.
     """
     import sentencepiece as spm
     from transformers import XLMRobertaTokenizerFast
@@ -27,13 +29,10 @@ def build(
     lines = list(lines)
     if len(lines) > most_lines:
         lines = random.Random(seed).sample(lines, most_lines)
-    text = folder / "pieces.txt"
-    with text.open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(line.replace("\n", " ")[:300] + "\n")
+    model = io.BytesIO()
     spm.SentencePieceTrainer.train(
-        input=str(text),
-        model_prefix=str(folder / "sentencepiece.bpe"),
+        sentence_iterator=(line.replace("\n", " ")[:300] for line in lines),
+        model_writer=model,
         vocab_size=pieces,
         model_type="unigram",
         character_coverage=COVERAGE,
@@ -43,11 +42,9 @@ def build(
         seed_sentencepiece_size=400_000,
         minloglevel=1,
     )
-    text.unlink()
-    (folder / "sentencepiece.bpe.vocab").unlink()
-    XLMRobertaTokenizerFast(vocab_file=str(folder / "sentencepiece.bpe.model"), model_max_length=512).save_pretrained(
-        folder
-    )
+    file = folder / "sentencepiece.bpe.model"
+    file.write_bytes(model.getvalue())
+    XLMRobertaTokenizerFast(vocab_file=str(file), model_max_length=512).save_pretrained(folder)
 
 
 def load(folder: Path) -> Any:

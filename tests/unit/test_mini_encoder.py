@@ -162,7 +162,7 @@ def test_lines_that_are_evaluation_rows_are_dropped_and_the_last_are_held_out(tm
 
 
 def test_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:
-    """Sentencepiece draws its lines anew in every process, so the script draws them."""
+    """Sentencepiece draws its lines anew in every process, so the script draws them; its model names no folder."""
     pytest.importorskip("sentencepiece")
     code = (
         "import random, sys; from pathlib import Path; from mini_encoder import vocab\n"
@@ -174,5 +174,6 @@ def test_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:
     for name, seed in (("first", "0"), ("again", "0"), ("other", "1")):
         given = [sys.executable, "-c", code, str(tmp_path / name), seed]
         subprocess.run(given, check=True, cwd=Path(__file__).resolve().parents[2] / "scripts", capture_output=True)
-        made[name] = (tmp_path / name / "tokenizer.json").read_bytes()
-    assert made["first"] == made["again"] != made["other"]
+        made[name] = [(tmp_path / name / f).read_bytes() for f in ("tokenizer.json", "sentencepiece.bpe.model")]
+    assert made["first"] == made["again"]
+    assert all(a != b for a, b in zip(made["first"], made["other"], strict=True))

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from adapters_xling import paths
+from adapters_xling import api, paths
 from adapters_xling.cli import xling
 from adapters_xling.cli.layers import _ahead
 from adapters_xling.errors import ConfigError, DataError, MissingData
@@ -217,6 +217,24 @@ def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path) -> N
     assert refused.exit_code != 0 and "--scores FILE" in str(refused.exception)
     assert "xling run real-kit" in str(join("mini", "real-kit", file=file, runs=runs).exception)
     assert file.read_bytes() == first
+
+
+def test_reports_that_join_one_file_at_the_same_time_are_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: Path, data: bytes) -> None:
+        time.sleep(0.05)
+        paths.atomic_write(path, data)
+
+    folders = [tmp_path / key for key in "abcdef"]
+    for folder in folders:
+        write_scores(folder / "scores.jsonl", [a_score(folder.name)])
+    monkeypatch.setattr("adapters_xling.report.scores.atomic_write", slowly)
+    file = tmp_path / "all" / "scores.jsonl"
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda folder: api.join_scores([str(folder)], file), folders))
+    assert [one.key for one in read_scores(file)] == list("abcdef")
+    assert [path.name for path in file.parent.iterdir()] == ["scores.jsonl"]
 
 
 def test_a_folder_of_a_narrowed_run_is_joined_and_not_the_grid_of_its_name(tmp_path: Path) -> None:
