@@ -174,6 +174,7 @@ class Cell:
         asked, rows, dev = self.asked, self.found.rows, self.found.dev
         kind = kinds.get(asked.task.kind)
         facts: dict[str, Any] = {"kept": rows.kept, "dropped": rows.dropped, "source": rows.source}
+        facts["digest"] = rows.identity
         predictions = predicted[asked.split]
         if dev is not None:
             on = predicted[str(asked.tuned_on)]

@@ -134,15 +134,18 @@ def choose(
 
 
 def _halved(rows: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Rows in two halves of equal size, give or take one; rows of a group stay together as far as it goes."""
+    """Rows in two halves of equal size, give or take one; rows of a group stay together, in the first half if they can.
+
+    Raises:
+        DataError: when all rows are of one group.
+    """
 
     def place(row: Any) -> tuple[bytes, str]:
         return hashlib.sha256((row.group or row.id).encode()).digest(), row.id
 
     ordered = sorted(rows, key=place)
-    middle = len(ordered) // 2
-    while 0 < middle < len(ordered) and ordered[middle].group and ordered[middle].group == ordered[middle - 1].group:
-        middle += 1
-    if middle == len(ordered):
+    ends = [i for i in range(1, len(ordered)) if not ordered[i].group or ordered[i].group != ordered[i - 1].group]
+    if not ends:
         raise DataError("all rows belong to one group; a choice needs two halves that share none")
+    middle = next((i for i in ends if i >= len(ordered) // 2), ends[-1])
     return ordered[:middle], ordered[middle:]

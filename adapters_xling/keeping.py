@@ -28,7 +28,7 @@ class Kept:
         identity: digest of what its predictions were made from.
         scoring: digest of what scored them; empty in files from before there were outcomes.
         scores: one per metric's score.
-        facts: rows kept and dropped, where they came from, what was chosen on another split.
+        facts: rows kept and dropped, where they came from and their digest, what was chosen on another split.
         timing: seconds without opening the model, type of device, torch threads.
         reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
     """

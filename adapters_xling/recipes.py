@@ -11,7 +11,7 @@ from .errors import ConfigError, unknown
 from .spec import Frozen, KindName, Recipe
 from .strict import decode, read_yaml
 
-LEVELS = ("extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks", "mixture")
+LEVELS = ("extends", "source", "defaults", "methods", "kinds", "methods_kinds", "tasks", "methods_tasks", "mixture")
 """What a recipe may hold, in the order in which it applies."""
 
 
@@ -49,8 +49,9 @@ def resolve_recipe(
     """Resolve every optimisation setting of a run.
 
     A named recipe may say `extends: other`; within one, `defaults`, then `methods.<method>`, `kinds.<kind>`,
-    `methods_kinds.<method>.<kind>` and `tasks.<task>` apply in this order, then `mixture` when asked for, and
-    `overrides` last. Each level holds differences only.
+    `methods_kinds.<method>.<kind>`, `tasks.<task>` and `methods_tasks.<method>.<task>` apply in this order, then
+    `mixture` when asked for, and `overrides` last. Each level holds differences only. All levels of a recipe apply
+    after all of the one that it extends: its `defaults` undo what that one says of a method.
 
     Args:
         recipes: all of them.
@@ -88,6 +89,7 @@ def resolve_recipe(
             body.get("kinds", {}).get(kind),
             body.get("methods_kinds", {}).get(method, {}).get(kind),
             _of_task(body.get("tasks", {}), task),
+            _of_task(body.get("methods_tasks", {}).get(method, {}), task),
             body.get("mixture") if mixture else None,
         ):
             values.update(level or {})

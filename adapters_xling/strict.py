@@ -48,6 +48,16 @@ _UniqueKeys.yaml_implicit_resolvers = {
     first: [(tag, exp) for tag, exp in rules if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# `1e-4` is a number, as in YAML 1.2; version 1.1 wants a point before the e and a sign after it.
+_EXPONENT = re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that `read_yaml` reads back: a text like `1e5` has quotation marks."""
+
+
+for _class in (_UniqueKeys, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 
 
 def read_yaml(path: Path) -> Any:
@@ -66,6 +76,11 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not UTF-8 (byte {err.start}): save the file as UTF-8") from err
     except OSError as err:
         raise ConfigError(f"{path}: cannot be read: {err.strerror or err}") from err
+
+
+def dump_yaml(body: Any, **style: Any) -> str:
+    """Plain data as YAML that `read_yaml` reads back; `style` is PyYAML's."""
+    return str(yaml.dump(body, Dumper=_Dumper, allow_unicode=True, **style))
 
 
 def parse_json(raw: bytes) -> Any:

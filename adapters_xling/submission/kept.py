@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,7 +139,7 @@ def named(name: str, folders: Sequence[Path], where: str) -> Path:
 
 def predicted(folder: Path, task: TaskSpec, split: str, languages: Sequence[str]) -> bool:
     """Whether an entry's folder has predictions on the task in any of the languages."""
-    return any(_whole(folder / task.name, split, code, PRECISIONS) for code in languages)
+    return any(True for code in languages for _ in _whole(folder / task.name, split, code, PRECISIONS))
 
 
 def read(
@@ -160,17 +160,18 @@ def read(
         language: its language.
         data_dir: folder of the original files.
         precisions: of the forward passes, the one that is preferred first. In each, predictions that were kept without
-            scores go before those that were scored, for they leave no row out.
+            scores go before those that were scored, for they leave no row out. Those of other rows than are at hand now
+            (where they are) are not taken; older files do not say which rows theirs are.
 
     Raises:
         MissingData: when there are none, or only those of the first rows.
-        DataError: for a file that does not hold predictions.
+        DataError: for a file that does not hold predictions, or when all are of other rows than those at hand.
     """
-    whole = _whole(folder, split, language, precisions)
-    precision, done = whole or (precisions[0], Path())
+    whole = list(_whole(folder, split, language, precisions))
+    precision, done = _of_these_rows(whole, task, split, language, data_dir) or (precisions[0], Path())
     path = predictions_file(done) if whole else Path()
     command = how(folder, task, split, language, precision)
-    if whole is None:
+    if not whole:
         some = sorted(folder.glob(f"{split}-{language}-first*.json"))
         only = f" (only of its first rows: {some[0].name})" if some else ""
         raise MissingData(f"no predictions of {task.name}, {split}, {language}{only}: `{command}`")
@@ -206,11 +207,44 @@ def how(folder: Path, task: TaskSpec, split: str, language: str, precision: str 
     return f"xling evaluate {folder.parent.name} {task.name} --languages {language}{split}{rounded}"
 
 
-def _whole(folder: Path, split: str, language: str, precisions: Sequence[str]) -> tuple[str, Path] | None:
-    """Precision and score file of the first that is whole (both files are there)."""
+def _whole(folder: Path, split: str, language: str, precisions: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Precision and score file of each that is whole (both files are there), the preferred one first."""
     for precision in precisions:
         for unscored in (True, False):
             done = score_file(folder, split, language, precision=precision, unscored=unscored)
             if done.is_file() and predictions_file(done).is_file():
-                return precision, done
-    return None
+                yield precision, done
+
+
+def _of_these_rows(
+    whole: Sequence[tuple[str, Path]], task: TaskSpec, split: str, language: str, data_dir: Path | None
+) -> tuple[str, Path] | None:
+    """The first that was made of the rows at hand, or, where these are not, of those that the newest one was made of.
+
+    Raises:
+        DataError: when all were made of other rows.
+    """
+    from adapters_xling.tasks import sources
+
+    if not whole:
+        return None
+    said = {done: _digest(done) for _, done in whole}
+    here = {found.identity() for found in sources.every(task, split, language, data_dir=data_dir, ask=False)}
+    if not here:
+        here = {said[max(said, key=lambda done: done.stat().st_mtime_ns)]}
+    fits = [one for one in whole if said[one[1]] in here] or [one for one in whole if not said[one[1]]]
+    if not fits:
+        precision, done = whole[0]
+        raise DataError(
+            f"{done}: predicted for other rows of {task.name}, {split}, {language} than those at hand now; run "
+            f"`{how(done.parent, task, split, language, precision)}` again, or name the same --data-dir"
+        )
+    return fits[0]
+
+
+def _digest(done: Path) -> str:
+    """Digest of the rows that a score file's predictions are of; empty where it does not say."""
+    try:
+        return str(json.loads(done.read_text(encoding="utf-8"))["rows"].get("digest", ""))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from adapters_xling.errors import ConfigError, DataError, XlingError, unknown
 from adapters_xling.spec import Partition, TaskRef, TaskSpec
 from adapters_xling.tasks import catalog, labels, rows, sources
 from adapters_xling.tasks.examples import ChoiceExample, Example, RetrieveExample, SentenceExample, TagExample
+from adapters_xling.tasks.found import Found
 from adapters_xling.tasks.kinds import options
 
 NUM_SAMPLES = 3
@@ -69,7 +72,8 @@ def load(
         language: code of the language.
         data_dir: folder of the original files; default `XLING_DATA`.
         limit: keep only the first so many; of a retrieval task so many queries, and the whole corpus they search.
-        need_gold: turn rows without gold away (scoring, training); False to predict for them.
+        need_gold: turn rows without gold away (scoring, training), and read the next source at hand where one has no
+            gold at all (XTREME's test files beside the originals; test rows only); False to predict for them.
 
     Raises:
         MissingData: when no source is at hand, with every place that was tried.
@@ -77,11 +81,37 @@ def load(
         UnknownName: for a language the task does not have in this split.
     """
     check_language(task, split, language)
+    task = labels.with_labels(task, data_dir=data_dir)
+    first = sources.find(task, split, language, data_dir=data_dir)
+    try:
+        return _read(first, task, split, language, data_dir=data_dir, limit=limit, need_gold=need_gold)
+    except _WithheldError:
+        if split in ("train", "dev"):  # a run's key says which those are: the first source's (`ref`)
+            raise
+        for other in itertools.islice(sources.every(task, split, language, data_dir=data_dir), 1, None):
+            with contextlib.suppress(_WithheldError):
+                return _read(other, task, split, language, data_dir=data_dir, limit=limit, need_gold=need_gold)
+        raise
+
+
+class _WithheldError(DataError):
+    """A source that is whole, but whose gold was taken away; another one may have it."""
+
+
+def _read(
+    found: Found,
+    task: TaskSpec,
+    split: str,
+    language: str,
+    *,
+    data_dir: Path | None,
+    limit: int | None,
+    need_gold: bool,
+) -> Rows:
+    """The rows of one source; arguments and errors as `load`'s."""
     from adapters_xling.tasks import kinds
 
-    task = labels.with_labels(task, data_dir=data_dir)
     kind = kinds.get(task.kind)
-    found = sources.find(task, split, language, data_dir=data_dir)
     context = rows.Context(task, found.options, need_gold, language)
     examples: list[Example] = []
     dropped: Counter[str] = Counter()
@@ -195,9 +225,9 @@ def _refuse_unusable(
     file, row, _ = samples[0]
     text = f"{what}: no row of {source} is usable ({counts}; the first is {file}, row {row})."
     if set(dropped) & {rows.BLANK_LABEL, rows.BLANK_ANSWER}:
-        text += (
-            " Ready-made test sets often have their answers blanked: get the file with answers from the data set's "
-            "authors, or predict without scoring."
+        raise _WithheldError(
+            f"{text} Ready-made test sets often have their answers blanked: get the file with answers from the data "
+            "set's authors, or predict without scoring."
         )
     raise DataError(text)
 
@@ -208,14 +238,14 @@ def _refuse_blanked(task: TaskSpec, split: str, source: str, examples: list[Exam
     """
     queries = [example for example in examples if isinstance(example, RetrieveExample) and example.side == "query"]
     if task.kind == "retrieve" and not any(query.matches for query in queries):
-        raise DataError(
+        raise _WithheldError(
             f"task {task.name!r}, {split}: no query of {source} has a match: this looks like a set whose gold was "
             "taken away (XTREME sorts Tatoeba's English side and removes BUCC's gold). Get the files with gold from "
             "the data set's authors, or predict without scoring."
         )
     golds = {example.label for example in examples if isinstance(example, (SentenceExample, ChoiceExample))}
     if len(examples) >= MIN_SUSPICIOUS and len(golds) == 1:
-        raise DataError(
+        raise _WithheldError(
             f"task {task.name!r}, {split}: all {len(examples)} rows of {source} have the label {golds.pop()!r}: this "
             "looks like a file whose answers were blanked. Get the file with answers from the data set's authors."
         )

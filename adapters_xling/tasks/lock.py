@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 
 from adapters_xling import hub_files, paths
 from adapters_xling.errors import ConfigError, DataError, XlingError
 from adapters_xling.spec import Frozen, HubSource, canonical, decode, read_yaml
+from adapters_xling.strict import dump_yaml
 from adapters_xling.tasks.rows import Raw
 
 Commit = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{40}$")]
@@ -113,7 +113,7 @@ def save(lock: Lock, file: Path) -> None:
         XlingError: when it cannot be written.
     """
     head = "# Written by `xling data lock`: the commit of each hub data set, and the rows it gave.\n"
-    paths.atomic_write(file, head + yaml.safe_dump(canonical(lock), sort_keys=True, allow_unicode=True, width=120))
+    paths.atomic_write(file, head + dump_yaml(canonical(lock), sort_keys=True, width=120))
 
 
 def check_writable(file: Path) -> None:

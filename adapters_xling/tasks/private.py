@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from adapters_xling import languages
 from adapters_xling.errors import ConfigError, DataError, MissingData, unknown
 from adapters_xling.spec import FileSource, TaskSpec
+from adapters_xling.strict import dump_yaml
 from adapters_xling.tasks import data, readers
 from adapters_xling.tasks.data import Rows
 from adapters_xling.tasks.rows import Raw
@@ -60,7 +60,7 @@ class Draft(NamedTuple):
 
 def dumped(body: Mapping[str, Any]) -> str:
     """The fields of a task file as YAML."""
-    return yaml.safe_dump(body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return dump_yaml(body, sort_keys=False, default_flow_style=None, width=110)
 
 
 class _Form(NamedTuple):

@@ -44,13 +44,28 @@ def find(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = N
 
 def _first(task: TaskSpec, split: str, language: str, data_dir: Path | None, *, ask: bool = True) -> Found | list[str]:
     """The first source that is at hand, or why each is not."""
-    tried = []
+    tried: list[str] = []
+    return next(_each(task, split, language, data_dir, tried, ask=ask), tried)
+
+
+def _each(
+    task: TaskSpec, split: str, language: str, data_dir: Path | None, tried: list[str], *, ask: bool = True
+) -> Iterator[Found]:
+    """Every source that is at hand, one after the other; `tried` gathers why others are not."""
     for source in task.sources:
         try:
-            return _find(source, task, split, language, data_dir, ask=ask)
+            found = _find(source, task, split, language, data_dir, ask=ask)
         except NotAtHand as err:
             tried.append(str(err))
-    return tried
+        else:
+            yield found
+
+
+def every(
+    task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None, ask: bool = True
+) -> Iterator[Found]:
+    """Every source that is at hand for a split and language, in the task's order; `ask` allows to ask the network."""
+    return _each(task, split, language, data_dir, [], ask=ask)
 
 
 def at_hand(task: TaskSpec, split: str, language: str, *, data_dir: Path | None = None) -> Found | None:

@@ -96,14 +96,23 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def read(self) -> State | None:
-        """The state to go on from; None where there is none. A damaged or foreign one is said, and removed."""
+        """The state to go on from; None where there is none. A damaged or foreign one is said, and removed.
+
+        Raises:
+            XlingError: when the disk does not give it: it may be whole.
+        """
         if self.path is None or not self.path.is_file():
             return None
         try:
             return self._load(self.path)
         except _UnusableError as err:
             self.refuse(str(err))
-        except (SafetensorError, OSError, KeyError, ValueError) as err:
+        except OSError as err:
+            raise XlingError(
+                f"checkpoint {self.path} cannot be read ({err.strerror or err}); run the same command again once it "
+                "can, or delete the file to start over"
+            ) from err
+        except (SafetensorError, KeyError, ValueError) as err:
             self.refuse(f"it is damaged ({type(err).__name__}: {err})")
         return None
 

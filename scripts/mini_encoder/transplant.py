@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def start_vectors(
     vectors = np.tile(mean, (size, 1)).astype(np.float32)
     copied = near = 0
     pending = []
-    for piece, index in tokenizer.get_vocab().items():
+    for piece, index in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)):  # in no order, and another each time
         text = piece.removeprefix(vocab.MARK).lower()
         spelled = text if piece.startswith(vocab.MARK) or not text[:1].isalnum() else "##" + text
         if spelled in words and words[spelled] not in donor_tokenizer.all_special_ids:

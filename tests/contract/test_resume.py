@@ -16,6 +16,7 @@ import torch
 from loops import largest_difference, logged, mixed_run, run_of, trained
 from safetensors import safe_open
 
+from adapters_xling.errors import XlingError
 from adapters_xling.grid import Mix
 from adapters_xling.spec import RunSpec
 from adapters_xling.training import checkpoint, loop
@@ -132,6 +133,23 @@ def test_what_is_no_sound_checkpoint_of_this_run_is_said_and_not_continued(
     with pytest.warns(UserWarning, match=f"{words}.*starts over"):
         again = run(spec, tmp_path)
     assert largest_difference(again, trained(spec, tmp_path / "whole")) == 0.0
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_kept(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = run_of(backbone_folder, method="head", max_steps=4)
+    path = stopped(spec, tmp_path, 3, monkeypatch)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "safe_open", broken)
+        with pytest.raises(XlingError, match=r"cannot be read \(Input/output error\); run the same command again"):
+            run(spec, tmp_path)
+    assert path.is_file()
+    assert largest_difference(run(spec, tmp_path), trained(spec, tmp_path / "whole")) == 0.0
 
 
 def test_other_rows_than_the_checkpoints_start_the_run_over(

@@ -47,6 +47,13 @@ def choice(*choices: str, prompt: str = "the cat", label: int | None = 0, prefix
 # --- lookup and task files ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("metrics", [("accuracy", "accuracy_f1:yes"), ("accuracy_f1:yes", "accuracy_f1:no")])
+def test_two_metrics_that_give_one_score_are_refused(metrics: tuple[str, ...]) -> None:
+    task = spec("sentence", labels=("yes", "no"), metrics=metrics)
+    with pytest.raises(ConfigError, match=f"{metrics[0]!r} and {metrics[1]!r} both give a score called 'accuracy'"):
+        kinds.get("sentence").check_spec(task)
+
+
 def test_a_kind_is_one_instance_and_an_unknown_one_is_refused() -> None:
     assert kinds.get("span") is kinds.get("span")
     assert {kinds.get(name).name for name in kinds.names()} == set(kinds.names())

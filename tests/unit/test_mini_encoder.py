@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,42 @@ def test_lines_that_are_evaluation_rows_are_dropped_and_the_last_are_held_out(tm
     assert len(found.sentences) == 1697 - 1 + 1800 + 1 + 1
     assert not any(s["en"].removeprefix("ntrex en ") == "number 7" for s in found.sentences)
     assert found.languages == ["de", "en", "sw"]
+
+
+class Words:
+    """A tokenizer of whole words; `told` is the order in which it tells them."""
+
+    def __init__(self, words: Sequence[str], told: Sequence[str]) -> None:
+        self.ids = {word: i for i, word in enumerate(words)}
+        self.told, self.all_special_ids = told, list(range(5))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __call__(self, lines: Sequence[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[self.ids[word] for word in line.split()] for line in lines]}
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: self.ids[word] for word in self.told}
+
+    def convert_tokens_to_ids(self, word: str) -> int:
+        return self.ids[word]
+
+
+def test_start_vectors_do_not_hang_on_the_order_in_which_a_tokenizer_tells_its_pieces() -> None:
+    """It is another one in every process, and the last bit of a matrix product hangs on a row's place."""
+    rng = random.Random(0)
+    words = sorted({"".join(rng.choices("abcdefgh", k=5)) for _ in range(400)})
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    ours, theirs = [*special, *words], ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]", *reversed(words)]
+    lines = [" ".join(rng.choices(words, k=8)) for _ in range(500)]
+    parallel = text.Parallel(sentences=[{"en": line, "de": line} for line in lines])
+    vectors = np.random.default_rng(0).standard_normal((len(theirs), 48)).astype(np.float32)
+    found = [
+        transplant.start_vectors(parallel, Words(ours, told), Words(theirs, theirs), vectors, seed=0)[0].tobytes()
+        for told in (ours, ours[::-1], rng.sample(ours, len(ours)))
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 def test_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from adapters_xling import recipes as recipes_module
-from adapters_xling import spec
+from adapters_xling import spec, strict
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.paths import task_configs_dir
 
@@ -123,6 +123,15 @@ def test_norwegian_is_not_false(tmp_path: Path) -> None:
     assert spec.read_yaml(path) == {"languages": ["no", "on", "yes"], "flag": True}
 
 
+def test_numbers_with_an_exponent_are_numbers_and_such_texts_stay_texts(tmp_path: Path) -> None:
+    path = tmp_path / "rates.yaml"
+    path.write_text("rates: [1e-4, 2E3, -1.5e2, .5e1, 1.0e-8]\ntexts: ['1e5', e5, 1e, 1e5x]\n")
+    found = spec.read_yaml(path)
+    assert found == {"rates": [1e-4, 2000.0, -150.0, 5.0, 1e-8], "texts": ["1e5", "e5", "1e", "1e5x"]}
+    path.write_text(strict.dump_yaml(found))
+    assert spec.read_yaml(path) == found
+
+
 def test_an_unknown_field_is_named_with_its_path_and_the_closest_field() -> None:
     data = {"reader": "tsv", "splits": {}, "type": "hub", "repo": "x", "revison": "abc"}
     with pytest.raises(ConfigError, match=r"x\.yaml: revison is not a field.*Did you mean 'revision'"):
@@ -151,6 +160,37 @@ def test_later_levels_of_a_recipe_win() -> None:
     full = recipes_module.resolve_recipe(recipes, "paper", method="full", kind="span")
     assert (full.learning_rate, full.max_length, full.batch_size) == (1e-5, 384, 16)
     assert recipes_module.resolve_recipe(recipes, "paper", method="lora", kind="span").learning_rate == 1e-4
+
+
+def test_each_method_has_its_own_rate_in_every_shipped_recipe() -> None:
+    """`defaults` of a recipe undo what the one that it extends says of a method."""
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
+    for name in recipes.recipes:
+        rates = {
+            method: recipes_module.resolve_recipe(recipes, name, method=method, kind="tag").learning_rate
+            for method in ("full", "bottleneck", "lora", "head")
+        }
+        assert all(rates["full"] < rate for method, rate in rates.items() if method != "full"), (name, rates)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "rate"),
+    [
+        ("sentence", "mnli", 3e-5),
+        ("sentence", "pawsx", 2e-5),
+        ("tag", "udpos", 2e-5),
+        ("span", "squad", 3e-5),
+        ("choice", "siqa", 3e-5),
+        ("choice", "copa", 3e-5),
+    ],
+)
+def test_the_benchmarks_rates_are_those_of_its_scripts(kind: str, task: str, rate: float) -> None:
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
+    rates = {
+        method: recipes_module.resolve_recipe(recipes, "xtreme", method=method, kind=kind, task=task).learning_rate
+        for method in ("full", "lora")
+    }
+    assert rates == {"full": rate, "lora": 1e-4}
 
 
 def test_parents_are_those_of_init_and_route_once_each() -> None:

@@ -15,6 +15,7 @@ from adapters_xling.cli import xling
 from adapters_xling.errors import DataError, MissingData, UnknownName, XlingError
 from adapters_xling.paths import predictions_file, score_file
 from adapters_xling.submission import Benchmark, Built, benchmark
+from adapters_xling.tasks import catalog, sources
 
 NLI = "my-nli-lora-fresh-xlmr-nano-s1-0123456789abcdef"
 TAGS = "my-tags-full-fresh-xlmr-nano-s1-fedcba9876543210"
@@ -82,9 +83,19 @@ class World:
     def benchmark(self) -> Benchmark:
         return benchmark.get(str(self.root / "own.yaml"))
 
-    def keep(self, entry: str, task: str, code: str, values: Sequence[Any], split: str = "test", **facts: Any) -> Path:
+    def keep(
+        self,
+        entry: str,
+        task: str,
+        code: str,
+        values: Sequence[Any],
+        split: str = "test",
+        *,
+        unscored: bool = False,
+        **facts: Any,
+    ) -> Path:
         """Write predictions as `xling evaluate` keeps them; values without ids get q1, q2, …"""
-        scores = score_file(self.runs / "scores" / entry / task, split, code)
+        scores = score_file(self.runs / "scores" / entry / task, split, code, unscored=unscored)
         scores.parent.mkdir(parents=True, exist_ok=True)
         rows = values.items() if isinstance(values, dict) else [(f"q{n}", v) for n, v in enumerate(values, 1)]
         lines = (json.dumps({"id": id_, "value": value, "score": 0.5}, ensure_ascii=False) for id_, value in rows)
@@ -280,3 +291,23 @@ def test_the_command_builds_and_refuses(world: World) -> None:
     result = CliRunner().invoke(xling, [*words, "xtreme", *places])
     assert "xnli: no entry has predictions: `xling evaluate ENTRY xnli`" in str(result.exception)
     assert "162 files" in str(result.exception)
+
+
+def test_predictions_of_other_rows_than_those_at_hand_are_not_handed_in(world: World) -> None:
+    def handed_in() -> list[str]:
+        built = world.build(out=world.root / f"out-{len(list(world.root.iterdir()))}")
+        return texts(built.folder)["my-nli/test-de.tsv"].split()
+
+    (world.data / "none.tsv").write_text("a\tyes\n", encoding="utf-8")
+    task = catalog.get("my-nli", extra=world.tasks)
+    (here,) = (found.identity() for found in sources.every(task, "test", "de", data_dir=world.data))
+    world.keep(NLI, "my-nli", "de", ["no"] * 3, unscored=True, digest="of other rows")
+    with pytest.raises(DataError, match=r"predicted for other rows of my-nli, test, de than .* `xling evaluate"):
+        world.keep(NLI, "my-nli", "de", ["no"] * 3, digest="of other rows, too")
+        handed_in()
+    world.keep(NLI, "my-nli", "de", ["yes"] * 3)  # an older file, which does not say
+    assert handed_in() == ["yes"] * 3
+    world.keep(NLI, "my-nli", "de", ["no", "yes", "yes"], digest=here)
+    assert handed_in() == ["no", "yes", "yes"]
+    (world.data / "none.tsv").unlink()  # nothing tells which are right: the newest
+    assert handed_in() == ["no", "yes", "yes"]

@@ -14,7 +14,7 @@ import pytest
 
 from adapters_xling import hub_files, tasks
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
-from adapters_xling.spec import FileSource, HubSource, Partition, TaskSpec, decode
+from adapters_xling.spec import FileSource, HubSource, Partition, TaskSpec, canonical, decode
 from adapters_xling.tasks import data, hub_rows, kinds, mini, sources
 from adapters_xling.tasks.kinds import options
 
@@ -105,6 +105,22 @@ def test_blanked_labels_are_refused_for_scoring_and_allowed_for_predicting(tmp_p
         tasks.load(task(), "test", "en", data_dir=tmp_path)
     rows = tasks.load(task(), "test", "en", data_dir=tmp_path, need_gold=False)
     assert [example.label for example in rows.examples] == [None, None]  # type: ignore[union-attr]
+
+
+def test_gold_is_taken_from_the_next_source_where_the_first_has_none(tmp_path: Path) -> None:
+    two = [dict(source) for source in canonical(task())["sources"]] * 2
+    two[1] = {**two[1], "splits": {"test": "gold.tsv", "dev": "gold.tsv"}}
+    mine = task(sources=two)
+    put(tmp_path, "en.tsv", "a\tb\t\nc\td\t\n")
+    put(tmp_path, "dev.tsv", "a\tb\t\nc\td\t\n")
+    with pytest.raises(DataError, match=r"no row of files en.tsv is usable"):
+        tasks.load(mine, "test", "en", data_dir=tmp_path)
+    put(tmp_path, "gold.tsv", "a\tb\tneutral\nc\td\tentailment\n")
+    rows = tasks.load(mine, "test", "en", data_dir=tmp_path)
+    assert (rows.source, rows.kept) == ("files gold.tsv", 2)
+    assert tasks.load(mine, "test", "en", data_dir=tmp_path, need_gold=False).source == "files en.tsv"
+    with pytest.raises(DataError, match=r"no row of files dev.tsv"):  # the rows that a run's key names, or none
+        tasks.load(mine, "dev", "en", data_dir=tmp_path)
 
 
 def test_gold_that_is_the_same_in_every_row_is_refused(tmp_path: Path) -> None:
