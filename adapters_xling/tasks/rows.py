@@ -261,7 +261,7 @@ def _from_json(cell: str) -> Any:
     """What a table's cell holds as JSON; the cell itself where that is none."""
     try:
         return json.loads(cell)
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
 
 
@@ -279,7 +279,7 @@ def _choice_label(raw: Raw, names: tuple[str, ...], context: Context) -> int | N
     if value not in names:
         raise DataError(
             f"{raw.place}: unknown label {value!r}; the choices are {', '.join(map(repr, names))}. "
-            "Map it under options.labels of the task's source."
+            "Write one of these, or map it under options.labels of the task's source."
         )
     return names.index(value)
 
@@ -325,7 +325,7 @@ def _split(raw: Raw, name: str, value: Any) -> tuple[str, ...]:
         return tuple(value.split())
     if not isinstance(value, (list, tuple)):
         raise DataError(f"{raw.place}: {name} are {value!r} instead of a list, or a text with blanks between them")
-    return tuple(map(str, value))
+    return tuple("" if item is None else str(item) for item in value)
 
 
 @converter("span")
@@ -335,7 +335,7 @@ def _span(raw: Raw, identifier: str, context: Context) -> Example:
     if not str(passage or "").strip():
         raise Reject("blank context")
     found = context.get(raw, "answers", ("answers",), required=context.need_gold)
-    impossible = bool(context.get(raw, "impossible", ("is_impossible", "impossible"), required=False))
+    impossible = _impossible(raw, context)
     answers = () if impossible else tuple(_answers(raw, found, need_gold=context.need_gold))
     answerless = context.options.get("empty_is_impossible", False) and not answers
     if context.need_gold and not (answers or impossible or answerless):
@@ -351,11 +351,29 @@ def _span(raw: Raw, identifier: str, context: Context) -> Example:
     )
 
 
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
+"""A truth value as JSON, a table or a spreadsheet writes it, in small letters; a blank one is false."""
+
+
+def _impossible(raw: Raw, context: Context) -> bool:
+    """Whether the row says that its question has no answer."""
+    value = context.get(raw, "impossible", ("is_impossible", "impossible"), required=False)
+    word = "" if value is None else str(value).strip().lower()
+    if word not in _TRUTH:
+        raise DataError(
+            f"{raw.place}: whether the question is impossible is {value!r}; valid: true, false, 1, 0, or a blank for "
+            "false. Write one of these, or map it under options.values of the task's source."
+        )
+    return _TRUTH[word]
+
+
 def _answers(raw: Raw, found: Any, *, need_gold: bool) -> Iterator[Answer]:
-    """Answers in either layout in use: a list of {text, answer_start}, or {text: […], answer_start: […]}.
+    """Answers in either layout in use: a list of {text, answer_start}, or {text: […], answer_start: […]}; in a table's
+    cell as JSON.
 
     A blank one is no answer; where gold is needed it shows that answers were withheld.
     """
+    found = _from_json(found) if isinstance(found, str) else found
     try:
         if isinstance(found, Mapping):
             found = [{"text": t, "answer_start": s} for t, s in zip(found["text"], found["answer_start"], strict=True)]
@@ -366,7 +384,8 @@ def _answers(raw: Raw, found: Any, *, need_gold: bool) -> Iterator[Answer]:
                 raise Reject(BLANK_ANSWER)
     except (KeyError, TypeError, ValueError) as err:
         raise DataError(
-            f"{raw.place}: answers are not in SQuAD's form, a list of {{text, answer_start}} ({err!r})"
+            f"{raw.place}: answers are not in SQuAD's form, a list of {{text, answer_start}} ({err!r}). In a table "
+            'write it as JSON into the cell: [{"text": "Ada", "answer_start": 0}]'
         ) from err
 
 

@@ -152,6 +152,52 @@ def test_blanked_answers_are_refused(tmp_path: Path) -> None:
     assert tasks.load(mine, "test", "en", data_dir=tmp_path).kept == 3
 
 
+SPAN: dict[str, Any] = {"source": {"splits": {"test": "a.jsonl"}, "options": {}}, "metrics": ["squad2"]}
+ASKED: dict[str, Any] = {"context": "Ada came.", "question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "impossible"),
+    [
+        *((said, True) for said in (True, "TRUE", 1, "1", 1.0)),
+        *((said, False) for said in (False, "False", 0, "0", "", None)),
+    ],
+)
+def test_whether_a_question_is_impossible_may_be_said_as_tables_say_it(
+    tmp_path: Path, said: Any, impossible: bool
+) -> None:
+    put(tmp_path, "a.jsonl", json.dumps({**ASKED, "is_impossible": said}))
+    mine = task("span", **SPAN, options={"impossible": True})
+    (example,) = tasks.load(mine, "test", "en", data_dir=tmp_path).examples
+    found = example.impossible, len(example.answers)  # type: ignore[union-attr]
+    assert found == ((True, 0) if impossible else (False, 1))
+
+
+def test_another_word_for_impossible_is_refused_with_what_is_valid(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", json.dumps({**ASKED, "is_impossible": "no"}))
+    with pytest.raises(DataError, match=r"a\.jsonl: row 1: .* impossible is 'no'; valid: true, false, 1, 0"):
+        tasks.load(task("span", **SPAN), "test", "en", data_dir=tmp_path)
+    options = {"values": {"is_impossible": {"no": False, "yes": True}}}
+    mapped = task("span", source={"splits": {"test": "a.jsonl"}, "options": options}, metrics=["squad2"])
+    assert tasks.load(mapped, "test", "en", data_dir=tmp_path).kept == 1
+
+
+@pytest.mark.parametrize("answers", ["text", ["text"], "[1", '{"text": "Ada"}', "[" * 100_000])
+def test_answers_of_another_form_are_refused_with_what_to_write(tmp_path: Path, answers: Any) -> None:
+    put(tmp_path, "a.jsonl", json.dumps({**ASKED, "answers": answers}))
+    with pytest.raises(DataError, match=r'row 1: answers are not in SQuAD.*write it as JSON .*"answer_start": 0'):
+        tasks.load(task("span", **SPAN), "test", "en", data_dir=tmp_path)
+
+
+def test_a_tag_or_word_that_is_null_is_a_blank_one(tmp_path: Path) -> None:
+    rows = [{"words": ["Ada", "came"], "tags": tags} for tags in (["A", None], [None, None], ["A", "A"])]
+    put(tmp_path, "a.jsonl", "\n".join(map(json.dumps, [*rows, {"words": ["Ada", None], "tags": ["A", "A"]}])))
+    source = {"splits": {"test": "a.jsonl"}, "options": {}}
+    mine = task("tag", source=source, labels=["A", "B"], metrics=["tag_accuracy"])
+    found = tasks.load(mine, "test", "en", data_dir=tmp_path)
+    assert (found.kept, found.dropped) == (1, {"blank label": 2, "empty word": 1})
+
+
 def test_ids_that_occur_twice_are_made_unique_and_counted(tmp_path: Path) -> None:
     put(tmp_path, "train.tsv", "id\tpremise\tlabel\nx\ta\tneutral\nx\tb\tentailment\ny\tc\tneutral\nx\td\tneutral\n")
     rows = tasks.load(task(source={"options": {}}), "train", "en", data_dir=tmp_path)
