@@ -47,6 +47,12 @@ def test_a_torn_row_is_rejected_with_its_number(tmp_path: Path) -> None:
     ]
 
 
+def test_blank_names_may_stand_twice_in_a_header_and_names_in_a_task_file(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "text,,, \na,b,c,d\n")
+    assert read("table", file)[0].values["text"] == "a"
+    assert read("table", file, header=["a", "_", "_", "b"])[0].values["a"] == "text"
+
+
 def test_comma_files_follow_csv_quoting(tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", 'id,text\n1,"a, ""b""\nc"\n2,d\n')
     assert [row.values["text"] for row in read("table", file)] == ['a, "b"\nc', "d"]
@@ -97,7 +103,7 @@ def test_where_passes_over_rows_of_other_languages(tmp_path: Path) -> None:
 
 
 def test_a_format_nobody_knows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"options.format is None; valid: tsv, csv, jsonl, json"):
+    with pytest.raises(ConfigError, match=r"options.format is None; valid: tsv, csv, jsonl, json.*\.txt.*'conll'"):
         read("table", write(tmp_path / "a.xlsx", ""))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -20,6 +21,14 @@ from adapters_xling.tasks.rows import Raw
 from . import lines, reader, text
 
 _FORMATS = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+_SEPARATORS = {
+    "\t": ("tabs", "name the file .tsv"),
+    ",": ("commas", "name the file .csv"),
+    ";": ("semicolons", "write it with commas, or with tabs as a .tsv file"),
+    "|": ("bars", "write it with commas (.csv) or tabs (.tsv)"),
+}
+_MAX_CELL = 2**31 - 1
+"""Characters of a CSV cell: the most that a C long holds everywhere; without it the csv module stops at 131,072."""
 
 
 @reader("table", options=("format", "header", "at", "where", "withheld", "interleave"))
@@ -43,7 +52,10 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
     for file in files:
         name = options.get("format") or _FORMATS.get(file.suffix.lower())
         if name not in _READ:
-            raise ConfigError(f"{file}: options.format is {name!r}; valid: {', '.join(_READ)}")
+            raise ConfigError(
+                f"{file}: options.format is {name!r}; valid: {', '.join(_READ)}; by default it is told from the suffix "
+                f"({', '.join(_FORMATS)}). A file of one word per line (CoNLL) is for reader 'conll', kind tag"
+            )
         for raw in _READ[name](file, options):
             if raw.reject is None:
                 absent = [column for column in where if column not in raw.values]
@@ -53,6 +65,38 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
                 if any(str(raw.values[column]) != value for column, value in where.items()):
                     continue
             yield raw
+
+
+def other_separator(file: Path, name: str | None = None) -> str:
+    """What to do about a tsv or csv file whose first line seems to be parted by something else; empty where it is not.
+
+    Args:
+        file: the file.
+        name: its format; by default from the suffix.
+    """
+    own = {"tsv": "\t", "csv": ","}.get(name or _FORMATS.get(file.suffix.lower(), ""))
+    first = next((line for _, line in lines(file)), "")
+    found = max(_SEPARATORS, key=first.count)
+    if own is None or own in first or found not in first:
+        return ""
+    what, remedy = _SEPARATORS[found]
+    return f" Its first line holds {what} and no {_SEPARATORS[own][0]}: if they separate its columns, {remedy}"
+
+
+def _names(file: Path, cells: list[str]) -> list[str]:
+    """Names of columns in a header line; only blank ones may be there twice, which nobody can ask for.
+
+    Raises:
+        DataError: for any other: one alone of these columns would be read.
+    """
+    for name, count in Counter(cells).items():
+        if count > 1 and name.strip():
+            raise DataError(
+                f"{file}: column {name!r} stands there {'twice' if count == 2 else f'{count} times'}, and only one of "
+                "them would be read. Rename the others in the header line, its first; if the file has none, name its "
+                "columns under options.header of the task's source"
+            )
+    return cells
 
 
 def _row(file: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> Raw:
@@ -67,7 +111,7 @@ def _tsv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
     for number, line in lines(file):
         cells = line.split("\t")
         if not header:
-            header = cells
+            header = _names(file, cells)
         elif line:
             if len(cells) == len(header) - 1 and header[-1] == options.get("withheld"):
                 cells.append("")
@@ -76,15 +120,17 @@ def _tsv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
 
 def _csv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
     header: list[str] = list(options.get("header", ()))
+    csv.field_size_limit(_MAX_CELL)
     rows = csv.reader((line + "\n" for _, line in lines(file)), strict=True)
     try:
         for cells in rows:
             if not header:
-                header = cells
+                header = _names(file, cells)
             elif cells:
                 yield _row(file, rows.line_num, header, cells)
     except csv.Error as err:
-        raise DataError(f"{file}: row ending at line {rows.line_num} is not valid CSV: {err}") from err
+        hint = other_separator(file, "csv")
+        raise DataError(f"{file}: row ending at line {rows.line_num} is not valid CSV: {err}.{hint}") from err
 
 
 def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
@@ -92,24 +138,36 @@ def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique)
         except json.JSONDecodeError as err:
             raise DataError(f"{file}: line {number} is not valid JSON: {err.msg} at column {err.colno}") from err
-        except (ValueError, RecursionError) as err:  # a number of thousands of digits, brackets in brackets
+        except (
+            ValueError,
+            RecursionError,
+        ) as err:  # a key twice, thousands of digits or brackets
             raise DataError(f"{file}: line {number} is not JSON that can be read: {err}") from err
         if not isinstance(row, dict):
             raise DataError(f"{file}: line {number} is not a JSON object with named columns")
         yield Raw(str(file), number, row)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless a key is given twice: `json` would take the last."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {name!r} is given twice")
+    return row
+
+
 def parse(file: Path) -> Any:
     """Parse a whole JSON file.
 
     Raises:
-        DataError: with line and column where it is not valid JSON.
+        DataError: with line and column where it is not valid JSON; for a key that an object has twice.
     """
     try:
-        return json.loads(text(file))
+        return json.loads(text(file), object_pairs_hook=_unique)
     except json.JSONDecodeError as err:
         raise DataError(f"{file}: line {err.lineno} is not valid JSON: {err.msg} at column {err.colno}") from err
     except (ValueError, RecursionError) as err:
