@@ -106,7 +106,7 @@ def _at_hand(spec: TaskSpec, language: str | None, data_dir: Path | None) -> tup
 def new(
     source: Path, name: str, kind: str, columns: tuple[str, ...], language: str, force: bool, **options: Any
 ) -> None:
-    """Make a task file for your own CSV, TSV or JSONL file SOURCE.
+    """Make a task file for your own CSV, TSV or JSONL file SOURCE; to tag also for one word per line (.conll).
 
     The file goes to the folder named by --tasks (default: ./tasks); train, dev and test rows are split off by hash.
     """

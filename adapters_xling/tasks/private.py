@@ -14,14 +14,19 @@ import msgspec
 
 from adapters_xling import languages
 from adapters_xling.errors import ConfigError, DataError, MissingData, unknown
-from adapters_xling.spec import FileSource, TaskSpec
+from adapters_xling.spec import FileSource, TaskSpec, decode
 from adapters_xling.strict import dump_yaml
-from adapters_xling.tasks import data, readers
+from adapters_xling.tasks import data, readers, rows
 from adapters_xling.tasks.data import Rows
+from adapters_xling.tasks.examples import Example, SpanExample
+from adapters_xling.tasks.readers.table import other_separator
 from adapters_xling.tasks.rows import Raw
 
 GOLD = ("label", "tags", "answers", "impossible")
 """Fields that are gold: rows to predict for may have such columns, and they are not looked at."""
+
+_WORD_PER_LINE = (".conll", ".conllu", ".iob", ".iob2", ".bio")
+"""Suffixes of files that reader `conll` reads: a word and its tag per line."""
 
 _ONE_CHOICE = re.compile(r"choice[ _-]?(\d+)", re.IGNORECASE)
 
@@ -108,7 +113,7 @@ _FORMS = {
     ),
     "span": _Form(
         {"context": ("context", "passage", "paragraph"), "question": ("question",), "answers": ("answers",)},
-        {"id": ("id", "uid"), "group": ("group", "title")},
+        {"impossible": ("is_impossible", "impossible"), "id": ("id", "uid"), "group": ("group", "title")},
         "squad",
         None,
     ),
@@ -124,10 +129,12 @@ def draft(
     language: str,
     pair: bool | None = None,
 ) -> Draft:
-    """Draft a task file for a table of one's own (tsv, csv, jsonl, json), divided into train, dev and test by hash.
+    """Draft a task file for a table of one's own (tsv, csv, jsonl, json), divided into train, dev and test by hash. Of
+    kind tag it may also be a file of one word per line (conll, conllu, iob, iob2, bio).
 
     Columns that are not named are found by the names people give them; labels are those that occur. Every row is read
-    once through the very reader that training will use, so what is drafted can be loaded.
+    and converted once, by the very reader and converter that training will use, so what is drafted can be loaded.
+    Where a row's question is impossible, the task is scored as SQuAD 2.0 is.
 
     Args:
         path: the file. The task file names it by its absolute path, so that it needs no data folder; a path relative to
@@ -140,8 +147,8 @@ def draft(
 
     Raises:
         MissingData: when the file is not there.
-        DataError: for an empty file, a wrong encoding, or a column that is not there.
-        ConfigError: for a label column with more than 100 different values.
+        DataError: for an empty file, a wrong encoding, a column that is not there, or a row that is not of the kind.
+        ConfigError: for another format, or a label column with more than 100 different values.
         UnknownName: for an unknown kind or field, or what is no language.
     """
     if kind not in _FORMS:
@@ -151,11 +158,13 @@ def draft(
         raise MissingData(f"{path}: no such file")
     form = _FORMS[kind].of_texts(pair)
     _check_fields(form, columns or {}, kind, pair)
-    raws = list(readers.get("table").read([path], options={}, language=language))
+    reader, options = _reader(path, kind)
+    raws = list(readers.get(reader).read([path], options=options, language=language))
     usable = [raw for raw in raws if raw.reject is None]
     if not usable:
         reason = f": {raws[0].place}: {raws[0].reject}" if raws else ""
-        raise DataError(f"{path}: no usable row{reason}. A table needs a header line and at least one row.")
+        needed = ". A table needs a header line and at least one row." if reader == "table" else ""
+        raise DataError(f"{path}: no usable row{reason}{needed}{other_separator(path)}")
     found = _columns(usable)
     chosen = _choose(path, form, found, columns or {}, kind)
     body: dict[str, Any] = {
@@ -169,9 +178,9 @@ def draft(
         "sources": [
             {
                 "type": "files",
-                "reader": "table",
+                "reader": reader,
                 "splits": {"all": str(path.resolve())},
-                "options": {"columns": chosen},
+                "options": {**options, "columns": chosen},
                 "partition": {
                     "buckets": 10,
                     "splits": {"train": [0, 1, 2, 3, 4, 5, 6, 7], "dev": [8], "test": [9]},
@@ -185,6 +194,9 @@ def draft(
         body["labels"] = _labels(path, usable, chosen[form.labels_from], several=kind == "tag")
     if kind == "sentence":
         body["pair"] = "second" in chosen
+    examples = _converted(path, usable, body, language)
+    if any(isinstance(example, SpanExample) and example.impossible for example in examples):
+        body |= {"metrics": ["squad2"], "options": {"impossible": True}}
     used = {column for one in chosen.values() for column in ([one] if isinstance(one, str) else one)}
     unused = tuple(column for column in found if column not in used)
     notes = f"# Drafted from {path.name}: {len(usable)} rows"
@@ -193,6 +205,48 @@ def draft(
     if unused:
         notes += f"# Columns that are not used: {json.dumps(unused, ensure_ascii=False)[1:-1]}\n"
     return Draft(body, notes, unused, tuple(field for field in form.optional if field not in chosen))
+
+
+def _reader(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
+    """Reader of a file of one's own, and its options: a table, or to tag also words one per line, the tag in the last
+    column (that of CoNLL-U is known to the reader).
+
+    Raises:
+        DataError: where blanks separate words and tags.
+    """
+    suffix = path.suffix.lower()
+    if kind != "tag" or suffix not in _WORD_PER_LINE:
+        return "table", {}
+    if suffix == ".conllu":
+        return "conll", {"conllu": True}
+    number, first = next(((number, line) for number, line in readers.lines(path) if line.strip()), (0, ""))
+    last = first.count("\t")
+    if not last and " " in first.strip():
+        raise DataError(
+            f"{path}: line {number} is {first!r}: a tab must separate the word and its tag. Where blanks do in the "
+            rf"whole file: sed -E 's/ +/\t/g' {path.name} > tabs{suffix}"
+        )
+    return "conll", {"tag": last} if last > 1 else {}
+
+
+def _converted(path: Path, raws: list[Raw], body: Mapping[str, Any], language: str) -> list[Example]:
+    """Rows of the drafted task as examples, without those that loading will turn away too, and count.
+
+    Raises:
+        DataError: for a row that loading would refuse, naming it, or when none is left.
+    """
+    task = decode(TaskSpec, body, str(path))
+    context = rows.Context(task, body["sources"][0]["options"], language=language)
+    examples: list[Example] = []
+    reasons: list[str] = []
+    for raw in raws:
+        try:
+            examples.append(rows.convert(raw, str(raw.row), context))
+        except rows.Reject as err:
+            reasons.append(f"{raw.place}: {err}")
+    if not examples:
+        raise DataError(f"{path}: none of its {len(raws)} rows can be used; {reasons[0]}")
+    return examples
 
 
 def _check_fields(form: _Form, given: Mapping[str, str], kind: str, pair: bool | None) -> None:
@@ -222,9 +276,17 @@ def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str],
             more = ", or choice1, choice2, …" if field == "choices" else ""
             raise DataError(
                 f"{path}: which column is {field!r} of kind {kind!r}? Found {', '.join(map(repr, found))}; usual names "
-                f"are {', '.join(usual)}{more}. Name it with --columns {field}=<column>"
+                f"are {', '.join(usual)}{more}.{_remedy(path, kind, field)}"
             )
     return chosen
+
+
+def _remedy(path: Path, kind: str, field: str) -> str:
+    """What to do where no column is the field's: the file may be another thing than the table its suffix tells."""
+    remedy = other_separator(path) or f" Name it with --columns {field}=<column>"
+    if kind == "tag" and path.suffix.lower() in (".txt", ".tsv"):
+        remedy += f". If the file holds one word and its tag per line (CoNLL), name it {path.stem}.conll"
+    return remedy
 
 
 def _choice_columns(found: list[str]) -> list[str]:
@@ -244,8 +306,8 @@ def _labels(path: Path, raws: list[Raw], column: str, *, several: bool) -> list[
     for raw in raws:
         value = raw.values.get(column, "")
         if isinstance(value, list):
-            counts.update(map(str, value))
-        else:
+            counts.update(str(label) for label in value if label is not None)
+        elif value is not None:
             counts.update(str(value).split() if several else [str(value).strip()])
     counts.pop("", None)
     if len(counts) < 2:
@@ -266,7 +328,7 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     at blanks.
 
     Args:
-        path: tsv, csv, jsonl or json.
+        path: tsv, csv, jsonl or json; of kind tag also one word per line (conll, conllu, iob, iob2, bio).
         task: whose kind and options say what a row is, and `pair` whether it has a second text.
         columns: field -> column, for what the usual names do not give.
 
@@ -283,14 +345,14 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     _check_fields(form, columns or {}, task.kind, task.pair)
     plain = {field: column for field, column in (columns or {}).items() if field not in GOLD}
     inputs_form = form._replace(required={field: names for field, names in form.required.items() if field not in GOLD})
-    usable = [
-        raw for raw in readers.get("table").read([path], options={}, language=task.languages[0]) if raw.reject is None
-    ]
+    reader, options = _reader(path, task.kind)
+    found = readers.get(reader).read([path], options=options, language=task.languages[0])
+    usable = [raw for raw in found if raw.reject is None]
     chosen = _choose(path, inputs_form, _columns(usable), plain, task.kind) if usable else {}
     source = FileSource(
-        reader="table",
+        reader=reader,
         splits={"test": str(path.resolve())},
-        options={"columns": {**chosen, **dict.fromkeys(GOLD, ())}},
+        options={**options, "columns": {**chosen, **dict.fromkeys(GOLD, ())}},
     )
     inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={}, labels_from=None)
     return data.load(inputs, "test", task.languages[0], need_gold=False)

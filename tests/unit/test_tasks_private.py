@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from adapters_xling import tasks
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
+from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import private
 
 
@@ -153,6 +156,123 @@ def test_files_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
         draft(table(tmp_path, "one.csv", [{"text": "a", "label": "x"}]))
     with pytest.raises(ConfigError, match=r"'label' holds 150 different values .*too many"):
         draft(table(tmp_path, "free.csv", [{"text": "a", "label": f"note {i}"} for i in range(150)]))
+
+
+def made(folder: Path, path: Path, kind: str) -> tuple[TaskSpec, int, dict[str, int]]:
+    """The drafted task as it is read again, rows that it keeps, and others by reason."""
+    (folder / "own").mkdir()
+    (folder / "own" / "mine.yaml").write_text(tasks.draft(path, name="mine", kind=kind, language="en").text)
+    task = tasks.get("mine", extra=folder / "own")
+    found = [tasks.load(task, split, "en") for split in ("train", "dev", "test")]
+    dropped: Counter[str] = Counter()
+    for rows in found:
+        dropped.update(rows.dropped)
+    return task, sum(rows.kept for rows in found), dict(dropped)
+
+
+def test_a_label_that_is_null_is_no_label(tmp_path: Path) -> None:
+    unlabelled = {"text": "what is this", "label": None, "group": "g0"}
+    rows = [{"text": f"t{i}", "label": "no" if i % 2 else "yes", "group": f"g{i}"} for i in range(60)]
+    task, kept, dropped = made(tmp_path, table(tmp_path, "a.jsonl", [unlabelled, *rows]), "sentence")
+    assert (task.labels, kept, dropped) == (("no", "yes"), 60, {"blank label": 1})
+
+
+def test_a_tag_that_is_null_is_no_tag(tmp_path: Path) -> None:
+    torn = {"words": ["Ada", "came"], "tags": ["B", None], "group": "g0"}
+    rows = [{"words": ["Ada", f"came {i}"], "tags": ["B", "O"], "group": f"g{i}"} for i in range(60)]
+    task, kept, dropped = made(tmp_path, table(tmp_path, "a.jsonl", [torn, *rows]), "tag")
+    assert (task.labels, kept, dropped) == (("B", "O"), 60, {"blank label": 1})
+
+
+def questions(impossible: Callable[[int], Any] | None = None) -> list[dict[str, Any]]:
+    """Questions as a table has them, some with a column that says whether they have an answer."""
+    answers = [{"text": "Ada", "answer_start": 0}]
+    rows: list[dict[str, Any]] = [
+        {"context": f"Ada came {i}.", "question": "Who?", "answers": answers} for i in range(60)
+    ]
+    return [{**row, "is_impossible": impossible(i)} if impossible else row for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_answers_may_be_json_in_a_cell(tmp_path: Path, suffix: str) -> None:
+    task, kept, _ = made(tmp_path, write_rows(tmp_path, suffix, questions()), "span")
+    assert (kept, task.metrics, dict(task.options)) == (60, ("squad",), {})
+    (example, *_) = tasks.load(task, "train", "en").examples
+    assert example.answers[0].text == "Ada"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_questions_that_are_said_to_be_impossible_make_a_task_of_such(tmp_path: Path, suffix: str) -> None:
+    path = write_rows(tmp_path, suffix, questions(lambda i: str(i % 3 == 0)))
+    assert private.draft(path, name="mine", kind="span", language="en").unused == ()
+    task, kept, dropped = made(tmp_path, path, "span")
+    assert (kept, dropped, task.metrics, dict(task.options)) == (60, {}, ("squad2",), {"impossible": True})
+    examples = tasks.load_all(task, "train", ["en"])[0]
+    assert {bool(e.answers) for e in examples} == {True, False}  # type: ignore[union-attr]
+
+
+def test_a_column_that_calls_no_question_impossible_changes_nothing(tmp_path: Path) -> None:
+    task, kept, _ = made(tmp_path, write_rows(tmp_path, "csv", questions(lambda _: False)), "span")
+    assert (kept, task.metrics, dict(task.options)) == (60, ("squad",), {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "message"),
+    [
+        ("span", {"context": "Ada", "question": "Who?", "answers": "Ada"}, "row 2: answers are not in SQuAD's form"),
+        ("span", {"context": "Ada", "question": "Who?", "answers": ["Ada"]}, "row 2: answers are not in SQuAD's form"),
+        ("span", {"context": "Ada", "question": "Who?", "answers": []}, "none of its 1 rows .*row 2: blank answer"),
+        ("choice", {"question": "q", "choice1": "a", "choice2": "b", "label": "b"}, "row 2: unknown label 'b'.*'1'"),
+        ("choice", {"question": "q", "choices": "a or b", "label": 0}, "row 2: column 'choices' holds 'a or b'"),
+    ],
+)  # fmt: skip
+def test_rows_that_could_not_be_loaded_are_refused_before_a_task_is_written(
+    tmp_path: Path, kind: str, row: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"in\.csv: {message}"):
+        tasks.draft(write_rows(tmp_path, "csv", [row]), name="mine", kind=kind, language="en")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text", "hint"),
+    [
+        ("a.csv", "sentence", "text;label\na;b\n", "first line holds semicolons and no commas: .* with commas"),
+        ("a.csv", "sentence", "text;label\na, b;c\n", "no usable row.*first line holds semicolons and no commas"),
+        ("a.csv", "sentence", "text\tlabel\na\tb\n", "first line holds tabs and no commas: .*name the file .tsv"),
+        ("a.tsv", "sentence", "text,label\na,b\n", "first line holds commas and no tabs: .*name the file .csv"),
+        ("a.txt", "tag", "Ada\tB\ncame\tO\n", "which column is 'words'.*one word and its tag per line .*a.conll"),
+        ("a.conll", "tag", "Ada B\ncame O\n", "line 1 is 'Ada B': a tab must separate .*sed "),
+    ],
+)
+def test_a_file_of_another_format_is_told_what_it_seems_to_be(
+    tmp_path: Path, name: str, kind: str, text: str, hint: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=hint):
+        tasks.draft(tmp_path / name, name="mine", kind=kind, language="en")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "line"),
+    [
+        (".conll", "{word}\t{tag}"),
+        (".bio", "{word}\tNOUN\tx\t{tag}"),
+        (".conllu", "1\t{word}\t_\t{tag}\t_\t_\t0\t_\t_\t_"),
+    ],
+)
+def test_words_one_per_line_become_a_task_and_can_be_tagged(tmp_path: Path, suffix: str, line: str) -> None:
+    path = tmp_path / f"in{suffix}"
+    words = [("Ada", "B"), *((f"came{i}", "O") for i in range(60))]
+    sentences = ["\n".join(line.format(word=word, tag=tag) for word, tag in (words[0], other)) for other in words[1:]]
+    path.write_text("\n\n".join(sentences) + "\n")
+    task, kept, _ = made(tmp_path, path, "tag")
+    assert (kept, task.labels) == (60, ("B", "O"))
+    found = private.read_inputs(path, tasks.get("mini-ner")).examples
+    assert [(e.words, e.tags) for e in found][:1] == [(("Ada", "came0"), None)]  # type: ignore[union-attr]
+    if suffix == ".conll":
+        path.write_text("Ada\ncame\n")
+        (example,) = private.read_inputs(path, tasks.get("mini-ner")).examples
+        assert example.words == ("Ada", "came")  # type: ignore[union-attr]
 
 
 # --- rows to predict for -----------------------------------------------------------------------------------------
