@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling import hub_files, spec
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.errors import ConfigError, XlingError, ZooError
 from adapters_xling.hub_files import NotServed
 from adapters_xling.methods import method_class
 from adapters_xling.methods.native import read_json, read_tensors
@@ -102,7 +102,8 @@ def import_adapter(
         other_backbone: accept files that name another backbone than this.
 
     Raises:
-        ZooError: for files that are absent, pickled, not what a library writes, or not for this backbone.
+        ZooError: for files that are absent, pickled, not what a library writes, or not for this backbone; and for an
+            adapter that is here already under another licence.
         ConfigError: for a source that is neither.
     """
     with _folder(source) as (folder, origin):
@@ -112,7 +113,7 @@ def import_adapter(
         digest = hashlib.sha256(
             "".join(f"{name}\0{file_digest(folder / name)}\n" for name in (CONFIG, which.weights)).encode()
         ).hexdigest()
-        with tempfile.TemporaryDirectory(prefix="xling-import-") as aside:
+        with tempfile.TemporaryDirectory(prefix="xling-import-") as aside, _named(aside, str(folder)):
             plain = Path(aside)
             left = _rewrite(folder, plain, which, drop)
             method = method_class(which.method).of_files(loaded.encoder, plain)
@@ -145,6 +146,12 @@ def import_adapter(
                 )
             )
     assert draft.entry is not None
+    there = draft.entry.card.licence
+    if licence not in (UNKNOWN, there):  # no part of the key: the entry that was here was kept as it is
+        raise ZooError(
+            f"entry {name} is here already, with licence {there!r}; a card is never changed: remove it (xling zoo rm "
+            f"{name}) and import it again with licence {licence!r}"
+        )
     return draft.entry
 
 
@@ -173,9 +180,19 @@ def _folder(source: str) -> Iterator[tuple[Path, str]]:
                 shutil.copyfile(path, Path(aside) / name)
             for name in pickled:
                 (Path(aside) / name).touch()  # it is named in the error, never read
-            yield Path(aside), f"{_HF}{address.path}@{listing.commit}"
+            with _named(aside, source):
+                yield Path(aside), f"{_HF}{address.path}@{listing.commit}"
     except NotServed as err:
         raise ZooError(f"{source}: {err}") from err
+
+
+@contextmanager
+def _named(aside: str, source: str) -> Iterator[None]:
+    """Name the source in errors, instead of the folder that its files lie in for the moment."""
+    try:
+        yield
+    except XlingError as err:
+        raise type(err)(str(err).replace(aside, source)) from err
 
 
 def _format(folder: Path) -> Format:
@@ -253,12 +270,21 @@ def _config(folder: Path, which: Format, drop: tuple[str, ...]) -> dict[str, Any
     """The configuration, without the extra modules whose weights may be left behind, and without a remark of peft's.
 
     peft notes the class it wrapped (`auto_mapping`) and looks it up again when it loads; nothing is looked up here.
+
+    Raises:
+        ZooError: for the head of a task-model class that may not be left behind.
     """
     config = read_json(folder / CONFIG)
     noted = config.get("auto_mapping")
     if isinstance(noted, dict) and str(noted.get("parent_library")).startswith("transformers."):
         config["auto_mapping"] = None
     extra = config.get("modules_to_save")
-    if drop and isinstance(extra, list) and all(isinstance(one, str) and one.startswith(drop) for one in extra):
+    names = extra if isinstance(extra, list) and all(isinstance(one, str) for one in extra) else []
+    if names and all(one.startswith(drop) for one in names):
         config["modules_to_save"] = None
+    elif names and not drop and all(one.startswith(HEADS) for one in names):
+        raise ZooError(
+            f"{folder / CONFIG}: modules_to_save is {names}: its files hold the head of a task-model class, which no "
+            "entry takes over; give --without-head (Python: with_head=False) to leave it behind"
+        )
     return config

@@ -129,6 +129,16 @@ def test_what_was_imported_can_be_started_from_and_stood_on(world: tuple[Path, Z
         build(entry.card.run, zoo=world[1], tasks=[NLI])
 
 
+def test_another_licence_for_what_is_here_is_refused_and_not_ignored(world: tuple[Path, Zoo], tmp_path: Path) -> None:
+    a_lora(tmp_path, r=2)
+    first = take(tmp_path, world, drop=HEADS)
+    with pytest.raises(ZooError, match=rf"is here already, with licence 'unknown'.*xling zoo rm {first.key}"):
+        take(tmp_path, world, drop=HEADS, licence="MIT")
+    world[1].remove(first.key)
+    assert take(tmp_path, world, drop=HEADS, licence="MIT").card.licence == "MIT"
+    assert take(tmp_path, world, drop=HEADS).card.licence == "MIT", "nothing was said of it this time"
+
+
 def change(folder: Path, **values: Any) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -143,7 +153,7 @@ def test_what_cannot_be_taken_whole_is_refused(world: tuple[Path, Zoo], tmp_path
     before = world[1].keys()
     theirs = tmp_path / "theirs"
     a_lora(theirs)
-    with pytest.raises(ZooError, match=r"modules_to_save is \['classifier', 'score'\]"):
+    with pytest.raises(ZooError, match=r"modules_to_save is \['classifier', 'score'\].*--without-head"):
         take(theirs, world)
     weights(theirs, lambda name: name.replace("layer.0.", "layer.9."))
     with pytest.raises(ZooError, match=r"unexpected.*layer\.9|missing"):
@@ -201,5 +211,6 @@ def test_a_configuration_that_asks_for_more_is_refused(
 ) -> None:
     a_lora(tmp_path)
     change(tmp_path, **values)
-    with pytest.raises(XlingError):
+    with pytest.raises(XlingError) as error:
         take(tmp_path, world, drop=HEADS)
+    assert str(tmp_path) in str(error.value) and "xling-import-" not in str(error.value)
