@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from adapters_xling.backbones import Family, Shape
+from adapters_xling.backbones import FAMILIES, Family, Shape
 from adapters_xling.errors import ConfigError, ZooError
 from adapters_xling.spec import BackboneId, Fuse, Merge, Route, describe
 
@@ -138,7 +138,8 @@ class Lora(Method):
         """Rank and alpha are the ranks together, so that the scaling is 1 and nothing is lost; dropout is the first's.
 
         Raises:
-            ConfigError: for entries that adapt other maps or layers, or with dora.
+            ConfigError: for entries that adapt other maps or layers in every family, or with dora. What a default means
+                on their own backbone shows when their files are merged.
         """
         first = methods[0]
         assert isinstance(first, Lora)
@@ -147,10 +148,10 @@ class Lora(Method):
             assert isinstance(other, Lora)
             if other.dora:
                 raise ConfigError(f"{describe(merge)}: {self.supports_merge(merge) or 'one entry has dora'}")
-            if text := differences({"targets": first.targets, "layers": first.layers}, _maps(other)):
+            if not _may_be_same_maps(first, other):
                 raise ConfigError(
-                    f"{describe(merge)}: its entries adapt other maps ({text}); merge entries with the same targets "
-                    "and layers, or run them side by side: average(…) as a route"
+                    f"{describe(merge)}: its entries adapt other maps ({_maps(first)}; {_maps(other)}); merge entries "
+                    "with the same targets and layers, or run them side by side: average(…) as a route"
                 )
             rank += other.r
         return dataclasses.replace(first, r=rank, alpha=float(rank), rslora=False)
@@ -466,8 +467,18 @@ def _state(encoder: nn.Module, slot: str) -> dict[str, Tensor]:
     return found
 
 
-def _maps(method: Lora) -> dict[str, Any]:
-    return {"targets": method.targets, "layers": method.layers}
+def _may_be_same_maps(one: Lora, other: Lora) -> bool:
+    """Whether there is a family and a number of layers for which both settings adapt the same maps."""
+    same_targets = any(set(one._targets(family)) == set(other._targets(family)) for family in FAMILIES.values())
+    if one.layers is None or other.layers is None:
+        given = one.layers or other.layers or ()
+        return same_targets and given == tuple(range(len(given)))
+    return same_targets and one.layers == other.layers
+
+
+def _maps(method: Lora) -> str:
+    targets = "default targets" if method.targets is None else f"targets {method.targets!r}"
+    return f"{targets} in {'all layers' if method.layers is None else f'layers {method.layers!r}'}"
 
 
 # --- fusions ----------------------------------------------------------------------------------------------------

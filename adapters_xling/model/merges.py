@@ -90,10 +90,12 @@ def require_own_weights(entry: Entry, what: str) -> None:
 def merged_heads(merge: Merge, found: Sequence[Entry]) -> tuple[dict[str, HeadCard], dict[str, Tensor], str]:
     """Heads and pooler of a merge: cards, tensors by their names in `heads.safetensors`, and where they are from."""
     first = found[0].card.heads
+    if not first:
+        return {}, {}, f"no heads, for {found[0].key} has none"
     states = [read_tensors(entry.folder / HEADS) if entry.card.heads else {} for entry in found]
     alike = all(_forms(entry) == _forms(found[0]) for entry in found)
     shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
-    if isinstance(merge, WeightAverage) and first and alike and all(shape == shapes[0] for shape in shapes):
+    if isinstance(merge, WeightAverage) and alike and all(shape == shapes[0] for shape in shapes):
         tensors = {
             name: sum(w * s[name].double() for w, s in zip(merge.weights, states, strict=True)).float()
             for name in states[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +468,28 @@ def test_entries_that_do_not_fit_are_not_merged(name: str, settings: dict[str, A
     other = resolve(name, {**CASES[case][1], **settings})
     with pytest.raises(ConfigError, match=why):
         method_of(case).merged(WeightAverage(entries=BOTH, weights=(0.5, 0.5)), [method_of(case), other])
+
+
+@pytest.mark.parametrize(
+    ("given", "merged"),
+    [
+        ({"targets": ("query", "value")}, True),
+        ({"layers": tuple(range(LAYERS))}, True),
+        ({"layers": (0, 2)}, False),
+        ({"targets": "all-linear"}, False),
+    ],
+    ids=str,
+)
+def test_loras_of_the_same_maps_are_merged_however_they_are_said(given: dict[str, Any], merged: bool) -> None:
+    merge = WeightAverage(entries=BOTH, weights=(0.5, 0.5))
+    for pair in ([{}, given], [given, {}]):
+        first, other = (resolve("lora", one) for one in pair)
+        if merged:
+            settings = {**dataclasses.asdict(first), "r": 16, "alpha": 16.0}
+            assert first.merged(merge, [first, other]) == resolve("lora", settings)
+        else:
+            with pytest.raises(ConfigError, match=r"adapt other maps \(.*default targets in all layers"):
+                first.merged(merge, [first, other])
 
 
 def test_switching_touches_no_parameter_and_no_mode(tmp_path: Path) -> None:

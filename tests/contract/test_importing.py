@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from worlds import NLI, a_recipe, a_run, fit, inputs, new_encoder, write_backbone
+from worlds import NLI, a_recipe, a_run, fit, inputs, new_encoder, train_entry, write_backbone
 
 from adapters_xling.errors import ConfigError, XlingError, ZooError
 from adapters_xling.importing import HEADS, import_adapter
-from adapters_xling.model import build, open_entry
-from adapters_xling.spec import Slot, Stack, Use, Warm
+from adapters_xling.model import build, keep_merge, open_entry
+from adapters_xling.spec import Slot, Stack, Ties, Use, Warm, WeightAverage
 from adapters_xling.zoo import Zoo
 
 
@@ -127,6 +127,23 @@ def test_what_was_imported_can_be_started_from_and_stood_on(world: tuple[Path, Z
     fit(build(a_run("lora", world[0], route=route), zoo=world[1], tasks=[NLI]), NLI)
     with pytest.raises(ConfigError, match=r"was imported, not trained.*Warm from it"):
         build(entry.card.run, zoo=world[1], tasks=[NLI])
+
+
+@pytest.mark.parametrize("merge", [WeightAverage, Ties])
+def test_what_was_imported_merges_with_what_was_trained_here(
+    merge: Any, world: tuple[Path, Zoo], tmp_path: Path
+) -> None:
+    a_lora(tmp_path, r=5)  # its targets are spelt out on its card, those of a run here are the default
+    theirs = take(tmp_path, world, drop=HEADS).key
+    ours = train_entry(a_run("lora", world[0]), world[1])[0].key
+    one, other = (
+        keep_merge(merge(entries=pair, weights=(0.5, 0.5)), zoo=world[1], backbone=world[0])
+        for pair in ((theirs, ours), (ours, theirs))
+    )
+    assert one.card.run.method.settings["r"] == 9 and other.card.probe is not None
+    assert not one.card.heads and one.card.notes.endswith(f"no heads, for {theirs} has none")
+    assert torch.allclose(computed(one, world), computed(other, world), atol=1e-5)
+    assert not torch.allclose(computed(one, world), computed(world[1].get(theirs), world), atol=1e-3)
 
 
 def test_another_licence_for_what_is_here_is_refused_and_not_ignored(world: tuple[Path, Zoo], tmp_path: Path) -> None:
