@@ -17,7 +17,7 @@ from adapters_xling.spec import Score, TaskSpec, Warm, decode
 from adapters_xling.zoo import Entry
 
 from .models import default_recipe, local_folder
-from .predicting import answering
+from .predicting import answering, require_head
 from .reports import compare
 from .scoring import evaluate
 from .settings import Settings, open_zoo, task
@@ -101,8 +101,8 @@ def adapt(
         show_progress: draw a progress bar.
 
     Raises:
-        ConfigError: for shares that leave nothing, a recipe that cannot be, or a name that no task can have or that
-            another has. No task file is written then, nor after a DataError.
+        ConfigError: for an entry without a head, shares that leave nothing, a recipe that cannot be, or a name that no
+            task can have or that another has. No task file is written then, nor after a DataError.
         DataError: for rows that cannot be used, labels the head does not have, or too few groups.
     """
     from adapters_xling import grid, methods, tasks
@@ -112,6 +112,7 @@ def adapt(
     settings = settings or Settings()
     zoo = open_zoo(settings)
     parent = zoo.get(zoo.resolve(entry))
+    require_head(parent)
     languages.language(language)
     recipe = grid.recipes().require(recipe or default_recipe(parent.card.run.backbone.name))
     base = tasks.with_labels(task(on or answering(parent), settings), data_dir=settings.data_dir)

@@ -39,17 +39,17 @@ def retraining(card: Card, settings: Settings | None = None) -> Retraining:
     The same rows under the same defaults give the same key.
 
     Raises:
-        ConfigError: for a run that no options of `xling train` describe.
+        ConfigError: for a run that no options of `xling train` describe, and for an adapter that was imported.
     """
     from adapters_xling.backbones import BACKBONES
 
     run = card.run
+    if isinstance(run.init, Imported):
+        raise ConfigError(f"how this adapter was trained is not known: it was imported from {run.init.source}")
     if run.made_by == "merging":
         wanted = f"in the zoo must be {', '.join(run.parents)}"
         return Retraining(("zoo", "merge", describe(run.init)), (wanted,))
-    arguments = ["train", *(ref.name for ref in run.tasks), "--method", run.method.name]
-    arguments += [word for name, value in _method_settings(run).items() for word in ("--set", _pair(name, value))]
-    arguments += ["--backbone", run.backbone.name]
+    arguments = ["train", *(ref.name for ref in run.tasks), *_method(run)]
     specs, private = _tasks(card, settings)
     recipe, overrides = _recipe(run, specs)
     arguments += ["--recipe", recipe]
@@ -66,6 +66,17 @@ def retraining(card: Card, settings: Settings | None = None) -> Retraining:
     if files := sorted({name for rows in card.data.values() for name in rows.files}):
         notes.append(f"below --data-dir or XLING_DATA must be {', '.join(files[:6])}{', …' if len(files) > 6 else ''}")
     return Retraining(tuple(arguments), tuple(notes))
+
+
+def starting(card: Card) -> str:
+    """The command with which a run on some TASK starts from an entry, with the settings that it must share."""
+    return Retraining(("train", "TASK", *_method(card.run), "--warm", card.key)).command
+
+
+def _method(run: RunSpec) -> list[str]:
+    """The options that say a run's method, its settings and its backbone."""
+    settings = [word for name, value in _method_settings(run).items() for word in ("--set", _pair(name, value))]
+    return ["--method", run.method.name, *settings, "--backbone", run.backbone.name]
 
 
 def _pair(name: str, value: Any) -> str:
@@ -155,12 +166,6 @@ def _mixture(run: RunSpec) -> list[str]:
 
 
 def _composition(run: RunSpec) -> list[str]:
-    """The options that say what a run starts from and stands on.
-
-    Raises:
-        ConfigError: for a composition they do not describe.
-    """
-    if isinstance(run.init, Imported):
-        raise ConfigError(f"how this adapter was trained is not known: it was imported from {run.init.source}")
+    """The options that say what a run starts from and stands on."""
     words = [] if isinstance(run.init, Fresh) else ["--warm", describe(run.init)]
     return words if isinstance(run.route, Slot) else [*words, "--on", describe(run.route)]

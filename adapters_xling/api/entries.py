@@ -11,7 +11,7 @@ from adapters_xling.errors import ConfigError, MissingData, UnknownName, unknown
 from adapters_xling.spec import Score
 from adapters_xling.zoo import Entry
 
-from .commands import retraining
+from .commands import retraining, starting
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def entry_licence(entry: str, settings: Settings | None = None) -> Terms:
 
 
 def entry_readme(entry: str, settings: Settings | None = None) -> str:
-    """The README.md of an entry, with its lineage, its attested scores and the command that trains it again."""
+    """The README.md of an entry, with its lineage, its attested scores and the command that trains it again, or
+    for one without a head the command that starts from it."""
     from adapters_xling.zoo import lineage
     from adapters_xling.zoo.readme import render_readme
 
@@ -45,7 +46,8 @@ def entry_readme(entry: str, settings: Settings | None = None) -> str:
     except (ConfigError, UnknownName):
         command = ""  # a composition or private task that options do not describe
     scores = [one.score for one in zoo.scores(found.key)]
-    return render_readme(found.card, lineage=lineage.trace(zoo, found.key), scores=scores, retrain=command)
+    start = starting(found.card) if not found.card.heads else ""
+    return render_readme(found.card, lineage=lineage.trace(zoo, found.key), scores=scores, retrain=command, start=start)
 
 
 def leaks(

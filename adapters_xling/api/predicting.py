@@ -10,9 +10,10 @@ import msgspec
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, DataError, UnknownName
-from adapters_xling.spec import TaskSpec, Use
+from adapters_xling.spec import Imported, TaskSpec, Use
 from adapters_xling.zoo import Entry
 
+from .commands import starting
 from .models import named_folder
 from .settings import Settings, open_zoo, task
 
@@ -133,12 +134,27 @@ def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence
     return ready
 
 
+def require_head(entry: Entry) -> None:
+    """Refuse an entry without any head, such as one that was imported.
+
+    Raises:
+        ConfigError: with the command that trains one.
+    """
+    if not entry.card.heads:
+        imported = isinstance(entry.card.run.init, Imported)
+        raise ConfigError(
+            f"entry {entry.key} {'was imported and ' if imported else ''}has no head, so it answers nothing: start "
+            f"from it ({starting(entry.card)}), or stand on it (--stack)"
+        )
+
+
 def answering(entry: Entry) -> str:
     """The task whose head answers when none is named: the entry's only one beside companions (MLM).
 
     Raises:
-        ConfigError: when the tasks of a mixture have several heads to choose from.
+        ConfigError: when the entry has no head, or the tasks of a mixture have several to choose from.
     """
+    require_head(entry)
     from adapters_xling.tasks.kinds import options
 
     heads = {head.task: head for head in entry.card.heads.values() if head.kind not in options.COMPANIONS}
@@ -161,11 +177,12 @@ def answering_task(entry: Entry, name: str | None = None, *, settings: Settings 
 
     Raises:
         UnknownName: for a task that neither a file nor a head of the entry knows.
-        ConfigError: when the entry has several heads and none was named.
+        ConfigError: when the entry has no head, or several and none was named.
     """
     from adapters_xling import tasks as catalog
 
     settings = settings or Settings()
+    require_head(entry)
     wanted = name or answering(entry)
     try:
         return catalog.with_labels(task(wanted, settings), data_dir=settings.data_dir)

@@ -97,6 +97,8 @@ def show(entry: str, as_json: bool, **options: Any) -> None:
         ]
     if whose := api.attested(item, settings):
         lines.insert([name for name, _ in lines].index("scores") + 1, ("attested", whose))
+    if card.notes:
+        lines.insert([name for name, _ in lines].index("made"), ("notes", card.notes))
     for name, value in lines:
         first, *rest = str(value).splitlines() or [""]
         click.echo(f"  {name:<12} {first}")

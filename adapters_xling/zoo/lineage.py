@@ -10,7 +10,7 @@ from typing import Any
 
 from adapters_xling import backbones, licences, spec
 from adapters_xling.errors import ZooError
-from adapters_xling.spec import RunSpec
+from adapters_xling.spec import Imported, RunSpec
 from adapters_xling.zoo.card import Card
 from adapters_xling.zoo.store import Zoo
 
@@ -215,7 +215,7 @@ def facts(card: Card) -> list[str]:
     """An entry in a few lines for people: what, how, from which rows, where, how good."""
     run, made = card.run, card.provenance
     recipe = run.recipe
-    lines = [f"{run.task} · {_method(run)} · {run.backbone.name} · seed {run.seed}"]
+    lines = [f"{run.task} · {_method(run)} · {run.backbone.name} · {_seed(run)}"]
     for place, rows in sorted(card.data.items()):
         used = f"{rows.used:,} of {rows.kept:,}" if rows.used not in (None, rows.kept) else f"{rows.kept:,}"
         dropped = f", {sum(rows.dropped.values()):,} dropped" if rows.dropped else ""
@@ -230,10 +230,13 @@ def facts(card: Card) -> list[str]:
     if card.known_rows is not None:
         lines.append(f"looked for test rows: {card.known_rows.said()}")
     dirty = " (with changes)" if made.dirty else ""
+    verb, licensed = ("imported", "its files") if isinstance(run.init, Imported) else ("made", "its rows")
     lines.append(
-        f"made {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}"
+        f"{verb} {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}"
     )
-    lines.append(f"licence of its rows: {card.licence}")
+    lines.append(f"licence of {licensed}: {card.licence}")
+    if card.notes:
+        lines.append(card.notes)
     return lines
 
 
@@ -245,7 +248,14 @@ def box(key: str, card: Card | None) -> list[str]:
     rows = sum(one.used if one.used is not None else one.kept for name, one in card.data.items() if "/train/" in name)
     score = f"dev {training.metric} {training.dev_score:.1f}" if training else "not trained"
     made = f"commit {(card.provenance.commit or 'unknown')[:12]}, {card.provenance.gpu or card.provenance.cpu}"
-    return [key, f"{card.run.task} · {card.run.method.name} · seed {card.run.seed}", f"{rows:,} rows · {score}", made]
+    init = card.run.init
+    learnt = f"imported from {init.source}" if isinstance(init, Imported) else f"{rows:,} rows · {score}"
+    return [key, f"{card.run.task} · {card.run.method.name} · {_seed(card.run)}", learnt, made]
+
+
+def _seed(run: RunSpec) -> str:
+    """The seed of a run; of what was imported nobody here knows it."""
+    return "seed unknown" if isinstance(run.init, Imported) else f"seed {run.seed}"
 
 
 def _method(run: RunSpec) -> str:

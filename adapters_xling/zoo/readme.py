@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from adapters_xling import spec
-from adapters_xling.spec import Score
+from adapters_xling.spec import Imported, Score
 from adapters_xling.zoo.card import Card
 from adapters_xling.zoo.lineage import Lineage, alone, facts
 
@@ -71,6 +71,7 @@ def render_readme(
     lineage: Lineage | None = None,
     scores: Iterable[Score] = (),
     retrain: str = "",
+    start: str = "",
 ) -> str:
     """Render an entry's README.md.
 
@@ -79,6 +80,7 @@ def render_readme(
         lineage: its ancestors; without it parents are named only, and the licences they bring are unknown.
         scores: further scores than the card's (attested ones); a cell given twice takes the later number.
         retrain: command that trains it again, where there is one.
+        start: command with which a run starts from it, for an entry without a head; a bare one by default.
 
     Returns:
         Markdown with a YAML block in front.
@@ -90,7 +92,7 @@ def render_readme(
         f"---\n{block}---",
         f"# {card.key}",
         _what(card),
-        "## Use\n\n" + _use(card),
+        "## Use\n\n" + _use(card, start),
         "## Scores\n\n" + _scores(card, every),
         "## Training\n\n" + "\n".join(f"- {line}" for line in facts(card)),
         f"## Lineage\n\n```mermaid\n{lineage.mermaid()}\n```",
@@ -160,21 +162,29 @@ def _native(card: Card) -> _Native | None:
 
 def _what(card: Card) -> str:
     run = card.run
-    made = "trained" if card.training else "made"
+    tasks, train = ", ".join(f"`{task.name}`" for task in run.tasks), "train"
+    if isinstance(run.init, Imported):
+        made, train = f"made elsewhere (task: {tasks}) and imported from {run.init.source}", "are its own"
+    else:
+        made = f"{'trained' if card.training else 'made'} on {tasks}"
     return (
-        f"Method `{run.method.name}` on `{run.backbone.name}`, {made} on {', '.join(f'`{t.name}`' for t in run.tasks)} "
+        f"Method `{run.method.name}` on `{run.backbone.name}`, {made} "
         f"by adapters_xling {card.provenance.packages.get('adapters_xling', '')}".rstrip()
-        + f". {card.num_trainable:,} of {card.num_parameters:,} parameters train; {card.num_bytes:,} bytes."
+        + f". {card.num_trainable:,} of {card.num_parameters:,} parameters {train}; {card.num_bytes:,} bytes."
     )
 
 
-def _use(card: Card) -> str:
-    native = _native(card)
-    base = card.run.backbone.repo if "/" in card.run.backbone.repo else f"<folder of {card.run.backbone.name}>"
-    ours = (
-        "With adapters_xling, head included; digests, backbone and probe are checked before anything is computed:\n\n"
-        f"```\nxling predict {card.key} …\n```"
-    )
+def _use(card: Card, start: str) -> str:
+    run, native = card.run, _native(card)
+    base = run.backbone.repo if "/" in run.backbone.repo else f"<folder of {run.backbone.name}>"
+    if card.heads:
+        ours, command = "With adapters_xling, head included", f"xling predict {card.key} …"
+    else:
+        ours = "With adapters_xling; it has no head, so a run starts from it, or stands on it (`--stack`)"
+        command = f"xling train TASK --method {run.method.name} --backbone {run.backbone.name} --warm {card.key}"
+        command = start or command
+    checks = "digests, backbone and probe" if card.probe else "digests and backbone (there is no probe)"
+    ours += f"; {checks} are checked before anything is computed:\n\n```\n{command}\n```"
     if native is None:
         return ours
     plain = native.snippet.format(base=base, folder="<this folder>")
@@ -192,7 +202,7 @@ def _scores(card: Card, scores: Sequence[Score]) -> str:
         if not chosen.converged:
             lines.append("**It stayed at chance.**")
     if not scores:
-        return "\n\n".join([*lines, "No other scores were recorded."])
+        return "\n\n".join([*lines, f"No {'other ' if lines else ''}scores were recorded."])
     metrics = list(dict.fromkeys(score.metric for score in scores))
     rows = ["| task | split | language | rows | " + " | ".join(metrics) + " | |", "|---" * (5 + len(metrics)) + "|"]
     cells: dict[tuple[str, str, str], dict[str, Score]] = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zoo_samples import an_entry
+from zoo_samples import an_entry, an_imported
 
 from adapters_xling import api, grid, methods, spec, tasks
 from adapters_xling.cli import main
@@ -111,6 +111,24 @@ def test_a_private_task_is_named_and_trained_again_with_its_folder(zoo: Zoo, cau
     found = api.retraining(entry.card)  # nothing here knows the folder
     assert any("mine" in note and "--tasks" in note for note in found.notes)
     assert spec.key(caught(f"{found.command} --tasks {folder}")) == entry.key
+
+
+def test_an_entry_without_a_head_is_refused_with_the_command_that_starts_from_it(
+    zoo: Zoo, caught: Any, tmp_path: Path
+) -> None:
+    entry = an_imported(zoo, "unlisted")
+    settings = api.Settings(runs=zoo.root.parent)
+    for answer in (
+        lambda: api.predict(entry.key, [("a", "b")], settings=settings),
+        lambda: api.predict(entry.key, [("a", "b")], name="mini-nli", settings=settings),
+        lambda: api.adapt(entry.key, tmp_path / "rows.csv", language="sw", settings=settings),
+    ):
+        with pytest.raises(ConfigError, match=r"was imported and has no head.*from it \(xling train TASK") as error:
+            answer()
+    line = str(error.value).partition("(")[2].partition(")")[0]
+    run = caught(line.replace("TASK", "mini-nli"))
+    assert run.init == Warm(entry=entry.key)
+    assert methods.resolve(run.method) == methods.resolve(entry.card.run.method)
 
 
 def test_what_options_cannot_say_is_refused_and_not_approximated(zoo: Zoo) -> None:

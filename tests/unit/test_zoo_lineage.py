@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from zoo_samples import a_run, a_score, an_entry, sealed, some_facts, tensors
+from zoo_samples import a_run, a_score, an_entry, an_imported, sealed, some_facts, tensors
 
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, UnknownName
@@ -143,6 +143,27 @@ def test_a_readme_of_a_card_alone_claims_no_licence_for_its_parents(zoo: Zoo) ->
     _, second, _ = a_family(zoo)
     block = yaml.safe_load(render_readme(second.card).split("---")[1])
     assert block["license"] == "other", "the parent's licence is not known here"
+
+
+def test_what_was_imported_is_said_to_be_and_nothing_it_has_not(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = an_imported(zoo)
+    child = an_entry(zoo, a_run("mini-pos", warm=entry.key))
+    main(["zoo", "readme", entry.key])
+    text = capsys.readouterr().out
+    assert "made elsewhere (task: `unlisted`) and imported from hf://somebody/their-lora@0123 by adapters_xling" in text
+    assert entry.card.notes in text and "it has no head" in text and "there is no probe" in text
+    assert "xling train TASK --method lora --set r=4 --set alpha=8 --set 'targets=" in text
+    for untrue in ("xling predict", "head included", "backbone and probe", "seed 0", "0 rows", "parameters train"):
+        assert untrue not in text
+    assert f"--warm {entry.key}" in render_readme(entry.card), "also where no command is given"
+    tree, graph = trace(zoo, child.key).tree(), trace(zoo, child.key).mermaid()
+    for drawn in (tree, graph):
+        assert "seed unknown" in drawn and "seed 0" in drawn, "the child's own is known"
+        assert "mported from hf://somebody/their-lora@0123" in drawn
+    main(["zoo", "show", entry.key])
+    shown = capsys.readouterr().out
+    assert entry.card.notes in shown
+    assert "no command: how this adapter was trained is not known: it was imported from hf://somebody" in shown
 
 
 def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:

@@ -12,7 +12,20 @@ from typing import Any
 import msgspec
 
 from adapters_xling import spec
-from adapters_xling.spec import BackboneId, Fresh, MethodSpec, Recipe, RunSpec, Score, Slot, Stack, TaskRef, Use, Warm
+from adapters_xling.spec import (
+    BackboneId,
+    Fresh,
+    Imported,
+    MethodSpec,
+    Recipe,
+    RunSpec,
+    Score,
+    Slot,
+    Stack,
+    TaskRef,
+    Use,
+    Warm,
+)
 from adapters_xling.zoo import Draft, Entry, Facts, HeadCard, Probe, Training, Zoo, provenance
 from adapters_xling.zoo.attestations import Attestation, attest
 
@@ -135,6 +148,15 @@ def an_entry(zoo: Zoo, run: RunSpec | None = None, **changes: Any) -> Entry:
         draft.finish(some_facts(**changes))
     assert draft.entry is not None
     return draft.entry
+
+
+def an_imported(zoo: Zoo, task: str = "unlisted") -> Entry:
+    """An entry as `xling import` makes it: no head, no probe, nothing known of its training."""
+    init = Imported(source="hf://somebody/their-lora@0123", digest="d" * 64)
+    method = MethodSpec(name="lora", settings={"r": 4, "alpha": 8.0, "targets": ("query", "value")})
+    run = msgspec.structs.replace(a_run(task), init=init, method=method)
+    notes = "Imported from hf://somebody/their-lora@0123. Its training data, recipe, seed and scores are unknown."
+    return an_entry(zoo, run, heads={}, probe=None, training=None, data={}, licence="unknown", notes=notes)
 
 
 def reseal(plain: dict[str, Any]) -> bytes:
