@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,8 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
 
     Args:
         entry: key, or an unambiguous beginning of one.
-        names: tasks; all that the entry was scored on by default.
+        names: tasks; by default all that the entry was scored on, but for those whose file is not here, which a warning
+            names.
         settings: folders and device.
 
     Returns:
@@ -133,9 +135,16 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
         if scored and name not in scored:
             what = f"task that entry {found.key} was scored on:"
             raise unknown(what, name, scored, f"{folder / found.key}; score it first: xling evaluate")
+    lacking = [] if wanted else sorted(name for name in scored if not _is_task(name, settings))
+    if lacking:
+        warnings.warn(
+            f"left out, for their task files are not here: {', '.join(lacking)}; --tasks or XLING_TASKS names their "
+            f"folder (`xling adapt` writes to {settings.runs_dir / 'tasks'} where neither is given)",
+            stacklevel=2,
+        )
     new = []
     for path in files:
-        if wanted and path.parent.name not in wanted:
+        if path.parent.name in lacking or (wanted and path.parent.name not in wanted):
             continue
         split, _, language = path.stem.partition("-")
         evaluate(found.key, path.parent.name, languages=[language], split=split, settings=settings)
@@ -147,7 +156,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
             for score in kept.scores
         ]
     if not new:
-        on = f" on {', '.join(wanted)}" if wanted else ""
+        on = f" on {', '.join(wanted)}" if wanted else " on a task whose file is here" if lacking else ""
         raise MissingData(
             f"entry {found.key} has no scores{on} in {folder}: run `xling evaluate {found.key} TASK` first"
         )
@@ -165,6 +174,14 @@ def attested(entry: Entry, settings: Settings | None = None) -> str:
     last = max(one.created for one in found)
     pulled = hub.scores_origin(zoo, entry)
     return f"{len(found)} scores, the last of {last}" + (f"; pulled from {pulled}" if pulled else "")
+
+
+def _is_task(name: str, settings: Settings) -> bool:
+    try:
+        task(name, settings)
+    except UnknownName:
+        return False
+    return True
 
 
 def _score_files(folder: Path, key: str) -> list[Path]:

@@ -13,7 +13,7 @@ from adapters_xling.report.cells import Target
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.compare import Kept, draw, pair
 from adapters_xling.report.comparisons import Interval
-from adapters_xling.spec import FULL, Frozen, Score
+from adapters_xling.spec import FULL, ON, Frozen, Score
 from adapters_xling.statistics import Bootstrap, holm, mean_sd
 
 LABELS = ("method", "intermediate", "init", "route", "backbone", "seed")
@@ -164,6 +164,9 @@ def _by_key(name: str, entries: Mapping[str, Entry], where: str) -> Entry:
     fits = [key for key in entries if key == name] or [key for key in entries if key.startswith(name)]
     if not fits and len(name) >= SHORT_HASH:
         fits = [key for key in entries if key.rpartition("-")[2].startswith(name)]
+    shortest = min(fits, key=len, default="")
+    if all(key.startswith(shortest + ON) for key in fits if key != shortest):
+        fits = fits and [shortest]  # the others are the same entry on other routes
     if len(fits) > 1:
         raise DataError(f"{name!r} is the beginning of {len(fits)} entries scored on {where}: {', '.join(fits)}")
     if not fits:

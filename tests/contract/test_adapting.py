@@ -12,7 +12,7 @@ import pytest
 from adapters_xling import api, tasks
 from adapters_xling.api.adapting import BUCKETS, _metric_in, _partition
 from adapters_xling.cli import main
-from adapters_xling.errors import ConfigError, DataError, UnknownName, XlingError
+from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, XlingError
 from adapters_xling.paths import predictions_file
 
 NLI = tasks.get("mini-nli")
@@ -104,6 +104,18 @@ def test_its_scores_can_be_attested_and_shown_in_its_readme(adapted: tuple[api.A
     assert f"| {found.task.name} | test | sw | {found.num_rows['test']} | {found.after[0].value:.1f} |" in readme
     retrain = api.retraining(found.entry.card, settings)
     assert "--warm" in retrain.arguments and "carry=head" in retrain.arguments
+
+
+def test_attesting_all_scores_leaves_out_tasks_whose_file_is_not_here(
+    adapted: tuple[api.Adapted, api.Settings],
+) -> None:
+    found, settings = adapted
+    said = rf"left out.* not here: {found.task.name};"
+    with pytest.warns(UserWarning, match=said), pytest.raises(MissingData, match="no scores on a task whose file is"):
+        api.attest_scores(found.entry.key, settings=settings)
+    (score,) = api.evaluate(found.entry.key, "mini-nli", languages=["de"], settings=settings)
+    with pytest.warns(UserWarning, match=said):
+        assert score in [one.score for one in api.attest_scores(found.entry.key, settings=settings)]
 
 
 def test_doing_it_again_trains_nothing(adapted: tuple[api.Adapted, api.Settings], tmp_path: Path) -> None:

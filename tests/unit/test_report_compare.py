@@ -40,7 +40,7 @@ from adapters_xling.report.comparisons import Comparison, Comparisons, Interval,
 from adapters_xling.report.info import encode_info
 from adapters_xling.report.scores import write_scores
 from adapters_xling.report.versus import versus
-from adapters_xling.spec import Score
+from adapters_xling.spec import ON, Score
 from adapters_xling.statistics import Bootstrap
 
 NUM = 200
@@ -284,6 +284,15 @@ def test_names_that_mean_nothing_or_too_much_are_answered(
 ) -> None:
     with pytest.raises(error, match=text):
         against(world, one, other)
+
+
+def test_the_beginning_of_a_key_means_the_entry_on_its_own_route(world: World) -> None:
+    for key in ("lone-s0-abcdef", f"lone-s0-abcdef{ON}0123", f"bare-s0{ON}4567", f"bare-s0{ON}89ab"):
+        world.entry(key, 0.6)
+    assert against(world, "lone", "plain-s0").ours.keys == ("lone-s0-abcdef",)
+    assert against(world, f"lone-s0-abcdef{ON}0", "plain-s0").ours.keys == (f"lone-s0-abcdef{ON}0123",)
+    with pytest.raises(DataError, match="beginning of 2 entries"):
+        against(world, "bare", "plain-s0")
 
 
 def test_seeds_without_a_partner_are_left_out_aloud(world: World) -> None:
