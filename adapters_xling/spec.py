@@ -58,6 +58,9 @@ ALGORITHM = 1
 """Version of what training means (head initialisation, order of rows, optimiser grouping, selection). Raised by any
 change that gives another result from the same run, so that old entries are never taken for new ones."""
 
+SEEDS = 2**32
+"""Seeds are below this: numpy takes no larger ones."""
+
 # --- where rows come from ---------------------------------------------------------------------------------------
 
 
@@ -288,7 +291,7 @@ class RunSpec(Frozen, frozen=True):
     recipe: Recipe
     init: Init = Fresh()
     route: Route = Slot()
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=SEEDS)] = 0
     algorithm: int = ALGORITHM
     schema: int = SCHEMA
     mixture: Mixture | None = None

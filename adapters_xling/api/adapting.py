@@ -16,11 +16,11 @@ from adapters_xling.recipes import resolve_recipe
 from adapters_xling.spec import Score, TaskSpec, Warm, decode
 from adapters_xling.zoo import Entry
 
-from .models import default_recipe, local_folder
+from .models import default_recipe
 from .predicting import answering, require_head
 from .reports import compare
 from .scoring import evaluate
-from .settings import Settings, open_zoo, task
+from .settings import Settings, local_folder, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.report import Versus

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions, tasks
@@ -12,7 +11,7 @@ from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import Init, Merge, Route, Use
 from adapters_xling.zoo import Entry, Zoo
 
-from .settings import Settings, open_zoo, task
+from .settings import Settings, codes, named_folder, open_zoo, require_limit, task
 
 if TYPE_CHECKING:
     from adapters_xling.choosing import Choice
@@ -35,7 +34,7 @@ def settings_for(init: Init, method: str, given: Mapping[str, Any] | None, *, zo
 
 
 def routes_by_language(
-    on: Sequence[str], *, entry: str, zoo: Zoo, languages: Collection[str]
+    on: str | Sequence[str], *, entry: str, zoo: Zoo, languages: Collection[str]
 ) -> Callable[[str], Route | None]:
     """What an entry's heads stand on in each language.
 
@@ -52,7 +51,7 @@ def routes_by_language(
         ExpressionError: naming the position of what is wrong, at once as far as it holds for every language.
     """
     texts: dict[str, str] = {}
-    for one in on:
+    for one in [on] if isinstance(on, str) else on:
         found = _CODES.fullmatch(one)
         codes, text = (re.split(r"\s*,\s*", found[1]), found[2].strip()) if found else ([""], one)
         list(expressions.names_in(text))
@@ -77,7 +76,7 @@ def choose(
     name: str,
     candidates: Sequence[str],
     *,
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str = "dev",
     limit: int | None = None,
     settings: Settings | None = None,
@@ -90,18 +89,23 @@ def choose(
         name: task to score.
         candidates: expressions in which ``slot`` is the entry and ``{language}`` the language at hand; the first is
             what would be taken without choosing.
-        languages: subset of the task's languages.
+        languages: subset of the task's languages; codes, or text with commas between them.
         split: rows to choose and check on.
         limit: only the first rows of each language.
         settings: folders and device.
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
+
+    Raises:
+        ConfigError: for no language, or a limit below 1.
     """
     settings = settings or Settings()
+    languages = codes(languages)
+    require_limit(limit)
     zoo = open_zoo(settings)
     key = zoo.resolve(entry)
     spec = task(name, settings)
-    codes = tasks.check_languages(spec, languages, split)
-    routes = [routes_by_language([one], entry=key, zoo=zoo, languages=codes) for one in candidates]
+    asked = tasks.check_languages(spec, languages, split)
+    routes = [routes_by_language([one], entry=key, zoo=zoo, languages=asked) for one in candidates]
     from adapters_xling import choosing  # once the names are right: it loads torch
 
     return choosing.choose(
@@ -114,7 +118,7 @@ def choose(
         limit=limit,
         data_dir=settings.data_dir,
         device=settings.device,
-        backbone=Path(backbone) if backbone else None,
+        backbone=named_folder(backbone),
         extra_tasks=settings.tasks,
     )
 
@@ -135,4 +139,4 @@ def merge(expression: str, *, settings: Settings | None = None, backbone: str | 
     wanted = expressions.parse_merge(expression, resolve=zoo.resolve)
     from adapters_xling.model import keep_merge  # once the names are right: it loads torch
 
-    return keep_merge(wanted, zoo=zoo, backbone=Path(backbone) if backbone else None)
+    return keep_merge(wanted, zoo=zoo, backbone=named_folder(backbone))

@@ -13,7 +13,7 @@ from adapters_xling.spec import Score
 from adapters_xling.zoo import Entry
 
 from .commands import retraining, starting
-from .settings import Settings, open_zoo, task
+from .settings import Settings, codes, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.leaks import Leaks
@@ -55,7 +55,7 @@ def leaks(
     entry: str,
     *,
     on: Sequence[str] = (),
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     settings: Settings | None = None,
     on_set: Callable[[str], Any] | None = None,
 ) -> Leaks:
@@ -65,7 +65,7 @@ def leaks(
         entry: key, or an unambiguous beginning of one.
         on: tasks whose scored rows are looked at; by default the mini tasks for an entry that learnt from these alone,
             else all others.
-        languages: look only at these.
+        languages: look only at these; codes, or text with commas between them.
         settings: folders.
         on_set: called with the name of each set as it is read.
     """
@@ -89,7 +89,7 @@ def leaks(
         benchmarks=chosen,
         data_dir=settings.data_dir,
         extra_tasks=settings.tasks,
-        languages=languages,
+        languages=codes(languages),
         on_set=on_set,
     )
 

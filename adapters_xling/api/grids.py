@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from adapters_xling import paths, published
 from adapters_xling.errors import MissingData
 
-from .models import local_folder
-from .settings import Settings, open_zoo
+from .settings import Settings, local_folder, open_zoo, require_limit
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Estimate, Outcome, Plan
@@ -61,11 +60,12 @@ def estimate(
         settings: folders, device and workers.
 
     Raises:
-        ConfigError: for memory that is no number with a unit.
+        ConfigError: for memory that is no number with a unit, or a limit below 1.
     """
     from adapters_xling import grid
 
     settings = settings or Settings()
+    require_limit(limit)
     device, memory = grid.device_memory(settings.device_type, gpu_memory, workers=settings.num_workers)
     return grid.estimate(
         planned,
@@ -105,6 +105,7 @@ def run(
     from adapters_xling import grid
 
     settings = settings or Settings()
+    require_limit(limit)
     require_rows(planned)
     grid.require_room(expected or estimate(planned, limit=limit, settings=settings), settings.runs_dir)
     runs, backbone = settings.runs_dir.absolute(), local_folder(planned.grid.backbone)

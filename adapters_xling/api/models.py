@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import expressions
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.errors import ConfigError
 from adapters_xling.spec import Fresh, Init, Route, Slot, Stack, Use
 from adapters_xling.zoo import Entry
 
 from . import compositions
-from .settings import Settings, open_zoo, task
+from .settings import Settings, codes, local_folder, open_zoo, require_limit, task
 
 if TYPE_CHECKING:
     from adapters_xling.sweep import LayerSweep
@@ -65,6 +64,10 @@ def train(
         rates: task -> share of all steps, for tasks with a rate of their own (MLM beside an English task).
         settings: folders and device.
         show_progress: draw a progress bar.
+
+    Raises:
+        ConfigError: for no task, a method that cannot start or run that way, or a setting or seed that is not valid.
+        MissingData: when the rows of a task are not at hand.
     """
     from adapters_xling import grid, methods
     from adapters_xling import tasks as catalog
@@ -76,6 +79,8 @@ def train(
     family = family_of(backbone)
     recipe = grid.recipes().require(recipe or default_recipe(backbone))
     wanted = [name] if isinstance(name, str) else list(name)
+    if not wanted:
+        raise ConfigError("no task to train on: name one, or several for a mixture")
     sources = [catalog.train_task(task(one, settings), extra=settings.tasks) for one in wanted]
     if sum(bool(given) for given in (warm, stack, on)) > 1:
         raise ConfigError("give one of --warm, --stack and --on: a slot starts from something or stands on it")
@@ -138,7 +143,7 @@ def layers(
     *,
     on: str | None = None,
     backbone: str = "xlmr-nano",
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str = "dev",
     pooling: str | None = None,
     vectors: str = "float32",
@@ -155,7 +160,7 @@ def layers(
         name: a retrieval task.
         on: entry (key or unambiguous beginning of one) whose encoder reads; the bare backbone by default.
         backbone: that backbone.
-        languages: subset of the task's languages.
+        languages: subset of the task's languages; codes, or text with commas between them.
         split: another split than dev can be looked at, not chosen on.
         pooling: "mean", "mean-text" or "first", instead of what retrieval uses.
         vectors: "float32", or "float16" for half the space on disk.
@@ -168,8 +173,11 @@ def layers(
 
     Raises:
         Held: when another process is at work on a language, and `wait` is false.
+        ConfigError: for no language, or a limit below 1.
     """
     settings = settings or Settings()
+    languages = codes(languages)
+    require_limit(limit)
     zoo = open_zoo(settings)
     spec, reader = task(name, settings), zoo.resolve(on) if on else backbone
     from adapters_xling import sweep  # once the names are right: it loads torch
@@ -191,29 +199,3 @@ def layers(
         precision=precision,
         wait=wait,
     )
-
-
-def local_folder(backbone: str) -> Path | None:
-    """The folder of a local backbone; None for one that is known by name."""
-    from adapters_xling.backbones import BACKBONES
-
-    return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
-
-
-def named_folder(backbone: str | None) -> Path | None:
-    """The folder a person named as that of an entry's backbone; None for one that is known by name.
-
-    Raises:
-        ZooError: for a name that is neither.
-    """
-    from adapters_xling.backbones import BACKBONES
-
-    if backbone is None or backbone in BACKBONES:
-        return None
-    folder = Path(backbone).expanduser()
-    if not folder.is_dir():
-        raise ZooError(
-            f"backbone folder {backbone} does not exist: give the folder with config.json, tokenizer.json and "
-            "model.safetensors that the entry was trained on"
-        )
-    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,8 +14,7 @@ from adapters_xling.spec import Imported, TaskSpec, Use
 from adapters_xling.zoo import Entry
 
 from .commands import starting
-from .models import named_folder
-from .settings import Settings, open_zoo, task
+from .settings import Settings, named_folder, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.tasks.examples import Example, Prediction
@@ -34,7 +33,8 @@ def predict(
 
     Args:
         entry: key, or an unambiguous beginning of one.
-        examples: examples, or the texts of each (one or two sentences; prompt and choices; question and context).
+        examples: examples, or the texts of each as a tuple (one or two sentences; prompt and choices; question and
+            context).
         name: task whose head answers; needed only when the entry has several.
         settings: folders and device.
         backbone: folder of the entry's local backbone, where it cannot be found by its name.
@@ -123,10 +123,18 @@ def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence
     from adapters_xling.tasks import kinds
 
     kind = kinds.get(spec.kind)
-    ready: list[Example] = [
-        kind.from_texts([str(text) for text in item], id=str(i)) if isinstance(item, (list, tuple)) else item
-        for i, item in zip(numbers or range(len(examples)), examples, strict=True)
-    ]
+    given: list[Any] = [examples] if isinstance(examples, str) or not isinstance(examples, Iterable) else list(examples)
+    ready: list[Example] = []
+    for i, item in zip(numbers or range(len(given)), given, strict=True):
+        if isinstance(item, (list, tuple)) and all(isinstance(text, str) for text in item):
+            ready.append(kind.from_texts(item, id=str(i)))
+        elif isinstance(item, (list, tuple)) or not hasattr(item, "id"):
+            raise DataError(
+                f"row {i} is {item!r:.100}: give the texts of each example as a tuple; this kind of task takes "
+                f"{kind.texts}"
+            )
+        else:
+            ready.append(item)
     for item in ready:
         problem = kind.check_example(item, spec, need_gold=False)
         if problem:

@@ -14,7 +14,7 @@ from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownNa
 from adapters_xling.spec import canonical_json, entry_scored
 
 from .report_facts import all_languages, facts_of, main_metrics, notes, without_cost
-from .settings import Settings, cores, open_zoo, task
+from .settings import Settings, codes, cores, open_zoo, task
 
 if TYPE_CHECKING:
     from adapters_xling.grid import Outcome, Plan
@@ -293,7 +293,7 @@ def compare(
     *,
     metric: str | None = None,
     split: str | None = None,
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     limit: int | None = None,
     precision: str = "fp32",
     resamples: int | None = None,
@@ -308,7 +308,7 @@ def compare(
         name: the task.
         metric: one of its scores; the one models are selected by where it is left out.
         split: split that was scored; the task's own by default.
-        languages: subset of the task's languages, each of which must be there.
+        languages: subset of the task's languages, each of which must be there; codes, or text with commas between them.
         limit: compare scores of so many first rows.
         precision: of the forward passes that were scored, "fp32" or "bf16"; the two are never compared with each other.
         resamples: draws of the bootstrap.
@@ -319,6 +319,7 @@ def compare(
     from adapters_xling.statistics import RESAMPLES, Bootstrap
 
     settings = settings or Settings()
+    languages = codes(languages)
     spec = task(name, settings)
     split = split or spec.eval_split
     known = spec.languages_by_split.get(split, spec.languages)

@@ -11,8 +11,7 @@ from adapters_xling.prefix_cache import OFF
 from adapters_xling.spec import Score, TaskSpec
 
 from . import compositions
-from .models import named_folder
-from .settings import Settings, open_zoo, task
+from .settings import Settings, codes, named_folder, open_zoo, require_limit, task
 
 
 def evaluate(
@@ -40,7 +39,7 @@ def evaluate_all(
     entries: Sequence[str],
     names: str | Sequence[str],
     *,
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     split: str | None = None,
     limit: int | None = None,
     settings: Settings | None = None,
@@ -55,7 +54,7 @@ def evaluate_all(
     unscored: bool = False,
     on_left_out: Callable[[str, dict[str, int]], Any] | None = None,
     backbone: str | None = None,
-    on: Sequence[str] = (),
+    on: str | Sequence[str] = (),
 ) -> list[Score]:
     """Score several entries on one task or several; those of one method and backbone share an encoder and batches.
 
@@ -65,7 +64,7 @@ def evaluate_all(
     Args:
         entries: keys, unambiguous beginnings of keys, or backbones.
         names: the task or tasks.
-        languages: subset of each task's languages.
+        languages: subset of each task's languages; codes, or text with commas between them.
         split: split to score; each task's own choice by default.
         limit: only the first rows of each language.
         settings: folders and device.
@@ -84,6 +83,7 @@ def evaluate_all(
 
     Raises:
         UnknownName: for a language that a task does not have, or one in `on` that is not evaluated.
+        ConfigError: for no language, or a limit below 1.
 
     Returns:
         All scores, by task, entry and language in the order given.
@@ -91,11 +91,13 @@ def evaluate_all(
     from adapters_xling.model import is_backbone
 
     settings = settings or Settings()
+    languages = codes(languages)
+    require_limit(limit)
     zoo = open_zoo(settings)
     wanted = [task(name, settings) for name in ([names] if isinstance(names, str) else names)]
     keys = [entry if is_backbone(entry) else zoo.resolve(entry) for entry in entries]
-    codes = {code for spec in wanted for code in tasks.check_languages(spec, languages, split or spec.eval_split)}
-    ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo, languages=codes) for key in keys}
+    asked = {code for spec in wanted for code in tasks.check_languages(spec, languages, split or spec.eval_split)}
+    ways = {key: compositions.routes_by_language(on, entry=key, zoo=zoo, languages=asked) for key in keys}
     folder = named_folder(backbone)
     from adapters_xling.evaluation import Opened, Reading  # once the names are right: it loads torch
     from adapters_xling.evaluation import evaluate_all as evaluate_entries

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_xling import paths
-from adapters_xling.errors import ConfigError, DataError
+from adapters_xling.errors import ConfigError, DataError, ZooError
 from adapters_xling.prefix_cache import IN_MEMORY, PrefixCache
 from adapters_xling.spec import TaskSpec
 from adapters_xling.zoo import Zoo
@@ -26,7 +27,7 @@ def has_gpu() -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Where things are and on what they run; the same for every verb.
+    """Where things are and on what they run; the same for every verb. Text is taken for a path where one is meant.
 
     Attributes:
         runs: trained entries (in `zoo/`), predictions, scores, logs and reports.
@@ -59,6 +60,11 @@ class Settings:
     prefix_cache: str | None = None
     attention: str = "auto"
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "data", "tasks"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, Path(value).expanduser())
 
     @property
     def checkpoint_interval(self) -> tuple[float, int]:
@@ -120,9 +126,69 @@ class Settings:
         return found
 
 
-def open_zoo(settings: Settings | None = None) -> Zoo:
-    """Open the zoo of trained entries below the runs folder, with the shipped entries behind it."""
+def open_zoo(settings: Settings | str | Path | None = None) -> Zoo:
+    """Open the zoo of trained entries below the runs folder, with the shipped entries behind it.
+
+    Args:
+        settings: folders, or the runs folder alone.
+    """
+    if isinstance(settings, (str, Path)):
+        settings = Settings(runs=Path(settings).expanduser())
     return Zoo((settings or Settings()).runs_dir / "zoo")
+
+
+def codes(languages: str | Sequence[str] | None) -> list[str] | None:
+    """Language codes as a list, from one or from text with commas between them; None for all.
+
+    Raises:
+        ConfigError: for none at all.
+
+    >>> codes("de, sw"), codes(("de", "sw")), codes(None)
+    (['de', 'sw'], ['de', 'sw'], None)
+    """
+    if languages is None:
+        return None
+    given = languages.split(",") if isinstance(languages, str) else languages
+    found = [code.strip() for code in given if code.strip()]
+    if not found:
+        raise ConfigError("languages is empty: name one or more, or leave it out for all that the task has")
+    return found
+
+
+def require_limit(limit: int | None) -> None:
+    """Refuse a number of first rows that leaves none, or counts from the end.
+
+    Raises:
+        ConfigError: saying what is valid.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}: give 1 row or more, or leave it out for all")
+
+
+def local_folder(backbone: str) -> Path | None:
+    """The folder of a local backbone; None for one that is known by name."""
+    from adapters_xling.backbones import BACKBONES
+
+    return None if backbone in BACKBONES or not Path(backbone).is_dir() else Path(backbone)
+
+
+def named_folder(backbone: str | None) -> Path | None:
+    """The folder a person named as that of an entry's backbone; None for one that is known by name.
+
+    Raises:
+        ZooError: for a name that is neither.
+    """
+    from adapters_xling.backbones import BACKBONES
+
+    if backbone is None or backbone in BACKBONES:
+        return None
+    folder = Path(backbone).expanduser()
+    if not folder.is_dir():
+        raise ZooError(
+            f"backbone folder {backbone} does not exist: give the folder with config.json, tokenizer.json and "
+            "model.safetensors that the entry was trained on"
+        )
+    return folder
 
 
 def tasks(settings: Settings | None = None) -> list[TaskSpec]:

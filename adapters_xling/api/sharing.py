@@ -10,8 +10,8 @@ from adapters_xling.errors import ConfigError
 from adapters_xling.hub import Journey, OnStep
 
 from .entries import entry_readme
-from .models import default_recipe, named_folder
-from .settings import Settings, open_zoo
+from .models import default_recipe
+from .settings import Settings, named_folder, open_zoo
 
 if TYPE_CHECKING:
     from adapters_xling.exporting import Export

@@ -19,6 +19,7 @@ from adapters_xling.cli.common import (
     print_table,
     settings_from,
 )
+from adapters_xling.spec import SEEDS
 
 
 @click.command()
@@ -34,7 +35,7 @@ from adapters_xling.cli.common import (
 @click.option("--licence", help="Of the rows, e.g. 'CC BY 4.0'; 'private' until you say otherwise.")
 @click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0, max=SEEDS - 1), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints

@@ -27,7 +27,7 @@ from adapters_xling.cli.common import (
     size,
 )
 from adapters_xling.errors import DataError
-from adapters_xling.spec import canonical
+from adapters_xling.spec import SEEDS, canonical
 
 
 @click.command()
@@ -44,7 +44,7 @@ from adapters_xling.spec import canonical
 @click.option(
     "--on", metavar="EXPR", help="Stand on a composition: 'average(a, b)', 'stack(a, b)'; 'fuse(a, b)' trains."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0, max=SEEDS - 1), default=0, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @checkpoints

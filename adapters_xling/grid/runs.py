@@ -12,7 +12,7 @@ from adapters_xling.errors import ConfigError, MissingData
 from adapters_xling.grid.mixing import Mix, mixture_of
 from adapters_xling.methods import Method
 from adapters_xling.recipes import Recipes, load_recipes
-from adapters_xling.spec import BackboneId, Fresh, Init, Route, RunSpec, Slot, TaskRef, TaskSpec
+from adapters_xling.spec import SEEDS, BackboneId, Fresh, Init, Route, RunSpec, Slot, TaskRef, TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds import options
 
@@ -70,6 +70,8 @@ def make_run(
     """
     from adapters_xling.model import lm_head_digest  # torch-free
 
+    if type(seed) is not int or not 0 <= seed < SEEDS:
+        raise ConfigError(f"seed is {seed!r}; valid is a whole number from 0 to {SEEDS - 1}")
     specs = [task] if isinstance(task, TaskSpec) else sorted(task, key=lambda one: one.name)
     problem = method.supports(init, route)
     if problem:

@@ -143,6 +143,14 @@ def test_a_wrong_type_names_the_field() -> None:
         recipe(batch_size="many")
 
 
+def test_a_seed_is_one_that_numpy_takes() -> None:
+    plain = spec.canonical(run())
+    assert spec.decode(spec.RunSpec, {**plain, "seed": 2**32 - 1}, "run").seed == 2**32 - 1
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match="seed"):
+            spec.decode(spec.RunSpec, {**plain, "seed": seed}, "run")
+
+
 def test_an_unknown_recipe_offers_the_closest() -> None:
     recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
     with pytest.raises(UnknownName, match="Did you mean 'nano'"):
