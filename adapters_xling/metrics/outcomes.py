@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from adapters_xling.errors import DataError
+from adapters_xling.spec import digest
 from adapters_xling.strict import Frozen
 
 from .registry import Metric, Scores, get
@@ -20,14 +21,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+GOLD_CHARACTERS = 4
+"""Of the digest of a row's gold that are kept."""
+
+
 class _Head(Frozen, frozen=True):
-    """First line of the file. On every other line stand an id and its numbers, in the order of `columns`."""
+    """First line of the file. On every other line stand an id and its numbers, in the order of `columns`.
+
+    `golds` are those of `Outcomes`, joined.
+    """
 
     identity: str
     language: str
     parallel: bool
     num_examples: int
     columns: dict[str, tuple[str, ...]]
+    golds: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,12 +48,14 @@ class Outcomes:
         parallel: whether the same id is the same content in the task's other languages.
         ids: of the examples (retrieval: queries).
         units: metric, as the task names it -> column -> one number per id (N,).
+        golds: the beginning of the digest of each row's gold (N,); empty in files from before they were kept.
     """
 
     language: str
     parallel: bool
     ids: tuple[str, ...]
     units: Mapping[str, Mapping[str, np.ndarray]]
+    golds: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -71,7 +82,16 @@ class Outcomes:
         for name in metric_names:
             columns = get(name).units(golds, predictions, language)
             units[name] = {column: np.asarray(values, np.float64) for column, values in columns.items()}
-        return cls(language, parallel, tuple(ids), units)
+        return cls(language, parallel, tuple(ids), units, tuple(digest(gold)[:GOLD_CHARACTERS] for gold in golds))
+
+    def unlike(self, other: Outcomes) -> str | None:
+        """Id of the first example of both whose gold is another one in each, so that they were scored on other rows.
+
+        None where there is no such example, or one of the two does not know its golds.
+        """
+        golds = dict(zip(other.ids, other.golds, strict=False))
+        own = zip(self.ids, self.golds, strict=False)
+        return next((name for name, gold in own if golds.get(name, gold) != gold), None)
 
     def metric_of(self, score: str) -> Metric:
         """The metric that gives a score, by the score's name (``f1``, ``accuracy``); the last one that does.
@@ -106,6 +126,7 @@ class Outcomes:
             parallel=self.parallel,
             num_examples=len(self.ids),
             columns={metric: tuple(columns) for metric, columns in self.units.items()},
+            golds="".join(self.golds),
         )
         columns = [column.tolist() for own in self.units.values() for column in own.values()]
         rows = ([id_, *map(_plain, values)] for id_, *values in zip(self.ids, *columns, strict=True))
@@ -132,6 +153,9 @@ def decode_outcomes(content: bytes, path: Path) -> tuple[Outcomes, str]:
         names = [(metric, column) for metric, columns in head.columns.items() for column in columns]
         if len(rows) != head.num_examples:
             raise ValueError(f"{len(rows)} of {head.num_examples} rows are there")
+        golds = tuple(map("".join, zip(*[iter(head.golds)] * GOLD_CHARACTERS, strict=True)))
+        if golds and len(golds) != len(rows):
+            raise ValueError(f"{len(golds)} golds of {len(rows)} rows are there")
         ids = tuple(str(row[0]) for row in rows)
         values_NC = np.array([row[1:] for row in rows], np.float64).reshape(len(rows), len(names))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, IndexError) as err:
@@ -139,4 +163,4 @@ def decode_outcomes(content: bytes, path: Path) -> tuple[Outcomes, str]:
     units: dict[str, dict[str, np.ndarray]] = {metric: {} for metric in head.columns}
     for (metric, column), values in zip(names, values_NC.T, strict=True):
         units[metric][column] = values
-    return Outcomes(head.language, head.parallel, ids, units), head.identity
+    return Outcomes(head.language, head.parallel, ids, units, golds), head.identity

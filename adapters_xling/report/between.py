@@ -6,7 +6,7 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.metrics import Outcomes
-from adapters_xling.report.compare import Kept, draw, outcomes_of, pair, unconverged
+from adapters_xling.report.compare import Kept, draw, on_same_rows, outcomes_of, pair, unconverged
 from adapters_xling.report.comparisons import FRESH, Comparison, Comparisons, corrected
 from adapters_xling.report.results import Results
 from adapters_xling.statistics import Bootstrap, resamples_for
@@ -53,7 +53,7 @@ def between(
                     if (cell := results.row(target, system).get(code)) is not None
                 }
                 sides |= outcomes_of(kept, target, code, rows, lacking)
-            if sides:
+            if sides := on_same_rows(sides, target, lacking):
                 known[code] = draw(bootstrap, code, target.metric, sides)
         for system, counterpart in pairs:
             one, two = (FRESH, system), (FRESH, counterpart)

@@ -63,13 +63,17 @@ class Kept:
             precision=self.precision,
         )
 
+    def file(self, key: str, target: Target, language: str) -> Path:
+        """The score file of an entry."""
+        return self.path(self.runs_dir / "scores" / Path(key).name / target.task, target, language)
+
     def outcomes(self, key: str, target: Target, language: str) -> Outcomes:
         """What became of each example.
 
         Raises:
             MissingData: when that was not kept, with what to do.
         """
-        path = self.path(self.runs_dir / "scores" / Path(key).name / target.task, target, language)
+        path = self.file(key, target, language)
         found = keeping.read_outcomes(path)
         if found is None:
             what = "has scores but no outcomes per example" if path.is_file() else "does not exist"
@@ -277,7 +281,7 @@ def _scored(
     bootstrap: Bootstrap, kept: Kept, target: Target, language: str, sides: _Sides, lacking: dict[Any, str]
 ) -> Scored | None:
     """All sides on one language, drawn; see `outcomes_of`."""
-    found = outcomes_of(kept, target, language, sides, lacking)
+    found = on_same_rows(outcomes_of(kept, target, language, sides, lacking), target, lacking)
     return draw(bootstrap, language, target.metric, found) if found else None
 
 
@@ -295,6 +299,25 @@ def outcomes_of(
         if read:
             found[side] = read
     return found
+
+
+def on_same_rows(
+    found: Mapping[Any, dict[int, Outcomes]], target: Target, lacking: dict[Any, str]
+) -> dict[Any, dict[int, Outcomes]]:
+    """Sides that were scored on the same rows as the first; others are noted with the reason, and left out."""
+    kept: dict[Any, dict[int, Outcomes]] = {}
+    for side, by_seed in found.items():
+        first = next(iter(next(iter(kept.values()), by_seed).values()))
+        unlike = next((name for one in by_seed.values() if (name := one.unlike(first)) is not None), None)
+        if unlike is None:
+            kept[side] = by_seed
+            continue
+        why = (
+            f"the two were scored on other rows of {target.task} ({target.split}): in {first.language} the gold of "
+            f"example {unlike!r} differs; run the grid, or both grids, again (what stands on the rows of now is kept)"
+        )
+        lacking.setdefault(side, why)
+    return kept
 
 
 def unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:

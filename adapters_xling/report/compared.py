@@ -82,12 +82,14 @@ def _between_section(comparisons: Comparisons, results: Results, name: str, *, o
 
     A comparison of entries that are not those of the results is left out, with a note.
     """
-    own = [one for one in comparisons.comparisons if one.mean]
-    if not own:
+    if not comparisons.comparisons:
         return None
-    backbone = own[0].against
+    backbone = comparisons.comparisons[0].against
     title = f"Against the same on {backbone}"
     lacking = _lacking(comparisons.comparisons)
+    own = [one for one in comparisons.comparisons if one.mean]
+    if not own:
+        return Section(name, title, (), note=lacking)
     renew = f"xling report GRID --against {other}"
     if any(one.keys is not None and set(one.keys) != set(_entries(one, results)) for one in own):
         note = f"{BETWEEN.format(other)} compares other entries than those reported here, and is left out. Renew it: "

@@ -9,6 +9,7 @@ from typing import Any
 
 from adapters_xling import keeping
 from adapters_xling.errors import DataError, MissingData, unknown
+from adapters_xling.metrics import Outcomes
 from adapters_xling.report.cells import Target
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.compare import Kept, draw, pair
@@ -236,6 +237,8 @@ def versus(
         }
         if target.metric not in (known := sides[0][min(sides[0])].scores()):
             raise unknown(f"score of {where}", target.metric, known)
+        read = {entry.key: sides[i][seed] for i, side in enumerate(chosen) for seed, entry in side.items()}
+        _require_same_rows(read, target, kept)
         scored[code] = draw(bootstrap, code, target.metric, sides)
         for i in (0, 1):
             scores[i][code] = mean_sd([float(one.scores[0]) for one in scored[code].sides[i].values()])
@@ -248,13 +251,35 @@ def versus(
         seeds=found["seeds"],
         languages=found["languages"],
         p_holm=dict(zip(p_values, holm(list(p_values.values())), strict=True)),
-        mean=found["mean"],
+        mean=found["mean"] if zero_shot else None,
         zero_shot=tuple(code for code in scored if code in zero_shot),
         num_examples=found["num_examples"],
         num_left_out=found["num_left_out"],
         parallel=found["parallel"],
         num_resamples=bootstrap.num_resamples,
         notes=tuple(notes),
+    )
+
+
+def _require_same_rows(outcomes: Mapping[str, Outcomes], target: Target, kept: Kept) -> None:
+    """Refuse entries of which some were scored before the rows of a language changed.
+
+    Raises:
+        DataError: naming the entries that were not scored on the rows of the one scored last.
+    """
+    files = {key: kept.file(key, target, one.language) for key, one in outcomes.items()}
+    last = max(files, key=lambda key: files[key].stat().st_mtime_ns)
+    unlike = {key: name for key, one in outcomes.items() if (name := one.unlike(outcomes[last])) is not None}
+    if not unlike:
+        return
+    limit = kept.limits.get(target.task)
+    asked = f"{target.task} --split {target.split}" + (f" --limit {limit}" if limit else "")
+    asked += f" --precision {kept.precision}" if kept.precision != FULL else ""
+    commands = ", ".join(f"`xling evaluate {key} {asked}`" for key in (*unlike, last))
+    raise DataError(
+        f"{', '.join(unlike)}: scored on other rows of {target.task} ({target.split}) than {last}, which was scored "
+        f"later; in {outcomes[last].language} the gold of example {next(iter(unlike.values()))!r} differs. Score them "
+        f"on the rows of now: {commands} (what stands on these is kept)"
     )
 
 

@@ -66,6 +66,18 @@ def test_the_difference_is_that_of_the_two_scores_with_an_interval(
     assert difference.low <= difference.value <= difference.high
 
 
+def test_both_are_compared_by_name_where_no_language_is_zero_shot(
+    adapted: tuple[api.Adapted, api.Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, settings = adapted
+    words = ["compare", found.entry.key, ENTRY, "--task", found.task.name, "--split", "test"]
+    main([*words, "--tasks", str(found.folder), "--runs", str(settings.runs_dir)])
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("sw ")]
+    assert row[1:3] == [f"{found.after[0].value:.1f}", f"{found.before[0].value:.1f}"]
+    assert not any(line.startswith("zero-shot mean") for line in lines)
+
+
 def test_what_is_said_of_zero_shot_is_true_of_each(adapted: tuple[api.Adapted, api.Settings]) -> None:
     found, settings = adapted
     assert all(one.zero_shot for one in found.before) and not any(one.zero_shot for one in found.after)

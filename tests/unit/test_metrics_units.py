@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ def test_outcomes_survive_the_file_and_keep_fractions_exactly() -> None:
     assert (back.ids, back.language, back.parallel) == (("1", "2", "ü"), "de", True)
     assert back.units["squad"]["overlap"].tolist() == sample().units["squad"]["overlap"].tolist() == [2 / 3, 1.0, 0.0]
     assert back.scores() == sample().scores()
+    assert back.golds == sample().golds and len(set(back.golds)) == 3
 
 
 def test_a_score_that_no_metric_gives_is_a_key_error() -> None:
@@ -151,7 +153,7 @@ def test_a_score_that_no_metric_gives_is_a_key_error() -> None:
     assert sample().metric_of("f1").name == "mlqa"  # as in a score file, the last one stands
 
 
-@pytest.mark.parametrize("harm", ["half", "line", "number", "text", "empty"])
+@pytest.mark.parametrize("harm", ["half", "line", "number", "text", "golds", "empty"])
 def test_a_file_that_is_cut_or_does_not_add_up_is_refused(harm: str, tmp_path: Path) -> None:
     lines = sample().encode("abc").splitlines(keepends=True)
     harmed = {
@@ -159,6 +161,7 @@ def test_a_file_that_is_cut_or_does_not_add_up_is_refused(harm: str, tmp_path: P
         "line": b"".join(lines[:-1]),
         "number": b"".join([*lines[:-1], b'["\xc3\xbc",0,0,0]\n']),
         "text": b"".join([*lines[:-1], b'["\xc3\xbc",0,0,0,"a"]\n']),
+        "golds": re.sub(rb'("golds":")....', rb"\1", b"".join(lines)),
         "empty": b"",
     }[harm]
     with pytest.raises(DataError, match=r"x\.jsonl: these are no outcomes.*evaluating again"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +66,15 @@ class World:
         num: int = NUM,
         trained: str = "en",
         precision: str = "fp32",
+        others: Sequence[str] = (),
         **labels: Any,
     ) -> None:
         fields = {"method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", **labels}
         for code in languages.split():
             ids = [str(i) for i in range(num)]
             predictions = ["1" if luck < right else "0" for luck in self.luck[seed, :num]]
-            outcomes = Outcomes.of(["accuracy"], ids, ["1"] * num, predictions, language=code, parallel=True)
+            golds = ["2" if id_ in others else "1" for id_ in ids]
+            outcomes = Outcomes.of(["accuracy"], ids, golds, predictions, language=code, parallel=True)
             score = Score(
                 key=key,
                 task="mini-nli",
@@ -333,6 +337,32 @@ def test_the_zero_shot_mean_is_over_languages_that_trained_neither_and_has_no_or
     assert one.notes == other.notes == ("not in the zero-shot mean, for rows of it trained one of the two: sw",)
 
 
+def test_entries_that_were_scored_on_other_rows_are_not_compared(world: World) -> None:
+    world.entry("mended-s0", 0.8, num=150, others=["7", "9"])
+    os.utime(world.file("mended-s0", "en"), (1, 1))  # scored before the rest
+    for names in (("mended-s0", "plain-s0"), ("plain-s0", "mended-s0")):
+        with pytest.raises(DataError, match=r"^mended-s0: scored on other rows .* than plain-s0.* example '7'") as stop:
+            against(world, *names)
+        assert "`xling evaluate mended-s0 mini-nli --split test`" in str(stop.value)
+    world.entry("mended-s1", 0.5, seed=1, others=["7", "9"])
+    assert against(world, "mended-s0", "mended-s1").num_left_out == 2 * 50  # their fewer rows are the same
+    outcomes = world.file("mended-s0", "en").with_suffix(".outcomes.jsonl")
+    head, rest = outcomes.read_text(encoding="utf-8").split("\n", 1)
+    old = {name: value for name, value in json.loads(head).items() if name != "golds"}
+    outcomes.write_text(json.dumps(old) + "\n" + rest, encoding="utf-8")  # from before golds were kept
+    assert list(against(world, "mended-s0", "plain-s0", languages=["en"]).languages) == ["en"]
+
+
+def test_where_every_language_trained_one_of_the_two_there_is_no_zero_shot_mean(world: World) -> None:
+    world.entry("adapted-s0", 0.8, trained="en de sw")
+    found = against(world, "adapted-s0", "plain-s0")
+    assert (found.mean, found.zero_shot, list(found.languages)) == (None, (), ["de", "en", "sw"])
+    args = ["compare", "adapted-s0", "plain-s0", "--task", "mini-nli", "--resamples", "400", "--runs", str(world.runs)]
+    lines = CliRunner().invoke(xling, args, catch_exceptions=False).output.splitlines()
+    assert [line.split()[0] for line in lines[4:7]] == ["de", "en", "sw"]
+    assert lines[-1] == "not in the zero-shot mean, for rows of it trained one of the two: de, sw"
+
+
 def test_scores_of_another_precision_are_compared_with_their_like_alone(world: World) -> None:
     world.entry("rounded-s0", 0.8, precision="bf16")
     with pytest.raises(UnknownName, match="rounded-s0"):
@@ -521,6 +551,21 @@ def test_a_comparison_of_entries_that_were_trained_again_is_left_out_of_the_repo
     write_comparisons(families.runs, msgspec.structs.replace(found, comparisons=old), against="english-headline")
     (section,) = sections_of(families.runs, collect(again))
     assert section.sheets and "does not say which entries" in section.note
+
+
+def test_grids_that_were_scored_on_other_rows_are_not_compared_and_the_report_says_so(families: World) -> None:
+    other = other_backbone(families)
+    for score in {score.key: score for score in other.scores}.values():
+        labels = {"seed": score.seed, "method": score.method, "languages": "sw"}
+        other.entry(score.key, 0.4, others=["3"], **labels)
+    kept, mine = Kept(families.runs), collect(families.scores)
+    theirs = collect([score for score in other.scores if score.backbone == "minilm-l6"])
+    found = between((mine, kept), (theirs, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+    assert [one.mean for one in found.comparisons] == [None, None]
+    write_comparisons(families.runs, found, against="english-headline")
+    (section,) = sections_of(families.runs, mine)
+    assert section.title == "Against the same on minilm-l6" and not section.sheets
+    assert "2 of 2 comparisons are missing" in section.note and "in sw the gold of example '3' differs" in section.note
 
 
 def finished(folder: Path, scores: list[Score], **info: Any) -> Path:
