@@ -136,10 +136,8 @@ def say(planned: Plan, states: dict[str, str], estimate: Estimate) -> None:
     )
     for line in _lacking_lines(planned, estimate):
         click.secho(line, fg="yellow")
-    for line in (*_time_lines(estimate), *_memory_lines(estimate)):
+    for line in (*_time_lines(estimate), *_memory_lines(estimate), _disk_line(estimate)):
         click.echo(line)
-    free = f"{size(estimate.free_bytes)} free" if estimate.free_bytes is not None else "free space unknown"
-    click.echo(f"disk: about {size(estimate.disk_bytes)} to write, {free}")
 
 
 def _lacking_lines(planned: Plan, estimate: Estimate) -> list[str]:
@@ -200,6 +198,14 @@ def _memory_lines(estimate: Estimate) -> list[str]:
         lines.append("  nothing is changed by itself. In a copy of the grid (these runs get keys of their own) write:")
         lines.append(f"    rows_at_once: {{{', '.join(f'{task}: {rows}' for task, rows in pieces.items())}}}")
     return lines
+
+
+def _disk_line(estimate: Estimate) -> str:
+    """What will be written, with a mark where the disk has less."""
+    free = estimate.free_bytes
+    mark = " !" if free is not None and estimate.disk_bytes > free else ""
+    there = "free space unknown" if free is None else f"{size(free)} free"
+    return f"disk: about {size(estimate.disk_bytes)} to write{mark}, {there}"
 
 
 def _way_out(need: Need) -> str:

@@ -293,11 +293,22 @@ def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> G
     A name keeps every target of that task.
 
     Raises:
-        ConfigError: naming file and field.
+        ConfigError: naming file and field, one that is empty among them.
         UnknownName: when `narrow` asks for something the grid does not have.
     """
     path = grid_path(name)
     grid = decode(GridSpec, read_yaml(path), str(path))
+    needed = {
+        "methods": "name at least one",
+        "targets": "name at least one",
+        "seeds": "name at least one",
+        "languages": "name at least one, or leave the field out for all",
+    }
+    if not grid.language_adapters:
+        needed["intermediate"] = "[none] is each target by itself"
+    for what, advice in needed.items():
+        if getattr(grid, what) in ((), {}):
+            raise ConfigError(f"{path}: {what} is empty, which leaves nothing to run; {advice}")
     changes: dict[str, Any] = {}
     for what, wanted in (narrow or {}).items():
         if not wanted:
@@ -330,7 +341,7 @@ def expand(
 
     Raises:
         XlingError: for an unknown task, method, setting or language, a combination no method supports, or two targets
-            that a report cannot tell apart.
+            or methods that a report cannot tell apart.
     """
     from adapters_xling.model import backbone_id, family_of  # torch-free until weights are loaded
 
@@ -387,9 +398,16 @@ def expand(
             )
     if grid.language_adapters:
         require_labels(grid.language_adapters, grid.methods)
+    resolved = {label: method_from(label, settings) for label, settings in grid.methods.items()}
+    for label, method in resolved.items():
+        if (same := next(other for other in resolved if resolved[other] == method)) != label:
+            raise ConfigError(
+                f"methods: {same} and {label} are one method with the same settings, and so have the same runs; give "
+                "one of them other settings, or leave it out"
+            )
     for seed in grid.seeds:
         for label, settings in grid.methods.items():
-            method = method_from(label, settings)
+            method = resolved[label]
             method.check(family)
             parents: dict[str, str] = {}
             for intermediate in grid.intermediate:

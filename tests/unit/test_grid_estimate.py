@@ -447,6 +447,15 @@ def test_a_long_grid_says_where_the_time_goes_and_how_to_narrow() -> None:
     assert "nothing to train" in planning._time_lines(estimate_of({"xnli": 0.0}))[0]
 
 
+def test_a_grid_that_the_disk_cannot_hold_is_marked() -> None:
+    def line(free: int | None) -> str:
+        return planning._disk_line(estimate_of({}, disk_bytes=5_000_000_000, free_bytes=free))
+
+    assert line(4_000_000_000) == "disk: about 5.0 GB to write !, 4.0 GB free"
+    assert line(6_000_000_000) == "disk: about 5.0 GB to write, 6.0 GB free"
+    assert line(None) == "disk: about 5.0 GB to write, free space unknown"
+
+
 def test_time_left_follows_what_the_jobs_really_took() -> None:
     events = cli._Events(estimate_of({"a": 1000.0, "b": 1000.0}), {"a", "b"}, quiet=True)
     assert events.left(0.0) == pytest.approx(2000)

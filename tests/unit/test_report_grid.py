@@ -98,6 +98,25 @@ def test_targets_that_a_report_cannot_tell_apart_are_refused_before_anything_tra
         api.plan(targets(tmp_path, text))
 
 
+@pytest.mark.parametrize("field", ["methods", "intermediate", "targets", "languages", "seeds"])
+def test_a_grid_of_nothing_is_refused_with_the_empty_field(field: str, tmp_path: Path) -> None:
+    text = "\n".join(line for line in GRID.splitlines() if not line.startswith((f"{field}:", "  - ")))
+    text = text.replace("intermediate:", "intermediate: [none]")
+    path = tmp_path / "small.yaml"
+    path.write_text(f"{text}\n{field}: {'{}' if field == 'methods' else '[]'}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"small\.yaml: {field} is empty"):
+        api.plan(str(path))
+
+
+def test_two_names_of_one_method_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    twice = "{lora: {r: 2}, lora-large: {method: lora, r: 8}, lora-small: {method: lora, r: 2, alpha: 16}}"
+    path.write_text(GRID.replace("{lora: {r: 2}}", twice), encoding="utf-8")
+    with pytest.raises(ConfigError, match="methods: lora and lora-small are one method with the same settings"):
+        api.plan(str(path))
+    assert api.plan(str(path), narrow={"methods": ["lora", "lora-large"]}).runs
+
+
 def test_two_splits_of_a_task_are_two_columns_with_a_floor_each(tmp_path: Path) -> None:
     name = targets(tmp_path, "[mini-ner, {task: mini-pos, split: dev}, {task: mini-pos, split: test}]")
     plan = api.plan(name, narrow={"targets": ["mini-pos"]})
