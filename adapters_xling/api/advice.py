@@ -14,7 +14,7 @@ from adapters_xling.zoo import Entry
 
 from .entries import kept_scores
 from .models import default_recipe
-from .reports import report_folder
+from .reports import report_folder, require_own
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def judge_advice(
         Way of ranking -> regret on each target and method.
 
     Raises:
-        MissingData: when there are no scores.
+        MissingData: when there are no scores, or those of another grid of the same file name.
         ConfigError: when the scores are of several backbones.
         DataError: when no target has two candidates.
     """
@@ -212,6 +212,7 @@ def _judged(scores: Path | str, settings: Settings) -> tuple[Path, dict[str, str
     if name:
         grid.grid_path(str(scores))  # a name that is none is said to be none
         file = report_folder(str(scores), settings=settings) / "scores.jsonl"
+        require_own(file.parent, str(scores))
     else:
         file = path / "scores.jsonl" if path.is_dir() else path
     of = re.sub(r"(-narrowed)?(-first\d+)?$", "", file.parent.name)

@@ -28,7 +28,9 @@ def plan(
     spec = grid.load_grid(name, narrow=dict(narrow or {}))
     if spec.published:
         published.load_published(spec.published)  # a name that is wrong is said now and not after the training
-    return grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
+    planned = grid.expand(spec, data_dir=settings.data_dir, extra_tasks=settings.tasks, download=download)
+    planned.origin = grid.Origin.of(name, narrow or {})
+    return planned
 
 
 def require_rows(planned: Plan) -> None:

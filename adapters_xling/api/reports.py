@@ -17,8 +17,8 @@ from .report_facts import all_languages, facts_of, main_metrics, notes, without_
 from .settings import Settings, codes, cores, open_zoo, task
 
 if TYPE_CHECKING:
-    from adapters_xling.grid import Outcome, Plan
-    from adapters_xling.report import Kept, Results, Section, Versus
+    from adapters_xling.grid import Origin, Outcome, Plan
+    from adapters_xling.report import Kept, Results, RunInfo, Section, Versus
     from adapters_xling.spec import Score
     from adapters_xling.statistics import Seeds
     from adapters_xling.sweep import LayerSweep
@@ -52,7 +52,7 @@ def finished_folder(name: str, *, settings: Settings | None = None) -> Path:
         settings: folders.
 
     Raises:
-        MissingData: when it holds no scores, with what there is instead.
+        MissingData: when it holds no scores, or those of another grid of the same name, with what there is instead.
         UnknownName: for what is neither a grid nor such a folder.
     """
     from adapters_xling.grid import grid_path
@@ -71,7 +71,72 @@ def finished_folder(name: str, *, settings: Settings | None = None) -> Path:
         others = sorted(str(path.parent) for path in folder.parent.glob(f"{folder.name}-*/{SCORES_FILE}"))
         narrowed = f", or report a narrowed run of it: {', '.join(others)}" if others else ""
         raise MissingData(f"{folder / SCORES_FILE} does not exist: run the grid first (xling run {name}){narrowed}")
+    require_own(folder, name)
     return folder
+
+
+def require_own(folder: Path, name: str) -> None:
+    """Refuse the folder of a grid's report when the last run there was of another grid of the same file name.
+
+    Raises:
+        MissingData: naming the other grid.
+    """
+    from adapters_xling import grid
+
+    if other := _other_grid(folder, grid.Origin.of(name, {})):
+        raise MissingData(
+            f"{folder} holds the report of another grid: the last run there was of {other}. Run {name} again (what is "
+            f"trained and scored is kept), or give the folder to have the report that is there: {folder}"
+        )
+
+
+def replaced(planned: Plan, folder: Path) -> str:
+    """What a run is about to put its own report in place of; empty for an earlier one of the same.
+
+    Args:
+        planned: what is run.
+        folder: of its report.
+
+    Returns:
+        A sentence that names the other grid of the same file name, or the other part of this grid.
+    """
+    if planned.origin is None or (found := _info(folder)) is None or not found.grid:
+        return ""
+    other = _other_grid(folder, planned.origin)
+    if not other and dict(found.narrowing) != planned.origin.narrowing:
+        other = " ".join(f"--{what} {','.join(kept)}" for what, kept in found.narrowing.items())
+    return f"the report of {other} in {folder} is replaced; rename the folder to keep it" if other else ""
+
+
+def _info(folder: Path) -> RunInfo | None:
+    """What a report says of itself; None where there is none, or it cannot be read."""
+    from adapters_xling import report
+
+    try:
+        return report.decode_info(folder / "info.json")[0]
+    except DataError:
+        return None
+
+
+def _other_grid(folder: Path, origin: Origin) -> str:
+    """The grid that the report in a folder is of, as a person here names it; empty when it is that of `origin`.
+
+    A grid that was edited is the same by its path, one that was moved by its text.
+    """
+    found = _info(folder)
+    if found is None or not found.grid or found.grid_digest == origin.digest:
+        return ""
+    if found.grid == _grid_name(origin.path, folder.parent):
+        return ""
+    is_file = os.sep in found.grid or Path(found.grid).suffix
+    return os.path.relpath(folder.parent.resolve() / found.grid) if is_file else f"the shipped grid {found.grid}"
+
+
+def _grid_name(path: Path, runs_dir: Path) -> str:
+    """What a report calls its grid, see `RunInfo.grid`; relative, so that grids and runs may be moved together."""
+    if path.parent == (paths.task_configs_dir() / "grids").resolve():
+        return path.stem
+    return os.path.relpath(path, runs_dir.resolve())
 
 
 def write_report(
@@ -107,6 +172,9 @@ def write_report(
         limits=limits,
         readings=readings,
         precision=planned.grid.scoring_precision,
+        grid=_grid_name(planned.origin.path, folder.parent) if planned.origin else "",
+        grid_digest=planned.origin.digest if planned.origin else "",
+        narrowing=planned.origin.narrowing if planned.origin else {},
     )
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]

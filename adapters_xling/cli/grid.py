@@ -62,6 +62,8 @@ def run(grid: str, dry_run: bool, limit: int | None, without_lacking: bool, as_j
     if not as_json:
         click.secho(plan.grid.title, bold=True)
         say(plan, states, estimate)
+    if lost := api.replaced(plan, folder):
+        click.secho(f"note: {lost}", fg="yellow", err=True)
     events = _Events(estimate, set(states), quiet=as_json)
     outcome = api.run(plan, limit=limit, settings=settings, expected=estimate, on_event=events)
     if outcome.scores:

@@ -35,6 +35,7 @@ from adapters_xling.spec import (
     Use,
     Warm,
     decode,
+    digest,
     entries,
     key,
     read_yaml,
@@ -179,6 +180,28 @@ class Cell:
         return tuple(dict.fromkeys([self.name, *(one for _, route in self.swap for one in entries(route))]))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a plan comes from.
+
+    Attributes:
+        path: the grid's file, absolute.
+        digest: of its text.
+        narrowing: field of the grid -> what was kept of it, where not all was.
+    """
+
+    path: Path
+    digest: str
+    narrowing: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, name: str, narrow: Mapping[str, Sequence[Any]]) -> Origin:
+        """That of a grid by name or path, narrowed as `load_grid` does it."""
+        path = grid_path(name)
+        kept = {what: tuple(map(str, wanted)) for what, wanted in narrow.items() if wanted}
+        return cls(path.resolve(), digest(path.read_text(encoding="utf-8")), kept)
+
+
 @dataclass
 class Plan:
     """A grid, expanded.
@@ -195,6 +218,7 @@ class Plan:
             be trained, and their keys change once the rows are there.
         locked: False for a backbone that is not here: keys change once it is.
         left_out: tasks whose runs were left out of the plan because their rows are not at hand (`at_hand`).
+        origin: where it comes from; None for a plan that was made of no file.
     """
 
     grid: GridSpec
@@ -207,6 +231,7 @@ class Plan:
     lacking: dict[str, str] = field(default_factory=dict)
     locked: bool = True
     left_out: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     def jobs(self) -> dict[str, list[Cell]]:
         """Cells by what they score, in the order in which it is begun: what needs no run first, parents before
@@ -260,6 +285,7 @@ class Plan:
             without_pooler={name: one for name, one in self.without_pooler.items() if name in runs},
             locked=self.locked,
             left_out=tuple(self.lacking),
+            origin=self.origin,
         )
 
     def _without_rows(self) -> set[str]:

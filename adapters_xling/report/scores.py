@@ -83,6 +83,10 @@ class RunInfo(Frozen, frozen=True):
         limits: task -> rows that were scored of each language, None for all; None in a report of before it was kept.
         readings: retrieval task -> what sets scores of another layer than the usual one apart; None as in `limits`.
         precision: of the forward passes that scored.
+        grid: what it is the report of: name of a shipped grid, or path of another's file from the folder of the runs;
+            empty in a report of before it was kept, like the next.
+        grid_digest: of the grid's text.
+        narrowing: field of the grid -> what was kept of it, where not all was.
     """
 
     title: str
@@ -100,6 +104,9 @@ class RunInfo(Frozen, frozen=True):
     limits: Mapping[str, int | None] | None = None
     readings: Mapping[str, str] | None = None
     precision: str = "fp32"
+    grid: str = ""
+    grid_digest: str = ""
+    narrowing: Mapping[str, tuple[str, ...]] = {}
 
 
 def read_scores(path: Path) -> list[Score]:

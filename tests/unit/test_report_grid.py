@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from adapters_xling import api
 from adapters_xling.api import report_facts
-from adapters_xling.errors import ConfigError, UnknownName
-from adapters_xling.grid import Common, execute
+from adapters_xling.cli import main
+from adapters_xling.errors import ConfigError, MissingData, UnknownName
+from adapters_xling.grid import Common, Outcome, Plan, execute
 from adapters_xling.report import collect
+from adapters_xling.spec import Score
 from adapters_xling.zoo import provenance
 
 GRID = """
@@ -160,3 +165,81 @@ def test_a_device_is_named_by_what_the_entry_was_trained_on(
 ) -> None:
     origin = msgspec.structs.replace(provenance(), cpu="Old CPU", gpu=gpu, num_threads=threads)
     assert report_facts.device_name(origin, device) == name
+
+
+# --- whose report a folder holds ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`xling run` of a grid in a project's folder, with scores that nobody trained for; gives what goes to stderr."""
+    for folder in ("", "other"):
+        (tmp_path / "project" / folder).mkdir(exist_ok=True)
+        grid(tmp_path / "project" / folder)
+    (tmp_path / "project" / "other" / "small.yaml").write_text(GRID.replace("small grid", "grid of others"))
+    monkeypatch.chdir(tmp_path / "project")
+
+    def outcome(planned: Plan, **_: Any) -> Outcome:
+        return Outcome([a_score(key) for key in list(planned.runs)[:1]], [], {}, 1.0)
+
+    monkeypatch.setattr(api, "run", outcome)
+
+    def typed(*words: str) -> str:
+        main(["run", *words, "--runs", "runs", "--json"])
+        return capsys.readouterr().err
+
+    return typed
+
+
+def a_score(key: str) -> Score:
+    labels = {"method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", "seed": 0}
+    scored: dict[str, Any] = {"metric": "f1", "value": 50.0, "num_examples": 10, "split": "test", "zero_shot": True}
+    return Score(key=key, task="mini-ner", language="de", backbone="xlmr-nano", **labels, **scored)
+
+
+def test_the_report_of_a_grid_is_not_taken_for_that_of_another_of_its_file_name(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
+    settings = api.Settings(runs=Path("runs"))
+    assert "replaced" not in run("small.yaml") + run("small.yaml")
+    assert "note: the report of small.yaml in runs/small is replaced" in run("other/small.yaml")
+    assert api.finished_folder("other/small.yaml", settings=settings) == Path("runs/small")
+    for asked in (api.finished_folder, api.judge_advice):
+        with pytest.raises(MissingData, match=r"runs/small holds .* was of other/small\.yaml\. Run small\.yaml again"):
+            asked("small.yaml", settings=settings)
+    assert api.finished_folder("runs/small", settings=settings) == Path("runs/small")
+    # its owner may edit it, or move it, with the runs or alone
+    Path("other/small.yaml").write_text(GRID.replace("small grid", "grid, edited"), encoding="utf-8")
+    assert api.finished_folder("other/small.yaml", settings=settings) == Path("runs/small")
+    assert "replaced" not in run("other/small.yaml")
+    moved = tmp_path / "moved"
+    Path("other").rename("others")
+    Path("runs").rename(moved)
+    assert api.finished_folder("others/small.yaml", settings=api.Settings(runs=moved)) == moved / "small"
+
+
+def test_the_report_of_a_shipped_grid_is_not_that_of_a_file_of_its_name(run: Callable[..., str]) -> None:
+    Path("small.yaml").rename("quickstart.yaml")
+    run("quickstart.yaml")
+    with pytest.raises(MissingData, match=r"the last run there was of quickstart\.yaml"):
+        api.finished_folder("quickstart", settings=api.Settings(runs=Path("runs")))
+    assert "the report of quickstart.yaml in runs/quickstart" in run("quickstart")
+    with pytest.raises(MissingData, match="the last run there was of the shipped grid quickstart"):
+        api.finished_folder("quickstart.yaml", settings=api.Settings(runs=Path("runs")))
+
+
+def test_another_part_of_a_grid_takes_the_place_of_the_first_aloud(run: Callable[..., str]) -> None:
+    assert "replaced" not in run("small.yaml", "--languages", "de") + run("small.yaml", "--languages", "de")
+    assert "the report of --languages de in runs/small-narrowed is replaced" in run("small.yaml", "--languages", "sw")
+    assert "replaced" not in run("small.yaml")
+
+
+def test_a_report_from_before_it_said_whose_it_is_is_taken_as_it_is(run: Callable[..., str]) -> None:
+    run("small.yaml")
+    file = Path("runs/small/info.json")
+    body = json.loads(file.read_text(encoding="utf-8"))
+    for field in ("grid", "grid_digest", "narrowing"):
+        del body["info"][field]
+    file.write_text(json.dumps(body), encoding="utf-8")
+    assert api.finished_folder("other/small.yaml", settings=api.Settings(runs=Path("runs"))) == Path("runs/small")
+    assert "replaced" not in run("other/small.yaml")
