@@ -22,7 +22,7 @@ from typing import Any
 
 from adapters_xling import tasks
 from adapters_xling.errors import DataError, MissingData, UnknownName
-from adapters_xling.spec import TaskSpec
+from adapters_xling.spec import Imported, TaskSpec
 from adapters_xling.tasks.examples import Example
 from adapters_xling.tasks.overlap import Index, Reader, texts_of
 from adapters_xling.tasks.sources import splits
@@ -81,6 +81,7 @@ class Leaks:
         overlaps: sets with known rows.
         checked: every (task, split, language) that was looked at, with its number of rows.
         unchecked: what could not be read, and why: training rows first.
+        untraced: those of `unchecked` that the entry learnt from; what they hold of the benchmarks is unknown.
         num_rows: training and selection rows that were compared.
     """
 
@@ -88,6 +89,7 @@ class Leaks:
     overlaps: list[Overlap] = field(default_factory=list)
     checked: dict[tuple[str, str, str], int] = field(default_factory=dict)
     unchecked: dict[str, str] = field(default_factory=dict)
+    untraced: tuple[str, ...] = ()
     num_rows: dict[str, int] = field(default_factory=dict)
 
 
@@ -123,12 +125,17 @@ def find_leaks(
     for name in lineage.missing:
         leaks.unchecked[f"entry {name}"] = "is not in this zoo, so nobody knows here what it learnt from"
     for card in (card for card in lineage.cards.values() if card is not None):
+        if isinstance(card.run.init, Imported):
+            leaks.unchecked[f"entry {card.key}"] = (
+                f"was imported from {card.run.init.source}, and nobody knows what it learnt from"
+            )
         for place, (spec, split, language) in _places(card, extra_tasks, leaks).items():
             if on_set:
                 on_set(place)
             examples = _learnt(card, place, spec, split, language, data_dir, leaks)
             own.add((spec.name, split, language))
             indexes[split].add(examples, place=place)
+    leaks.untraced = tuple(leaks.unchecked)
     leaks.num_rows = {part: index.num_rows for part, index in indexes.items()}
     for spec in benchmarks:
         sets = _sets(spec, own, languages, data_dir, leaks, on_set)

@@ -164,7 +164,7 @@ def attest(entry: str, tasks: tuple[str, ...], **options: Any) -> None:
 @click.option("--languages", metavar="CODES", help="Comma-separated codes; all when left out.")
 @click.option("--examples", is_flag=True, help="Print the first rows found in each task, by way.")
 @click.option("--by-language", is_flag=True, help="A line for each language.")
-@click.option("--strict", is_flag=True, help="Fail (exit 2) when any row is known from training rows.")
+@click.option("--strict", is_flag=True, help="Fail (exit 2) when training rows are known, or unchecked.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @folders
 def leaks(
@@ -223,6 +223,11 @@ def leaks(
         raise ZooError(
             f"entry {found.key} learnt from {sum(one.num_known for one in known)} rows of {len(known)} sets it could "
             "be scored on; see the table, and do not report scores on them as unseen"
+        )
+    if strict and found.untraced:
+        raise ZooError(
+            f"entry {found.key} learnt from what could not be checked: {', '.join(found.untraced)}; see why above, and "
+            "do not report its scores as those of unseen rows"
         )
 
 

@@ -148,9 +148,12 @@ def verify(entry: str | None, everything: bool, **options: Any) -> None:
         click.echo(f"{'BROKEN' if problems else 'ok':<7} {name}")
         for problem in problems:
             click.echo(f"        {problem}")
+        for parent in () if problems else found.gone(name):
+            click.echo(f"        note: {parent}, which it started from, is not in this zoo; it works without it")
     if broken:
         raise ZooError(
-            f"{broken} of {len(names)} entries are not what their cards say; remove them (xling zoo rm) and retrain"
+            f"{broken} of {len(names)} entries cannot be used: pull or train what one runs on top of; one that is not "
+            "what its card says remove (xling zoo rm), and pull it again or retrain"
         )
 
 

@@ -86,7 +86,7 @@ class Zoo:
                 f"entry {key} ({folder}): {'; '.join(problems[:4])}{more}. {card_file.way_out(key)}; "
                 f"it was made by: {entry.card.provenance.command or '(unknown command)'}"
             )
-        if absent := [parent for parent in spec.entries(entry.card.run.route) if parent not in self]:
+        if absent := self._absent(entry.card):
             raise ZooError(
                 f"entry {key} ({folder}) runs on top of {', '.join(absent)}, which is not in zoo {self.root}: "
                 "pull or train that entry first"
@@ -165,7 +165,9 @@ class Zoo:
         return (*ancestors(key, {entry.key: entry for entry in self.entries()}), key)
 
     def verify(self, key: str) -> list[str]:
-        """Every problem of one entry, in words; an empty list means it is what it was when it was written.
+        """Every problem of one entry, in words; an empty list means it is what it was when it was written, and runs.
+
+        A parent that it only started from may be gone (`gone`).
 
         Raises:
             UnknownName: when no folder has that name.
@@ -177,7 +179,18 @@ class Zoo:
         except ZooError as err:
             return [*problems, str(err)]
         problems += files.compare(folder, card.files) + attestations.problems(folder, card)
-        return problems + [f"parent {key} is not in zoo {self.root}" for key in card.parents if key not in self]
+        return problems + [f"runs on top of {one}, which is not in zoo {self.root}" for one in self._absent(card)]
+
+    def gone(self, key: str) -> tuple[str, ...]:
+        """Parents that an entry started from and that are not here; it works without them.
+
+        Raises:
+            UnknownName: when there is no such entry.
+            ZooError: for a card that cannot be read.
+        """
+        card = self.get(key, verify=False).card
+        needed = spec.entries(card.run.route)
+        return tuple(parent for parent in card.parents if parent not in needed and parent not in self)
 
     def backbone_folder(self, name: str) -> Path:
         """Folder of a backbone that lies in the zoo or ships with the package (`config.json`, `model.safetensors`).
@@ -333,6 +346,10 @@ class Zoo:
         if self.root.exists() and not self.root.is_dir():
             raise ZooError(f"zoo {self.root}: is a file; a zoo is a folder")
         return [root for root in (self.root, *self.fallbacks) if root.is_dir()]
+
+    def _absent(self, card: Card) -> list[str]:
+        """Entries that an entry runs on top of and that are not here."""
+        return [parent for parent in spec.entries(card.run.route) if parent not in self]
 
     def _folder(self, key: str) -> Path:
         """Folder of an entry: the first with a card, else (damaged) the first of that name."""

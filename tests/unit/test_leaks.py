@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from adapters_xling import tasks
 from adapters_xling.cli import main
 from adapters_xling.errors import DataError
 from adapters_xling.leaks import Overlap, find_leaks
+from adapters_xling.spec import Imported
 from adapters_xling.tasks.examples import ChoiceExample, SentenceExample, SpanExample, TagExample, TextExample
 from adapters_xling.tasks.overlap import GRAM, GRAM_UNSPACED, Index, Reader, texts_of, units
 from adapters_xling.zoo import DataCard, Entry, Zoo
@@ -185,6 +187,25 @@ def test_what_cannot_be_read_is_unchecked_and_not_clean(zoo: Zoo, folder: Path) 
     zoo.remove(parent.key, force=True)
     found = find_leaks(child.key, zoo=zoo, benchmarks=[NLI], languages=["en"])
     assert "not in this zoo" in found.unchecked[f"entry {parent.key}"]
+
+
+def test_nobody_knows_what_an_imported_entry_learnt_from(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    run = msgspec.structs.replace(a_run("theirs"), init=Imported(source="hf://someone/lora", digest="d" * 64))
+    imported = an_entry(zoo, run, data={}, training=None)
+    child = an_entry(zoo, a_run("mini-pos", warm=imported.key), data={})
+    for entry in (imported, child):
+        found = find_leaks(entry.key, zoo=zoo, benchmarks=[NLI], languages=["en"])
+        assert found.overlaps == [] and found.untraced == (f"entry {imported.key}",)
+        assert "imported from hf://someone/lora" in found.unchecked[f"entry {imported.key}"]
+        words = ["zoo", "leaks", entry.key, "--on", "mini-nli", "--languages", "en"]
+        main(words)
+        assert f"unchecked: entry {imported.key}" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--strict"])
+        assert stop.value.code == 2
+        assert f"could not be checked: entry {imported.key}" in capsys.readouterr().err
+    sound = an_entry(zoo, a_run("mini-ner"), data={})
+    main(["zoo", "leaks", sound.key, "--on", "xnli", "--languages", "en", "--strict"])  # no set at hand: not its rows
 
 
 def test_rows_that_are_not_those_of_the_card_are_refused(zoo: Zoo, folder: Path) -> None:

@@ -8,11 +8,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from zoo_samples import a_run, an_entry, fill, reseal, some_facts, tensors
 
+from adapters_xling.cli import main
 from adapters_xling.errors import UnknownName, ZooError
-from adapters_xling.spec import BackboneId, key
+from adapters_xling.spec import BackboneId, WeightAverage, key
 from adapters_xling.zoo import Entry, Zoo, ZooWarning, file_digest, files, safetensors_problem
 
 
@@ -303,9 +305,32 @@ def test_an_entry_that_stands_on_an_absent_one_is_refused_but_one_that_only_star
     standing = an_entry(zoo, a_run("mini-qa", under=parent.key))
     zoo.remove(parent.key, force=True)
     assert zoo.get(started.key) == started
-    assert zoo.verify(started.key) == [f"parent {parent.key} is not in zoo {zoo.root}"]
+    assert (zoo.verify(started.key), zoo.gone(started.key)) == ([], (parent.key,))
+    assert zoo.verify(standing.key) == [f"runs on top of {parent.key}, which is not in zoo {zoo.root}"]
+    assert zoo.gone(standing.key) == ()
     with pytest.raises(ZooError, match=f"runs on top of {parent.key}.*pull or train"):
         zoo.get(standing.key)
+
+
+def test_the_command_calls_an_entry_sound_whose_start_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo = Zoo(tmp_path / "zoo", fallbacks=())
+    parent = an_entry(zoo)
+    started = an_entry(zoo, a_run("mini-qa", warm=parent.key))
+    merge = WeightAverage(entries=(parent.key, started.key), weights=(0.5, 0.5))
+    merged = an_entry(zoo, msgspec.structs.replace(a_run(), init=merge), training=None)
+    standing = an_entry(zoo, a_run("mini-ner", under=parent.key))
+    zoo.remove(parent.key, force=True)
+    for entry in (started, merged):
+        main(["zoo", "verify", entry.key, "--runs", str(tmp_path)])
+        said = capsys.readouterr().out
+        assert said.startswith("ok ") and f"note: {parent.key}, which it started from, is not in this zoo" in said
+    with pytest.raises(SystemExit):
+        main(["zoo", "verify", standing.key, "--runs", str(tmp_path)])
+    said = capsys.readouterr()
+    assert said.out.startswith("BROKEN ") and f"runs on top of {parent.key}" in said.out and "note:" not in said.out
+    assert "pull or train what one runs on top of" in said.err
 
 
 # --- names, families, removal -----------------------------------------------------------------------------------
