@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, print_json, print_table, require_output, settings_from
 from adapters_xling.errors import ConfigError
+
+_TITLE = "Where should a target start? Advice judged on "
+_JUDGED = {".md": f"# {re.escape(_TITLE)}", ".json": r'\{\n  "ways": '}
+"""How a judgement begins, by the ending of its file."""
 
 SURE = 0.95
 """Share of draws in which a candidate must be first to be called the clear first."""
@@ -52,6 +57,7 @@ def advise(target: str | None, judge: str | None, output: Path | None, as_json: 
     if output is not None and (judge is None or output.suffix not in (".md", ".json")):
         raise ConfigError(f"--output {output}: is of --judge, and ends in .md or .json")
     if judge is not None:
+        require_output(output, _JUDGED[output.suffix] if output else "")
         chosen = {name: options[name] for name in ("backbone", "probe_steps", "max_rows")}
         _judge(judge, output, as_json=as_json, settings=settings, **chosen)
         return
@@ -98,7 +104,7 @@ def _judge(scores: str, output: Path | None, *, as_json: bool, settings: api.Set
     judged = [judging.judge(way, rows) for way, rows in found.items()]
     plain = {one.way: one.plain() for one in judged}
     if output is not None:
-        title = f"Where should a target start? Advice judged on {Path(scores).stem or scores}"
+        title = _TITLE + (Path(scores).stem or scores)
         page = judging.markdown(judged, title=title, skipped=skipped)
         body = json.dumps({"ways": plain, "skipped": skipped}, ensure_ascii=False, indent=2) + "\n"
         paths.atomic_write(output, page if output.suffix == ".md" else body)

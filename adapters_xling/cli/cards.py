@@ -9,12 +9,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import (
+    Bars,
+    codes,
+    folders,
+    print_json,
+    print_table,
+    require_output,
+    settings_from,
+    size,
+)
 from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.zoo.card import KEY
 
 if TYPE_CHECKING:
     from adapters_xling.leaks import Overlap
 
+_LINEAGE = {
+    "text": rf"{KEY.pattern}\n",
+    "mermaid": r"flowchart TD\n",
+    "svg": r"<svg [^>]*Lineage of ",
+    "json": r'\{\n  "key": ',
+}
+"""How a lineage begins, by its form."""
+_README = rf"---\n(?s:.*?)\n---\n\n# {KEY.pattern}\n"
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
@@ -126,6 +144,7 @@ def lineage(entry: str, form: str, output: Path | None, **options: Any) -> None:
 
     from adapters_xling.zoo.lineage import trace
 
+    require_output(output, _LINEAGE[form])
     zoo = api.open_zoo(settings_from(options))
     found = trace(zoo, zoo.resolve(entry))
     if form == "json":
@@ -141,6 +160,7 @@ def lineage(entry: str, form: str, output: Path | None, **options: Any) -> None:
 @folders
 def readme(entry: str, output: Path | None, **options: Any) -> None:
     """Render the README.md of ENTRY, with the metadata block that the Hugging Face Hub reads."""
+    require_output(output, _README)
     _write(api.entry_readme(entry, settings_from(options)), output)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +14,12 @@ import click
 
 from adapters_xling import api
 from adapters_xling.api import Settings
+from adapters_xling.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_HEAD_BYTES = 2**20
+"""Of a file that is to be replaced so much is looked at."""
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -205,6 +210,36 @@ def codes(languages: str | None) -> list[str] | None:
     (['de', 'sw'], None)
     """
     return list(dict.fromkeys(code.strip() for code in languages.split(",") if code.strip())) if languages else None
+
+
+def require_output(output: Path | None, begins: str, *inputs: Path | None) -> None:
+    """Refuse a file to write that would take another one's place: what the command reads, or what it did not write.
+
+    To be called before anything is computed.
+
+    Args:
+        output: the file; None for standard output.
+        begins: pattern of how all that the command writes begins; a file of that form is replaced, an empty one too.
+        inputs: files the command reads.
+
+    Raises:
+        ConfigError: naming the file and the way out.
+    """
+    if output is None or not output.is_file():
+        return
+    for source in inputs:
+        if source is not None and source.exists() and output.samefile(source):
+            raise ConfigError(f"--output {output}: is the very file that is read ({source}); name another file")
+    try:
+        with output.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError as err:
+        raise ConfigError(f"--output {output}: cannot be read: {err.strerror or err}; name another file") from err
+    if head and not re.match(begins, head):
+        raise ConfigError(
+            f"--output {output}: is there already, and holds something else than this command writes; name another "
+            "file, or remove that one first"
+        )
 
 
 def print_json(data: Any) -> None:

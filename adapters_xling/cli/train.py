@@ -21,6 +21,7 @@ from adapters_xling.cli.common import (
     prefixes,
     print_json,
     print_table,
+    require_output,
     say_compiled,
     say_prefix,
     settings_from,
@@ -28,6 +29,9 @@ from adapters_xling.cli.common import (
 )
 from adapters_xling.errors import DataError
 from adapters_xling.spec import SEEDS, canonical
+
+PREDICTION = r'\{"id": [^\n]*"prediction": '
+"""How a file of predictions begins."""
 
 
 @click.command()
@@ -119,7 +123,11 @@ def train(
 )
 @click.option("--task", help="Task whose head answers, when the entry has several.")
 @click.option("--input", "source", type=click.Path(path_type=Path), help="CSV, TSV or JSONL file of rows.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSONL file of predictions (standard output else).")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSONL file of predictions (standard output else).",
+)
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -145,6 +153,7 @@ def predict(
     file names its entry; entries of one method answer in common batches.
     """
     settings = settings_from(options)
+    require_output(output, PREDICTION, source, requests)
     if requests is not None:
         if entry or source or task or columns or on:
             raise DataError("--requests FILE names entries and texts line by line; give nothing else but --output")

@@ -147,7 +147,8 @@ def draft(
 
     Raises:
         MissingData: when the file is not there.
-        DataError: for an empty file, a wrong encoding, a column that is not there, or a row that is not of the kind.
+        DataError: for an empty file, a wrong encoding, a column that is not there, a cell that is no text, or a row
+            that is not of the kind.
         ConfigError: for another format, or a label column with more than 100 different values.
         UnknownName: for an unknown kind or field, or what is no language.
     """
@@ -167,6 +168,7 @@ def draft(
         raise DataError(f"{path}: no usable row{reason}{needed}{other_separator(path)}")
     found = _columns(usable)
     chosen = _choose(path, form, found, columns or {}, kind)
+    _refuse_cells(usable, chosen)
     body: dict[str, Any] = {
         "name": name,
         "kind": kind,
@@ -289,6 +291,46 @@ def _remedy(path: Path, kind: str, field: str) -> str:
     return remedy
 
 
+def _refuse_lacking(raws: list[Raw], chosen: Mapping[str, Any]) -> None:
+    """Refuse a row without a column that other rows of the file have."""
+    for raw in raws:
+        for field, column in _each(chosen):
+            if column not in raw.values:
+                here, anywhere = (", ".join(map(repr, names)) for names in (raw.values, _columns(raws)))
+                raise DataError(
+                    f"{raw.place}: no column {column!r} for {field!r}; this row has {here or 'none'}, the file "
+                    f"{anywhere}. Give every row that column, or name another one with --columns {field}=<column>"
+                )
+
+
+def _refuse_cells(raws: list[Raw], chosen: Mapping[str, Any]) -> None:
+    """Refuse lists, objects and truth values where a text belongs: written out they are a text that nobody wrote."""
+    for raw in raws:
+        for field, column in _each(chosen):
+            cell = raw.values.get(column)
+            whole = field in ("choices", "words") and isinstance(chosen[field], str)
+            wrong = [one for one in (_inside(cell) if whole else [cell]) if isinstance(one, (list, dict, bool))]
+            if wrong and field not in GOLD:
+                shown = json.dumps(wrong[0], ensure_ascii=False)
+                shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+                raise DataError(
+                    f"{raw.place}: column {column!r} holds {shown}, which is no text. Write {field!r} as text, or name "
+                    f"another column with --columns {field}=<column>"
+                )
+
+
+def _each(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Field and column, one by one; choices may be several columns."""
+    return [(f, column) for f, found in chosen.items() for column in ([found] if isinstance(found, str) else found)]
+
+
+def _inside(cell: Any) -> list[Any]:
+    """The texts of choices or words that one cell holds: in a list, {name: text}, or {"label": […], "text": […]}."""
+    if isinstance(cell, dict):
+        return _inside(cell["text"]) if set(cell) == {"label", "text"} else list(cell.values())
+    return cell if isinstance(cell, list) else [cell]
+
+
 def _choice_columns(found: list[str]) -> list[str]:
     """Columns choice1, choice2, … in the order of their numbers."""
     numbered = [(int(match[1]), column) for column in found if (match := _ONE_CHOICE.fullmatch(column.strip()))]
@@ -334,7 +376,8 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
 
     Raises:
         MissingData: when the file is not there.
-        DataError: for an empty file, a wrong encoding, a missing column, or when no row is usable.
+        DataError: for an empty file, a wrong encoding, a missing column, a cell that is no text, or when no row is
+            usable.
         UnknownName: for a field the kind does not have.
     """
     if not path.is_file():
@@ -349,6 +392,8 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     found = readers.get(reader).read([path], options=options, language=task.languages[0])
     usable = [raw for raw in found if raw.reject is None]
     chosen = _choose(path, inputs_form, _columns(usable), plain, task.kind) if usable else {}
+    _refuse_lacking(usable, {field: column for field, column in chosen.items() if field in inputs_form.required})
+    _refuse_cells(usable, chosen)
     source = FileSource(
         reader=reader,
         splits={"test": str(path.resolve())},

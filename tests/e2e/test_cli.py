@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from adapters_xling.cli import _COMMANDS, main
+from adapters_xling.cli.train import PREDICTION
 from adapters_xling.errors import XlingError
 
 SHORT = ["--with", "max_steps=6", "--with", "eval_every_steps=3", "--with", "dev_examples=20", "--quiet"]
@@ -245,6 +247,38 @@ def test_train_evaluate_predict_verify_remove(capsys: pytest.CaptureFixture[str]
     assert weights.name in err
     for name in (child, first["key"]):
         assert xling("zoo", "rm", name, capsys=capsys)[0] == 0
+
+
+@pytest.mark.parametrize("option", ["--input", "--requests"])
+@pytest.mark.parametrize("way", ["name", "symlink", "hardlink"])
+def test_predictions_do_not_take_the_place_of_the_rows(
+    option: str, way: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows, output = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"premise": "a", "hypothesis": "b"}\n')
+    if way == "name":
+        (tmp_path / "folder").mkdir()
+        output = tmp_path / "folder" / ".." / "rows.jsonl"
+    elif way == "symlink":
+        output.symlink_to(rows)
+    else:
+        output.hardlink_to(rows)
+    entry = ["mini-nli-bottleneck"] if option == "--input" else []
+    code, _, err = xling("predict", *entry, option, str(rows), "--output", str(output), capsys=capsys)
+    assert code == 2 and "is the very file that is read" in err
+    assert rows.read_text() == '{"premise": "a", "hypothesis": "b"}\n' == output.read_text()
+
+
+def test_only_predictions_are_replaced_by_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    output.write_text('{"id": "7", "premise": "a"}\n{"id": "8", "prediction": "b"}\n')
+    code, _, err = xling("predict", "mini-nli-bottleneck", "a", "b", "--output", str(output), capsys=capsys)
+    assert code == 2 and "holds something else than this command writes" in err
+    output.write_text('{"id": "8", "prediction": "b"}\n{"id": "7", "premise": "a"}\n')
+    code, _, err = xling("predict", "mini-nli-bottleneck", "a", "b", "--output", str(output), capsys=capsys)
+    assert code == 0, err
+    (line,) = output.read_text().splitlines()
+    assert re.match(PREDICTION, line) and json.loads(line)["id"] == "0"
 
 
 def test_a_mixture_says_how_each_task_fared_and_asks_which_head_answers(

@@ -154,6 +154,8 @@ def test_files_that_cannot_be_a_task_are_refused(tmp_path: Path) -> None:
         draft(good, language="xx")
     with pytest.raises(DataError, match=r"holds 1 different label\(s\)"):
         draft(table(tmp_path, "one.csv", [{"text": "a", "label": "x"}]))
+    with pytest.raises(DataError, match=r'row 1: column .text. holds {"a": 1}, which is no text'):
+        draft(table(tmp_path, "cells.jsonl", [{"text": {"a": 1}, "label": label} for label in "xy"]))
     with pytest.raises(ConfigError, match=r"'label' holds 150 different values .*too many"):
         draft(table(tmp_path, "free.csv", [{"text": "a", "label": f"note {i}"} for i in range(150)]))
 
@@ -366,6 +368,44 @@ def test_named_columns_are_taken_and_wrong_ones_refused(tmp_path: Path, suffix: 
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="no rows in"):
         private.read_inputs(tmp_path / "empty.csv", nli)
+
+
+def test_a_row_that_lacks_a_column_is_named_with_what_the_file_has(tmp_path: Path) -> None:
+    path = table(tmp_path, "in.jsonl", [{"premise": "a", "hypothesis": "b", "note": 1}, {"premise": "a"}])
+    with pytest.raises(DataError) as caught:
+        private.read_inputs(path, tasks.get("mini-nli"))
+    assert str(caught.value) == (
+        f"{path}: row 2: no column 'hypothesis' for 'second'; this row has 'premise', the file 'premise', "
+        "'hypothesis', 'note'. Give every row that column, or name another one with --columns second=<column>"
+    )
+    path = table(tmp_path, "in.jsonl", [{"question": "q", "choice1": "a", "choice2": "b"}, {"question": "q"}])
+    with pytest.raises(DataError, match=r"row 2: no column 'choice1' .*--columns choices="):
+        private.read_inputs(path, tasks.get("mini-choice"))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "shown"),
+    [
+        ("mini-nli", {"premise": "a", "hypothesis": ["x", "y"]}, r'\["x", "y"\]'),
+        ("mini-nli", {"premise": {"a": 1}, "hypothesis": "b"}, '{"a": 1}'),
+        ("mini-nli", {"premise": "a", "hypothesis": True}, "true"),
+        ("mini-qa", {"question": "Who?", "context": ["Ada came."]}, r'\["Ada came."\]'),
+        ("mini-choice", {"question": "q", "choices": ["a", False]}, "false"),
+        ("mini-choice", {"question": "q", "choices": {"label": ["A", "B"], "text": ["a", ["b"]]}}, r'\["b"\]'),
+        ("mini-choice", {"question": "q", "choice1": "a", "choice2": ["b"]}, r'\["b"\]'),
+        ("mini-pos", {"words": ["Ada", ["came"]]}, r'\["came"\]'),
+    ],
+)
+def test_what_is_no_text_is_not_predicted_for(tmp_path: Path, name: str, row: dict[str, Any], shown: str) -> None:
+    path = table(tmp_path, "in.jsonl", [row])
+    with pytest.raises(DataError, match=rf"{path}: row 1: column '\w+' holds {shown}, which is no text"):
+        private.read_inputs(path, tasks.get(name))
+
+
+def test_numbers_are_predicted_for_as_texts(tmp_path: Path) -> None:
+    path = table(tmp_path, "in.jsonl", [{"question": 1, "choices": {"A": "a", "B": 2}}])
+    (example,) = private.read_inputs(path, tasks.get("mini-choice")).examples
+    assert (example.prompt, example.choices) == ("1", ("a", "2"))  # type: ignore[union-attr]
 
 
 def test_a_table_with_numbered_choices_or_tags_in_one_text_becomes_a_task(tmp_path: Path) -> None:

@@ -305,3 +305,22 @@ def test_the_commands_print_what_the_functions_find(
     for wrong in ("4 elephants", "kB", ""):
         with pytest.raises(SystemExit):
             main(["zoo", "find", "--max-size", wrong]) if wrong else main(["zoo", "find", "--min-score", "200"])
+
+
+def test_a_file_that_holds_something_else_is_not_replaced(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    first, _, third = a_family(zoo)
+    theirs = tmp_path / "rows.jsonl"
+    theirs.write_text('{"text": "one"}\n')
+    own = tmp_path / "made"
+    commands = [*(["lineage", "--format", form] for form in ("text", "mermaid", "svg", "json")), ["readme"]]
+    for command in commands:
+        with pytest.raises(SystemExit):
+            main(["zoo", *command, first.key, "--output", str(theirs)])
+        assert "holds something else than this command writes" in capsys.readouterr().err
+        own.write_text("")
+        for entry in (first, third):  # what it wrote itself it replaces
+            main(["zoo", *command, entry.key, "--output", str(own)])
+            assert entry.key in own.read_text(encoding="utf-8")
+    assert theirs.read_text() == '{"text": "one"}\n'
