@@ -315,7 +315,7 @@ def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_
     """Predict for several entries in one encoder: every batch takes rows of all of them, each to its own head.
 
     Args:
-        jobs: models opened beside each other, put in eval mode and left there.
+        jobs: models opened beside each other, put in eval mode and left there; one alone may be of any method.
         tokens_per_batch: padded tokens of a batch.
 
     Returns:
@@ -324,6 +324,10 @@ def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_
     Raises:
         ConfigError: for what cannot be mixed, see `model.mixed`; also for kinds that compare the rows of a split.
     """
+    if len(jobs) == 1:
+        (job,) = jobs
+        how: dict[str, Any] = {"max_length": job.max_length, "tokens_per_batch": tokens_per_batch}
+        return [predict(job.model, job.task, job.examples, **how)]
     encoded: list[list[Features]] = []
     for job in jobs:
         kind = kinds.get(job.task.kind)

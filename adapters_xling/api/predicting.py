@@ -10,13 +10,14 @@ import msgspec
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, DataError, UnknownName
-from adapters_xling.spec import Imported, TaskSpec, Use
-from adapters_xling.zoo import Entry
+from adapters_xling.spec import Imported, TaskSpec, Use, entries
+from adapters_xling.zoo import Entry, Zoo
 
 from .commands import starting
 from .settings import Settings, named_folder, open_zoo, task
 
 if TYPE_CHECKING:
+    from adapters_xling.model import Model
     from adapters_xling.tasks.examples import Example, Prediction
 
 
@@ -66,7 +67,7 @@ def predict_requests(
     settings: Settings | None = None,
     backbone: str | None = None,
 ) -> list[Prediction]:
-    """Answer texts that go to different entries; those that can share an encoder are answered in common batches.
+    """Answer texts that go to different entries; those whose rows can be mixed are answered in common batches.
 
     Args:
         requests: (entry, texts of one example) in any order.
@@ -78,7 +79,7 @@ def predict_requests(
 
     Raises:
         DataError: for texts the kind of an entry cannot use.
-        ConfigError: for an entry with several heads, or entries that cannot be mixed.
+        ConfigError: for an entry with several heads.
     """
     settings = settings or Settings()
     zoo = open_zoo(settings)
@@ -88,6 +89,7 @@ def predict_requests(
     from adapters_xling import inference, methods  # once the names are right: they load torch
     from adapters_xling.model import open_entry, resolve_device
 
+    firsts: dict[tuple[str, ...], Model] = {}
     groups: dict[tuple[str, ...], list[inference.Job]] = {}
     for key, mine in numbers.items():
         entry = zoo.get(key)
@@ -95,23 +97,35 @@ def predict_requests(
         spec = answering_task(entry, settings=settings)
         examples = ready_examples(spec, [requests[number][1] for number in mine], numbers=mine)
         shares = methods.resolve(run.method).shares_encoder
-        group = groups.setdefault((run.method.name, run.backbone.name, "" if shares else key), [])
+        place = (run.method.name, run.backbone.name, str(run.backbone.digest), "" if shares else key)
+        first = firsts.get(place)
         model = open_entry(
             key,
             zoo=zoo,
             device=resolve_device(settings.device),
             backbone=named_folder(backbone),
-            beside=group[0].model if group else None,
+            beside=first,
         )
         if settings.compile:
-            model.compile_passes(group[0].model if group else None)
+            model.compile_passes(first)
+        firsts.setdefault(place, model)
         length = run.recipe_for(spec.name).max_length
-        group.append(inference.Job(model=model, task=spec, examples=examples, max_length=length))
+        job = inference.Job(model=model, task=spec, examples=examples, max_length=length)
+        batches = str(model.layer_for(spec)) if _mixes(key, zoo) else key
+        groups.setdefault((*place, batches), []).append(job)
     found: dict[str, Prediction] = {}
     for group in groups.values():
         for predictions in inference.predict_together(group):
             found.update({prediction.id: prediction for prediction in predictions})
     return [found[str(number)] for number in range(len(requests))]
+
+
+def _mixes(key: str, zoo: Zoo) -> bool:
+    """Whether rows of an entry may be in one batch with another's: neither it nor what it runs on top of forbids it."""
+    from adapters_xling import methods
+
+    run = zoo.get(key, verify=False).card.run
+    return methods.resolve(run.method).mixes_rows and all(_mixes(below, zoo) for below in entries(run.route))
 
 
 def ready_examples(spec: TaskSpec, examples: Sequence[Any], *, numbers: Sequence[int] = ()) -> list[Example]:

@@ -63,6 +63,11 @@ class Method(ABC):
     """False when an entry replaces the encoder's own weights, so that no other entry can be resident beside it."""
 
     @property
+    def mixes_rows(self) -> bool:
+        """Whether rows of one batch may run over different entries of this method; see `activate`."""
+        return self.shares_encoder
+
+    @property
     def label(self) -> str:
         """What tables call it; the method's name unless its settings make it something else."""
         return self.name

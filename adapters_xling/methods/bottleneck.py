@@ -159,6 +159,11 @@ class Bottleneck(Method):
                 )
         object.__setattr__(self, "leave_out", tuple(sorted(set(self.leave_out))))
 
+    @property
+    def mixes_rows(self) -> bool:
+        """Not with prefixes: attention reads them with every row."""
+        return self.architecture != "prefix"
+
     def check(self, family: Family) -> None:
         """Refuse numbers that make no block, and activations the library does not have."""
         valid = {

@@ -10,10 +10,12 @@ import pytest
 import torch
 from test_model import above
 from torch import Tensor
-from worlds import NLI, TAGS, TOPIC, a_batch, a_run, fit, inputs, logits, publish, train_entry
+from worlds import NLI, NLI_ROWS, TAGS, TOPIC, a_batch, a_run, fit, inputs, logits, publish, train_entry
 
+from adapters_xling import api
 from adapters_xling.composition import describe
 from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.methods import resolve
 from adapters_xling.model import bare, build, keep_merge, open_entry
 from adapters_xling.model.mixed import Segment, forward_mixed
 from adapters_xling.spec import (
@@ -306,3 +308,22 @@ def test_keys_of_compositions_differ_and_are_readable(backbone_folder: Path) -> 
     ]
     assert len({key(run) for run in runs}) == len(runs)
     assert "-average-" in key(runs[0])
+
+
+@pytest.mark.filterwarnings("ignore:the file of task")
+def test_requests_to_entries_that_cannot_be_mixed_are_answered_in_order(backbone_folder: Path, tmp_path: Path) -> None:
+    settings, folder = api.Settings(runs=tmp_path), str(backbone_folder)
+    zoo = api.open_zoo(settings)
+    names = [train_entry(a_run(case, backbone_folder), zoo)[0].key for case in ("full", "prefix", "pfeiffer", "head")]
+    names.append(train_entry(a_run("pfeiffer", backbone_folder, route=above(names[1])), zoo)[0].key)
+    low = msgspec.structs.replace(a_run("head", backbone_folder), method=resolve("head", {"layer": 1}).spec())
+    names.append(train_entry(low, zoo)[0].key)
+    pairs = [[row.first, str(row.second)] for row in NLI_ROWS[:2]]
+    asked = [(name, pair) for pair in pairs for name in names]
+    answers = api.predict_requests(asked, settings=settings, backbone=folder)
+    assert [answer.id for answer in answers] == [str(number) for number in range(len(asked))]
+    for i, name in enumerate(names):
+        alone = api.predict(name, pairs, settings=settings, backbone=folder)
+        for own, answer in zip(alone, answers[i :: len(names)], strict=True):
+            assert answer.value == own.value
+            assert answer.detail["probabilities"] == pytest.approx(own.detail["probabilities"], abs=1e-5)
