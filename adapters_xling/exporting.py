@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from adapters_xling.errors import ConfigError, ZooError, unknown
 from adapters_xling.methods.native import copy_exactly
 from adapters_xling.model import Model, open_entry
+from adapters_xling.model.backbone import one_at_a_time
 from adapters_xling.model.core import ENCODER_INPUTS, task_of_head
 from adapters_xling.model.saving import HEADS
 from adapters_xling.spec import TaskSpec
@@ -149,6 +150,7 @@ def export(
 # --- forms ------------------------------------------------------------------------------------------------------
 
 
+@one_at_a_time
 def _write_encoder(
     model: Model, task: TaskSpec | None, form: str, folder: Path, inputs: list[dict[str, Tensor]]
 ) -> float:
@@ -163,6 +165,7 @@ def _write_encoder(
         return _worst(expected, [again(**one).last_hidden_state for one in inputs])
 
 
+@one_at_a_time
 def _write_class(
     model: Model, task: TaskSpec | None, form: str, folder: Path, inputs: list[dict[str, Tensor]]
 ) -> float:
@@ -200,6 +203,7 @@ def _write_class(
         return _worst(expected, [answer(one) for one in inputs])
 
 
+@one_at_a_time
 def _write_graph(
     model: Model, task: TaskSpec | None, form: str, folder: Path, inputs: list[dict[str, Tensor]]
 ) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -132,6 +133,16 @@ def control_character(value: Any) -> str | None:
     return None
 
 
+_conversion = threading.RLock()
+
+
+def convert(data: Any, cls: type[S]) -> S:
+    """`msgspec.convert` by one thread at a time: while it works out a class that it meets first, another thread would
+    read what is half done, and crash (msgspec 0.22)."""
+    with _conversion:
+        return msgspec.convert(data, cls)
+
+
 def decode(cls: type[S], data: Any, where: str) -> S:
     """Turn plain data into spec data, strictly.
 
@@ -144,7 +155,7 @@ def decode(cls: type[S], data: Any, where: str) -> S:
         ConfigError: naming file and field, with the closest valid field.
     """
     try:
-        return msgspec.convert(data, cls)
+        return convert(data, cls)
     except msgspec.ValidationError as err:
         found = _UNKNOWN_FIELD.search(str(err))
         if found:

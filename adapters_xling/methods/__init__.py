@@ -8,6 +8,7 @@ from typing import Any
 
 from adapters_xling.errors import ConfigError, unknown
 from adapters_xling.spec import MethodSpec
+from adapters_xling.strict import convert
 
 from .base import Method, Trainable
 
@@ -70,6 +71,6 @@ def resolve(spec: MethodSpec | str, settings: Mapping[str, Any] | None = None) -
         if given not in known:
             raise unknown(f"setting of method {name!r}", given, known)
     try:
-        return msgspec.convert(values, cls)
+        return convert(values, cls)
     except msgspec.ValidationError as err:
         raise ConfigError(f"method {name!r}: {err}") from err

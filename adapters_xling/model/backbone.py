@@ -12,13 +12,15 @@ digest is the one wanted.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import yaml
 
@@ -44,6 +46,11 @@ LOCAL = "local"
 """`repo` of a backbone that has no row in `backbones.py`."""
 FOLDERS = "XLING_BACKBONES"
 """Environment variable: a folder whose subfolders are backbones, by name."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_construction = threading.RLock()
 
 _seen: dict[str, Path] = {}
 """Digest -> folder of every backbone this process identified, so that what it trained it can also open."""
@@ -72,6 +79,21 @@ class LoadedBackbone:
     fingerprint: str
     folder: Path
     licence: str | None = None
+
+
+def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time make modules: while transformers loads weights it changes, for the whole process, how
+    modules are made (on no device, without initial values), and another thread's would come out so too.
+
+    Passes of models that are made need no turn.
+    """
+
+    @functools.wraps(function)
+    def in_turn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _construction:
+            return function(*args, **kwargs)
+
+    return in_turn
 
 
 def backbones_dir() -> Path | None:
@@ -132,6 +154,7 @@ def family_in(folder: Path) -> Family:
     return _family(_read_config(folder), folder)
 
 
+@one_at_a_time
 def load_backbone(
     name: str | BackboneId,
     *,

@@ -45,12 +45,13 @@ from adapters_xling.tasks.kinds import options
 from adapters_xling.zoo import Entry, Zoo
 
 from . import merges
-from .backbone import LoadedBackbone, load_backbone, require_same
+from .backbone import LoadedBackbone, load_backbone, one_at_a_time, require_same
 from .core import Model, Turns, seed_for
 from .lm_head import start_from_backbone
 from .saving import ENCODER, HEADS, check_probe
 
 
+@one_at_a_time
 def build(
     run: RunSpec,
     *,
@@ -132,6 +133,7 @@ def build(
     return model.eval_mode().to(device)
 
 
+@one_at_a_time
 def open_entry(
     name: str,
     *,
@@ -195,6 +197,7 @@ def _resident_of(beside: Model, method: Method, name: str) -> Resident:
     return beside.turns
 
 
+@one_at_a_time
 def bare(
     name: str | BackboneId, *, zoo: Zoo | None = None, device: Any = "cpu", backbone: str | Path | None = None
 ) -> Model:

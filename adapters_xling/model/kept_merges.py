@@ -12,6 +12,7 @@ from adapters_xling.methods.slots import slot_name
 from adapters_xling.spec import Merge, RunSpec, describe, key
 from adapters_xling.zoo import Entry, Facts, Probe, Zoo
 
+from .backbone import one_at_a_time
 from .building import Resident, load_for
 from .core import Model, task_of_head
 from .merges import merged_heads, merged_method
@@ -46,6 +47,7 @@ def merge_run(merge: Merge, *, zoo: Zoo) -> RunSpec:
     )
 
 
+@one_at_a_time
 def keep_merge(merge: Merge, *, zoo: Zoo, backbone: Path | None = None) -> Entry:
     """Merge entries and keep the result as an entry; one that exists already is returned as it is.
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -728,6 +730,26 @@ def test_initial_weights_follow_from_the_seed_alone(case: str, backbone_folder: 
     torch.manual_seed(1)
     torch.rand(7)
     assert isinstance(run.init, Fresh) and before.shape == torch.random.get_rng_state().shape
+
+
+def test_threads_make_the_models_that_one_thread_makes(backbone_folder: Path, zoo: Zoo) -> None:
+    """The answers of what they open, and the initial weights of what they build."""
+    runs = {case: a_run(case, backbone_folder) for case in ("full", "pfeiffer", "lora")}
+    expected = {case: train_entry(run, zoo) for case, run in runs.items()}
+    fresh = a_run("lora", backbone_folder, seed=9)
+    heads = build(fresh, zoo=zoo, tasks=[NLI]).head_state()
+    start = threading.Barrier(4)
+
+    def make(case: str | None) -> bool:
+        start.wait()
+        if case is not None:
+            entry, answers = expected[case]
+            return all(torch.equal(logits(open_entry(entry.key, zoo=zoo), NLI), answers) for _ in range(2))
+        made = build(fresh, zoo=zoo, tasks=[NLI]).head_state()
+        return all(torch.equal(made[name], tensor) for name, tensor in heads.items())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(make, [*runs, None])) == [True] * 4
 
 
 def test_slots_of_an_open_entry_have_names_of_one_width(backbone_folder: Path, zoo: Zoo) -> None:

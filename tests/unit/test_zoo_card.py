@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,27 @@ def test_a_card_reads_back_as_it_was_written() -> None:
     assert card.run == a_run() and card.key == spec.key(a_run()) and card.digest == spec.digest(a_run())
     assert card.training is not None and card.training["metric"] == "accuracy" == card.training.get("metric")
     assert card.data["mini-nli/train/en"].dropped == {"empty": 1}
+
+
+def test_threads_that_read_the_first_card_at_once_all_get_it() -> None:
+    """In a process of its own: only the first read of a kind of data was unsafe, and it crashed."""
+    code = """
+import sys, threading
+from adapters_xling.paths import shipped_zoo_dir
+from adapters_xling.zoo import card_file
+folder = next(shipped_zoo_dir().glob("*/card.json")).parent
+sys.setswitchinterval(1e-6)
+start, found = threading.Barrier(8), []
+def read():
+    start.wait()
+    found.append(card_file.read(folder).key)
+threads = [threading.Thread(target=read) for _ in range(8)]
+for one in threads: one.start()
+for one in threads: one.join()
+assert found == [folder.name] * 8, found
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
 
 
 def test_keys_of_runs_match_the_pattern_that_makes_a_folder_an_entry() -> None:
