@@ -261,16 +261,23 @@ def _head(model: Model, key: str, task: str | None, form: str) -> TaskSpec:
     Raises:
         ConfigError: when there is none of that kind, several to choose from, or one the class cannot hold.
     """
-    cards = {n: c for n, c in model.head_cards.items() if kinds.get(c.kind).trains and c.kind != "mlm"}
-    if task is not None:
-        cards = {name: card for name, card in cards.items() if task in (name, card.task)}
+    every = {n: c for n, c in model.head_cards.items() if kinds.get(c.kind).trains and c.kind != "mlm"}
+    asked = every if task is None else {name: card for name, card in every.items() if task in (name, card.task)}
+    cards = asked
     if form in CLASSES:
-        cards = {name: card for name, card in cards.items() if card.kind == CLASSES[form].kind}
+        cards = {name: card for name, card in asked.items() if card.kind == CLASSES[form].kind}
     if len(cards) != 1:
         known = ", ".join(f"{name} ({card.kind})" for name, card in model.head_cards.items()) or "none"
+        if cards or (every and not asked):
+            way_out = "Name one with --task"
+        elif every:
+            kind_of = {card.kind for card in asked.values()}
+            fitting = [name for name, one in CLASSES.items() if one.kind in kind_of and not kinds.get(one.kind).pooled]
+            way_out = f"Forms that fit: {', '.join([*fitting, ONNX])}"
+        else:
+            way_out = f"Without one give --for {ENCODER}, or train a head first: xling train TASK --warm {key}"
         raise ConfigError(
-            f"entry {key} has {len(cards)} heads that could go into {form}; its heads: {known}. "
-            f"{'Name one with --task' if cards else 'Choose a form that fits, or onnx'}"
+            f"entry {key} has {len(cards)} heads that could go into {form}; its heads: {known}. {way_out}"
         )
     name, card = next(iter(cards.items()))
     if form in CLASSES and kinds.get(card.kind).pooled:

@@ -169,9 +169,37 @@ class Hub(ABC):
         Raises:
             HubError: naming the first files that are missing, of another size, or not in the card.
         """
+        if problems := self._misfits(card):
+            raise HubError(
+                f"{self.where}/{card.key} is not what its card says: {problems}. Nothing was taken; tell the owner of "
+                f"{self.where}"
+            )
+
+    def check_published(self, entry: Entry) -> None:
+        """Compare the files of an entry that is there with one's own: sizes, and digests where the place tells them.
+
+        Raises:
+            HubError: naming the first files that differ, and what to do.
+        """
+        problems = self._misfits(entry.card)
+        if not problems:
+            problems = _named([f"{name}: altered" for name in self.altered(entry)])
+        if problems:
+            raise HubError(
+                f"{self.where}/{entry.key} was published, but is damaged there now: {problems}. Nobody can pull it. "
+                f"Remove that folder, or have the owner of {self.where} do so, and push again"
+            )
+
+    def altered(self, entry: Entry) -> list[str]:
+        """Files of an entry that is there, of the right size, whose bytes are not those of one's own; none where the
+        place would have to give them for that."""
+        return []
+
+    def _misfits(self, card: Card) -> str:
+        """What lies there against what the card says, by names and sizes; empty where it fits or nobody can say."""
         there = self.sizes(card.key)
         if there is None:
-            return
+            return ""
         wanted = {name: file.num_bytes for name, file in card.files.items()}
         problems = [f"{name}: missing" for name in sorted(set(wanted) - set(there))]
         problems += [f"{name}: not in the card" for name in sorted(set(there) - set(wanted) - BESIDE)]
@@ -180,12 +208,12 @@ class Hub(ABC):
             for name in sorted(set(wanted) & set(there))
             if wanted[name] != there[name]
         ]
-        if problems:
-            more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
-            raise HubError(
-                f"{self.where}/{card.key} is not what its card says: {'; '.join(problems[:4])}{more}. Nothing was "
-                f"taken; tell the owner of {self.where}"
-            )
+        return _named(problems)
+
+
+def _named(problems: Sequence[str]) -> str:
+    """The first few problems in one line."""
+    return "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
 
 
 def other_content(where: str, key: str) -> str:

@@ -94,6 +94,14 @@ class FileSystemHub(Hub):
                 self._refuse_link(f"{key}/{name}")
             return {names[path]: int(info["size"]) for path, info in found.items() if names[path]}
 
+    def altered(self, entry: Entry) -> list[str]:
+        """See `Hub.altered`; told by a folder of this machine."""
+        if self._address.protocol != FOLDER:
+            return []
+        with self._explained(f"give {entry.key}"):
+            files = entry.card.files.items()
+            return [n for n, file in files if file_digest(Path(self._at(f"{entry.key}/{n}"))) != file.sha256]
+
     def fetch(self, key: str, name: str, target: Path, *, num_bytes: int) -> None:
         """See `Hub.fetch`."""
         with self._explained(f"give {key}/{name}"):

@@ -88,6 +88,15 @@ class HuggingFaceHub(Hub):
             return None
         return {name[len(key) + 1 :]: file.num_bytes for name, file in self._remote(key).items()}
 
+    def altered(self, entry: Entry) -> list[str]:
+        """See `Hub.altered`; the hub tells the digest of every file."""
+        self._listed()
+        if self._offline is not None:
+            return []
+        there = self._remote(entry.key)
+        digests = {name: there[f"{entry.key}/{name}"].digest for name in entry.card.files}
+        return [n for n, digest in digests.items() if hub_files.digest_like(entry.folder / n, digest) != digest]
+
     def fetch(self, key: str, name: str, target: Path, *, num_bytes: int) -> None:
         """See `Hub.fetch`. The client's cache goes on where a line broke."""
         path = self._file(f"{key}/{name}")

@@ -109,6 +109,8 @@ def plan_push(zoo: Zoo, name: str, hub: Hub, *, private: bool | None = None) -> 
         there = one in known
         if there and not hub.holds(entry):
             raise HubError(f"{hub.where}: {one} was there and is not any more; push again")
+        if there:
+            hub.check_published(entry)
         terms = lineage.trace(zoo, one).licence()
         side = _side_to_publish(hub, entry, there=there)
         reason = "asked for" if one == key else "parent"

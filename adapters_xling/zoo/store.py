@@ -276,8 +276,8 @@ class Zoo:
             yield own
             if problems := files.compare(own, card.files) + attestations.problems(own, card):
                 raise ZooError(
-                    f"entry {card.key} did not arrive from {source} as its card says: {'; '.join(problems)}. Fetch it "
-                    "again; nothing was taken"
+                    f"entry {card.key} did not arrive from {source} as its card says: {'; '.join(problems)}. Nothing "
+                    f"was taken; try again, and if it stays so tell the owner of {source} that it is damaged there"
                 )
             if card_file.parse((own / CARD).read_bytes(), f"the card of {card.key} from {source}") != card:
                 raise ZooError(f"the card of {card.key} changed while it came from {source}; nothing was taken")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from worlds import NLI, TAGS, a_batch, a_run, train_entry, write_backbone
 
+from adapters_xling import exporting
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.exporting import FORMS, export
 from adapters_xling.model import open_entry
@@ -177,3 +178,28 @@ def test_what_cannot_be_exported_says_what_can(world: tuple[Path, Zoo], tmp_path
     with pytest.raises(UnknownName):
         export("nothing", tmp_path / "out", zoo=zoo, backbone=backbone)
     assert list(tmp_path.iterdir()) == [] and "encoder" in FORMS
+
+
+def test_the_way_out_of_a_form_without_a_head_is_one_that_works(
+    world: tuple[Path, Zoo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, zoo = world
+    entry, _ = train_entry(a_run("lora", backbone, task=TAGS, seed=21), zoo, TAGS)
+
+    def refusal(form: str, **options: Any) -> str:
+        with pytest.raises(ConfigError) as caught:
+            export(entry.key, tmp_path / "out", zoo=zoo, form=form, backbone=backbone, **options)
+        return str(caught.value)
+
+    assert "its heads: tiny-tags (tag). Forms that fit: token-classification, onnx" in refusal("question-answering")
+    assert refusal("onnx", task="tiny-tag").endswith("its heads: tiny-tags (tag). Name one with --task")
+
+    def headless(*args: Any, **options: Any) -> Any:
+        model = open_entry(*args, **options)
+        model.head_cards.clear()
+        return model
+
+    monkeypatch.setattr(exporting, "open_entry", headless)
+    for form in ("onnx", "token-classification"):
+        said = "its heads: none. Without one give --for encoder, or train a head first: xling train TASK --warm "
+        assert refusal(form).endswith(said + entry.key)

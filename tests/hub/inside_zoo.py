@@ -159,6 +159,19 @@ def test_pushing_again_uploads_nothing_and_a_plan_says_so(repo: str, home: Zoo) 
     assert again.items[0].there and again.num_bytes == 0 and not asked("POST") and not asked("PUT")
 
 
+def test_an_entry_whose_files_somebody_changed_is_not_called_published(repo: str, home: Zoo) -> None:
+    entry = samples.an_entry(home)
+    push(home, entry.key, open_hub(f"hf://{repo}"))
+    sound = at_hub(repo)
+    for name in ("heads.safetensors", "adapter_config.json"):  # a large file's digest, and one of git's
+        path = f"{entry.key}/{name}"
+        HUB.repo(repo, "model").commit({**sound, path: sound[path][:-1] + b" "})
+        with pytest.raises(HubError, match=rf"is damaged there now: {name}: altered"):
+            push(home, entry.key, open_hub(f"hf://{repo}"))
+    HUB.repo(repo, "model").commit(sound)
+    assert push(home, entry.key, open_hub(f"hf://{repo}")).items[0].there
+
+
 def test_an_entry_is_never_overwritten(repo: str, home: Zoo, away: Zoo) -> None:
     mine, theirs = samples.an_entry(home), samples.an_entry(away, notes="trained elsewhere")
     assert mine.key == theirs.key

@@ -239,6 +239,27 @@ def test_an_entry_is_never_overwritten(where: str, home: Zoo, away: Zoo) -> None
             attempt(away, theirs.key, open_hub(where))
 
 
+def test_an_entry_that_was_damaged_where_it_lies_is_not_called_published(where: str, home: Zoo, away: Zoo) -> None:
+    parent = an_entry(home)
+    child = an_entry(home, a_run("mini-ner", warm=parent.key))
+    push(home, child.key, open_hub(where))
+    place = open_hub(where)
+    sound = (parent.folder / "heads.safetensors").read_bytes()
+    damages = {"bytes, the card says": sound[:-4]}
+    if "://" not in where:  # elsewhere the file would have to be read whole to know
+        damages["altered"] = sound[:-1] + b"\1"
+    for problem, raw in damages.items():
+        place._fs.pipe_file(place._at(f"{parent.key}/heads.safetensors"), raw)  # type: ignore[attr-defined]
+        for attempt in (plan_push, push):
+            with pytest.raises(HubError, match=rf"{parent.key} was published, but is damaged.*{problem}.*push again"):
+                attempt(home, child.key, open_hub(where))
+        with pytest.raises(XlingError, match="tell the owner"):
+            pull(away, parent.key, open_hub(where))
+    place._fs.rm(place._at(parent.key), recursive=True)  # type: ignore[attr-defined]
+    push(home, child.key, open_hub(where))
+    assert [item.there for item in pull(away, child.key, open_hub(where)).items] == [False, False]
+
+
 def test_names_and_places_that_are_not_there(where: str, home: Zoo, away: Zoo) -> None:
     with pytest.raises(HubError, match="is not there"):
         pull(away, "anything", open_hub(where))
