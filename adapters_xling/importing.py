@@ -25,6 +25,7 @@ from adapters_xling.methods import method_class
 from adapters_xling.methods.native import read_json, read_tensors
 from adapters_xling.methods.slots import slot_name
 from adapters_xling.model import LoadedBackbone, load_backbone
+from adapters_xling.model.backbone import one_at_a_time
 from adapters_xling.model.saving import ENCODER
 from adapters_xling.spec import Imported, Recipe, RunSpec, TaskRef, Use
 from adapters_xling.zoo import Entry, Facts, Zoo, file_digest
@@ -76,6 +77,7 @@ FORMATS = (
 )
 
 
+@one_at_a_time
 def import_adapter(
     source: str,
     *,
