@@ -372,12 +372,16 @@ def score(
     language: str,
     metric_names: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Score predictions with metrics (by default all of the task's), in percent; the task's main metric comes first."""
+    """Score predictions with metrics (by default all of the task's), in percent; the task's main metric comes first.
+
+    Of two scores of one name the first metric's is kept.
+    """
     golds = golds_of(task, examples, predictions)
     values = [prediction.value for prediction in predictions]
     scores: dict[str, float] = {}
     for name in metric_names or task.metrics:
-        scores.update(metrics.get(name)(golds, values, language))
+        for given, value in metrics.get(name)(golds, values, language).items():
+            scores.setdefault(given, value)
     main = metrics.main(task.metrics[0])
     return {main: scores[main], **scores}
 

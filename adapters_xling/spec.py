@@ -146,7 +146,8 @@ class TaskSpec(Frozen, frozen=True):
         train_languages: languages its train and dev splits are read in; anything else is zero-shot. Empty for a task
             that nothing is trained for (retrieval).
         sources: tried in order; the first that is at hand is read.
-        metrics: names in `metrics/`; the first is the one models are selected by.
+        metrics: names in `metrics/`; the first is the one models are selected by, and of scores of one name (`squad`'s
+            f1 and `mlqa`'s) its own is kept.
         labels: label or tag set, in the order of the head's outputs; empty for span and retrieve.
         train_on: name of the task whose train and dev splits this target learns from (XNLI: mnli).
         head: name of the head; tasks with the same head share it.

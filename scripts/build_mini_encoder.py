@@ -253,7 +253,9 @@ def train(
     table = objectives.RowAdam(block.word_embeddings.weight.data)
     name = f"{args.objective}-{args.pieces}-{args.seed}-{args.trained_layers}"
     checkpoint = args.work_dir / f"{name}.pt"
-    if args.resume and checkpoint.exists():
+    if not args.resume:
+        checkpoint.unlink(missing_ok=True)  # of an earlier build: `--resume` goes on with this one
+    elif checkpoint.exists():
         # Our own file: optimiser states and generators do not fit safetensors.
         kept = torch.load(checkpoint, map_location=args.device, weights_only=False)
         model.load_state_dict(kept["model"])

@@ -94,12 +94,12 @@ class Outcomes:
         return next((name for name, gold in own if golds.get(name, gold) != gold), None)
 
     def metric_of(self, score: str) -> Metric:
-        """The metric that gives a score, by the score's name (``f1``, ``accuracy``); the last one that does.
+        """The metric that gives a score, by the score's name (``f1``, ``accuracy``); the first one that does.
 
         Raises:
             KeyError: when none does.
         """
-        for name in reversed(list(self.units)):
+        for name in self.units:
             if score in self._scores(name):
                 return get(name)
         raise KeyError(score)
@@ -108,7 +108,8 @@ class Outcomes:
         """Scores of all metrics from the sums of the units, in percent; what is undefined is left out."""
         found: Scores = {}
         for name in self.units:
-            found.update(self._scores(name))
+            for score, value in self._scores(name).items():
+                found.setdefault(score, value)
         return found
 
     def _scores(self, name: str) -> Scores:

@@ -10,7 +10,6 @@ predicted and in the gold), and `combine` makes the scores from the sums. Resamp
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,15 +67,6 @@ class Metric:
         """
         self._check(golds, predictions, language)
         return self.parts(golds, predictions, language, *self._extra)
-
-    @property
-    def score_names(self) -> tuple[str, ...]:
-        """Every score that it may give.
-
-        >>> get("squad").score_names
-        ('mean', 'f1', 'exact_match')
-        """
-        return tuple(self.combine(defaultdict(lambda: 1.0)))
 
     @property
     def _extra(self) -> tuple[str, ...]:

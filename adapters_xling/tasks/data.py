@@ -85,12 +85,15 @@ def load(
     first = sources.find(task, split, language, data_dir=data_dir)
     try:
         return _read(first, task, split, language, data_dir=data_dir, limit=limit, need_gold=need_gold)
-    except _WithheldError:
+    except _WithheldError as withheld:
         if split in ("train", "dev"):  # a run's key says which those are: the first source's (`ref`)
             raise
-        for other in itertools.islice(sources.every(task, split, language, data_dir=data_dir), 1, None):
-            with contextlib.suppress(_WithheldError):
-                return _read(other, task, split, language, data_dir=data_dir, limit=limit, need_gold=need_gold)
+        try:
+            for other in itertools.islice(sources.every(task, split, language, data_dir=data_dir), 1, None):
+                with contextlib.suppress(_WithheldError):
+                    return _read(other, task, split, language, data_dir=data_dir, limit=limit, need_gold=need_gold)
+        except XlingError as err:
+            raise DataError(f"{withheld} Another source of them does not serve either: {err}") from err
         raise
 
 

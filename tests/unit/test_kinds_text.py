@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters_xling import inference
 from adapters_xling.errors import ConfigError, DataError, UnknownName
 from adapters_xling.spec import FileSource, TaskSpec
 from adapters_xling.tasks import kinds
-from adapters_xling.tasks.examples import ChoiceExample, SentenceExample
+from adapters_xling.tasks.examples import ChoiceExample, Prediction, SentenceExample
 from adapters_xling.tasks.kinds.common import fit_pair
 from tests.unit.tiny import tiny_tokenizer
 
@@ -47,11 +48,16 @@ def choice(*choices: str, prompt: str = "the cat", label: int | None = 0, prefix
 # --- lookup and task files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metrics", [("accuracy", "accuracy_f1:yes"), ("accuracy_f1:yes", "accuracy_f1:no")])
-def test_two_metrics_that_give_one_score_are_refused(metrics: tuple[str, ...]) -> None:
-    task = spec("sentence", labels=("yes", "no"), metrics=metrics)
-    with pytest.raises(ConfigError, match=f"{metrics[0]!r} and {metrics[1]!r} both give a score called 'accuracy'"):
-        kinds.get("sentence").check_spec(task)
+def test_the_first_of_two_metrics_keeps_its_scores_and_selects_models() -> None:
+    task = spec("sentence", labels=("yes", "no"), metrics=("accuracy_f1:yes", "accuracy_f1:no"))
+    rows = [
+        SentenceExample(id=str(i), first="a", second=None, label=label) for i, label in enumerate(("yes", "no", "no"))
+    ]
+    predicted = [Prediction(row.id, "no") for row in rows]
+    found, outcomes = inference.score_each(task, rows, predicted, language="en")
+    assert found == pytest.approx({"mean": 100 / 3, "accuracy": 200 / 3, "f1": 0.0})
+    assert next(iter(found)) == "mean" and outcomes.scores() == pytest.approx(found)
+    assert outcomes.metric_of("f1").name == "accuracy_f1:yes"
 
 
 def test_a_kind_is_one_instance_and_an_unknown_one_is_refused() -> None:

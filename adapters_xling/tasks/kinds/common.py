@@ -77,15 +77,6 @@ def check_task_file(kind: Kind, task: TaskSpec, *, needs_labels: bool) -> None:
                 f"{where}: metrics: {name!r} counts label {argument!r} as positive, which is not among "
                 f"{list(task.labels)}; write {base}:<label>, e.g. {base}:{task.labels[-1]}"
             )
-    given: dict[str, str] = {}
-    for name in task.metrics:
-        for score in metrics.get(name).score_names:
-            if other := given.get(score):
-                raise ConfigError(
-                    f"{where}: metrics: {other!r} and {name!r} both give a score called {score!r}, and only one can be "
-                    "kept; name one of the two"
-                )
-        given |= dict.fromkeys(metrics.get(name).score_names, name)
 
 
 def check_at_least(task: TaskSpec, options: dict[str, Any], **least: int) -> None:
