@@ -96,14 +96,15 @@ def parse_json(raw: bytes) -> Any:
     ValueError: key 'a' is given twice
     """
     try:
-        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(raw.decode(), object_pairs_hook=unique_keys, parse_constant=_no_constant)
     except UnicodeDecodeError as err:
         raise ValueError(f"not UTF-8 (byte {err.start})") from err
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs, for `json.loads`; ValueError for a key that is given twice: `json` takes the last."""
     result: dict[str, Any] = {}
     for name, value in pairs:
         if name in result:

@@ -16,6 +16,7 @@ from typing import Any
 
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.languages import fill
+from adapters_xling.strict import unique_keys
 from adapters_xling.tasks.rows import Raw
 
 from . import lines, reader, text
@@ -138,26 +139,14 @@ def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unique)
+            row = json.loads(line, object_pairs_hook=unique_keys)
         except json.JSONDecodeError as err:
             raise DataError(f"{file}: line {number} is not valid JSON: {err.msg} at column {err.colno}") from err
-        except (
-            ValueError,
-            RecursionError,
-        ) as err:  # a key twice, thousands of digits or brackets
+        except (ValueError, RecursionError) as err:  # a key twice, thousands of digits or brackets
             raise DataError(f"{file}: line {number} is not JSON that can be read: {err}") from err
         if not isinstance(row, dict):
             raise DataError(f"{file}: line {number} is not a JSON object with named columns")
         yield Raw(str(file), number, row)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, unless a key is given twice: `json` would take the last."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"key {name!r} is given twice")
-    return row
 
 
 def parse(file: Path) -> Any:
@@ -167,7 +156,7 @@ def parse(file: Path) -> Any:
         DataError: with line and column where it is not valid JSON; for a key that an object has twice.
     """
     try:
-        return json.loads(text(file), object_pairs_hook=_unique)
+        return json.loads(text(file), object_pairs_hook=unique_keys)
     except json.JSONDecodeError as err:
         raise DataError(f"{file}: line {err.lineno} is not valid JSON: {err.msg} at column {err.colno}") from err
     except (ValueError, RecursionError) as err:
