@@ -39,6 +39,9 @@ MAX_BLOCK_ROWS = 4096
 OnStep = Callable[[str, int, int], Any]
 """Called with the name of a stage, what is done of it, and its total."""
 
+OnCut = Callable[[Sequence[str]], Any]
+"""Called with the ids of examples whose texts were longer than what is read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -209,6 +212,7 @@ def predict(
     work: Work | None = None,
     processes: Processes = ALONE,
     precision: str = FULL,
+    on_cut: OnCut | None = None,
 ) -> list[Prediction]:
     """Predict one value per example (retrieval: per query), in the order of the examples.
 
@@ -223,9 +227,11 @@ def predict(
         work: where vectors are kept, to go on from after a kill; a folder that does not outlive this call by default.
         processes: share the rows, where the kind has no vectors.
         precision: of the forward passes, "fp32" or "bf16".
+        on_cut: told which examples were too long, where any was.
     """
     kind = kinds.get(task.kind)
     features = cache.features(kind, examples, model.tokenizer, task, max_length=max_length, cache_dir=cache_dir)
+    _tell_cut(features, examples, on_cut)
     if not kind.vectors:
         done = 0
 
@@ -250,6 +256,12 @@ def predict(
         if work is None:
             work = Work(folder=Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xling-"))), identity="")
         return predict_vectors([model], task, features, examples, [work], **how)[0]
+
+
+def _tell_cut(features: Sequence[Features], examples: Sequence[Example], on_cut: OnCut | None) -> None:
+    numbers = dict.fromkeys(one.example for one in features if isinstance(one.meta, dict) and one.meta.get("cut"))
+    if on_cut and numbers:
+        on_cut([examples[number].id for number in numbers])
 
 
 def predict_vectors(
@@ -311,12 +323,15 @@ class Job:
 
 
 @torch.no_grad()
-def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_BATCH) -> list[list[Prediction]]:
+def predict_together(
+    jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_BATCH, on_cut: OnCut | None = None
+) -> list[list[Prediction]]:
     """Predict for several entries in one encoder: every batch takes rows of all of them, each to its own head.
 
     Args:
         jobs: models opened beside each other, put in eval mode and left there; one alone may be of any method.
         tokens_per_batch: padded tokens of a batch.
+        on_cut: told for each job which examples were too long, where any was.
 
     Returns:
         Predictions of each job in the order of its examples, equal to `predict`'s up to rounding.
@@ -326,7 +341,7 @@ def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_
     """
     if len(jobs) == 1:
         (job,) = jobs
-        how: dict[str, Any] = {"max_length": job.max_length, "tokens_per_batch": tokens_per_batch}
+        how: dict[str, Any] = {"max_length": job.max_length, "tokens_per_batch": tokens_per_batch, "on_cut": on_cut}
         return [predict(job.model, job.task, job.examples, **how)]
     encoded: list[list[Features]] = []
     for job in jobs:
@@ -335,6 +350,7 @@ def predict_together(jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_
             raise ConfigError(f"task {job.task.name!r} compares all rows of a split, so its rows cannot be mixed")
         job.model.eval()
         encoded.append(list(kind.encode(list(job.examples), job.model.tokenizer, job.task, max_length=job.max_length)))
+        _tell_cut(encoded[-1], job.examples, on_cut)
     places = [(j, i) for j, features in enumerate(encoded) for i in range(len(features))]
     outputs: dict[tuple[int, int], np.ndarray] = {}
     for chosen in token_batches([encoded[j][i].num_tokens for j, i in places], tokens_per_batch):

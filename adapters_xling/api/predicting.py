@@ -10,6 +10,7 @@ import msgspec
 
 from adapters_xling import expressions
 from adapters_xling.errors import ConfigError, DataError, UnknownName
+from adapters_xling.hub_files import shown
 from adapters_xling.spec import Imported, TaskSpec, Use, entries
 from adapters_xling.zoo import Entry, Zoo
 
@@ -58,7 +59,11 @@ def predict(
     model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
     if settings.compile:
         model.compile_passes()
-    return inference.predict(model, spec, ready, max_length=found.card.run.recipe_for(spec.name).max_length)
+    cut: list[str] = []
+    length = found.card.run.recipe_for(spec.name).max_length
+    predictions = inference.predict(model, spec, ready, max_length=length, on_cut=cut.extend)
+    _say_cut(cut, len(ready), f"the {length} tokens that {found.key} reads")
+    return predictions
 
 
 def predict_requests(
@@ -114,10 +119,23 @@ def predict_requests(
         batches = str(model.layer_for(spec)) if _mixes(key, zoo) else key
         groups.setdefault((*place, batches), []).append(job)
     found: dict[str, Prediction] = {}
+    cut: list[str] = []
     for group in groups.values():
-        for predictions in inference.predict_together(group):
+        for predictions in inference.predict_together(group, on_cut=cut.extend):
             found.update({prediction.id: prediction for prediction in predictions})
+    _say_cut(sorted(cut, key=int), len(requests), "what their entries read")
     return [found[str(number)] for number in range(len(requests))]
+
+
+def _say_cut(cut: Sequence[str], total: int, room: str) -> None:
+    """Warn of examples that the encoder did not see whole."""
+    if cut:
+        warnings.warn(
+            f"{len(cut)} of {total} examples {'are' if len(cut) > 1 else 'is'} longer than {room} and "
+            f"{'were' if len(cut) > 1 else 'was'} cut: {shown(cut)}. Give shorter texts, or train with more (--with "
+            "max_length=…)",
+            stacklevel=3,
+        )
 
 
 def _mixes(key: str, zoo: Zoo) -> bool:

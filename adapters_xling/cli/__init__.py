@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
 from adapters_xling import __version__
 from adapters_xling.errors import ConfigError, SaidElsewhere, XlingError, unknown
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 # command -> (module, attribute, help); the help stands here too, so that listing it imports nothing
 _COMMANDS = {
@@ -85,8 +89,26 @@ def speaks() -> bool:
     return num_processes() == 1 or os.environ.get("RANK", "0") == "0"
 
 
+def _say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of ours as a note, without the place in the code; those of libraries as Python does."""
+    if issubclass(category, UserWarning) and filename.startswith(_PACKAGE):
+        click.secho(f"note: {message}", fg="yellow", err=True)
+    else:
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        click.echo(text, file=file or sys.stderr, nl=False)
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: a user's error is one message and exit code 2, never a traceback."""
+    if args is None:  # a process of its own, whose warnings nobody else shows
+        warnings.showwarning = _say_warning
     try:
         return xling.main(args=args, standalone_mode=False)
     except click.exceptions.Abort:

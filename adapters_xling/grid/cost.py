@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from adapters_xling import paths
@@ -30,6 +31,8 @@ PROBE_S = 0.1
 """Computing time of the speed measurement; the median of its pieces counts, so that one lucky piece does not."""
 PROBE_ROWS = 1024
 """Rows of the matrix that is multiplied: about the tokens of a small batch."""
+FEWEST_ROWS = 128
+"""Rows of that of a large encoder, whose products are long enough; with fewer, products are slower than in training."""
 PIECE_FLOPS = 5e8
 """Multiplications and additions of one piece that is timed, unless a single product has more of them."""
 GPU_FLOPS = 10e12
@@ -177,8 +180,7 @@ class Machine:
         read = min(next((at for at in (own_read, load.read) if at is not None), layers), layers)
         lowest = layers + 1 if method is None else method.lowest_layer(layers)
         above = max(0, read - max(lowest, 1) + 1)
-        added = 0 if method is None else method.num_added(shape, family)
-        saved = 0 if method is None else method.num_saved(shape, family)
+        added, saved = (0, 0) if method is None else _num_parameters(method, shape, family)
         own = min(max(saved - added, 0), layers * shape.layer_parameters)  # the encoder's own weights that train
         speed = self.flops * (EFFICIENCY if self.device == "cpu" else GPU_EFFICIENCY)
         layer = 2 * shape.layer_parameters + 4 * load.width * shape.hidden
@@ -193,14 +195,22 @@ class Machine:
         return flops / speed + calls * LAYER_S + load.rows * ROW_S + opening
 
 
+@lru_cache(maxsize=256)
+def _num_parameters(method: Method, shape: Shape, family: Family) -> tuple[int, int]:
+    """Parameters that a method adds, and that it saves: a plan asks for those of few methods thousands of times."""
+    return method.num_added(shape, family), method.num_saved(shape, family)
+
+
 def measured_flops(shape: Shape, seconds: float = PROBE_S) -> float:
     """Multiplications and additions per second of computing time, of a float32 product of (rows, D) and (D, ffn)."""
     import numpy as np
 
-    left = np.ones((PROBE_ROWS, shape.hidden), dtype=np.float32)
+    row = 2 * shape.hidden * shape.ffn
+    rows = min(PROBE_ROWS, max(FEWEST_ROWS, round(PIECE_FLOPS / row)))
+    left = np.ones((rows, shape.hidden), dtype=np.float32)
     right = np.ones((shape.hidden, shape.ffn), dtype=np.float32)
     out = left @ right
-    flops = 2 * PROBE_ROWS * shape.hidden * shape.ffn
+    flops = rows * row
     repeats = max(1, round(PIECE_FLOPS / flops))
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapters_xling import keeping, methods, paths, tasks
 from adapters_xling.backbones import Shape
@@ -284,6 +285,7 @@ class _Work:
         self.plan, self.zoo, self.runs_dir, self.sizes = plan, zoo, runs_dir, sizes
         self.extra, self.limit, self.machine, self.shape = extra, limit, machine, shape
         self._tasks: dict[str, TaskSpec] = {}
+        self._folders: dict[tuple[str, str], Path | None] = {}
         self.absent: dict[Target, None] = {}
         self.family = family_of(plan.grid.backbone)
         self.backbone = Path(plan.grid.backbone).name
@@ -370,10 +372,10 @@ class _Work:
                 continue
             rows = size.encoded(limit)
             load = Load(rows=rows * KEPT_ROW)
-            folder = self.runs_dir / "scores" / scored_as(cell.name, ways.get(code)) / task.name
+            folder = self._scores_of(scored_as(cell.name, ways.get(code)), task.name)
             precision = self.plan.grid.scoring_precision
-            path = paths.score_file(folder, split, code, limit=limit, reading=cell.target.reading, precision=precision)
-            if not self._stands(path, cell, run, task):
+            how: dict[str, Any] = {"limit": limit, "reading": cell.target.reading, "precision": precision}
+            if folder is None or not self._stands(paths.score_file(folder, split, code, **how), cell, run, task):
                 load = scoring_load(size, rows, retrieval_layer(task, self.backbone, self.shape))
                 job.sets += 1
                 job.disk_bytes += (rows - size.corpus) * self.timings.row_bytes(task, PREDICTION_BYTES)
@@ -382,6 +384,13 @@ class _Work:
             job.add(self._seconds(load, method) * ratio, rank)
         if job.sets > sets:
             job.add(self._seconds(Load(opened=1), None), NEVER_TIMED)
+
+    def _scores_of(self, name: str, task: str) -> Path | None:
+        """Folder of a system's score files of a task; None where there is none."""
+        if (name, task) not in self._folders:
+            folder = self.runs_dir / "scores" / name / task
+            self._folders[name, task] = folder if folder.is_dir() else None
+        return self._folders[name, task]
 
     def _stands(self, path: Path, cell: Cell, run: RunSpec | None, task: TaskSpec) -> bool:
         """Whether there are scores that were read as the plan reads them; files that do not say how are believed."""

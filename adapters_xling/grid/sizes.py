@@ -34,7 +34,7 @@ from adapters_xling.tasks.mini.tasks import SIZES
 
 SAMPLE = 200
 """Rows of a set whose lengths are looked at."""
-GENERATED = 40
+GENERATED = 16
 """The same for generated sets, each row of which has to be made."""
 SET_S, ALL_S = 0.03, 0.5
 """Seconds of computing that reading one set, and all sets, may take; beyond, sizes of files stand in."""

@@ -64,7 +64,13 @@ def _shipped() -> Iterator[Path]:
     shipped = paths.task_configs_dir()
     for folder in sorted(shipped.iterdir()) if shipped.is_dir() else ():
         if folder.is_dir() and folder.name not in _NOT_TASKS:
-            yield from sorted(folder.glob("*.yaml"))
+            yield from _in(folder, folder.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _in(folder: Path, mtime_ns: int) -> tuple[Path, ...]:
+    """Task files of a folder, listed again when the folder has changed."""
+    return tuple(sorted(folder.glob("*.yaml")))
 
 
 def _candidates(extra: Path | None) -> Iterator[Path]:

@@ -17,6 +17,8 @@ APART = 0.2
 APART_TEMPERATURE = 0.05
 MIDDLE = 0.3
 NEGATIVES = 6000
+PIECE = 400
+"""Tokens that a product on a CPU needs to run at full speed; a GPU is asked once."""
 
 
 @dataclass
@@ -93,11 +95,16 @@ class Distil:
     @torch.no_grad()
     def targets(self, batch: Distillation) -> dict[int, Tensor]:
         """Donor's vector of each of the student's units, by layer, (U,D)."""
-        ids, mask, types, units = self._tensors(batch.donor)
-        hidden = self.donor.embeddings(input_ids=ids, token_type_ids=types)
-        found = layers(self.donor, hidden, mask, {self.middle, self.last})
-        target = torch.from_numpy(batch.target).to(self.device)
-        return {n: unit_means(h, units, batch.donor_units)[target] for n, h in found.items()}
+        found: dict[int, list[Tensor]] = {self.middle: [], self.last: []}
+        of = []
+        for side in batch.donor.by_length(PIECE if self.device == "cpu" else batch.donor.ids.size):
+            ids, mask, types, units = self._tensors(side)
+            hidden = self.donor.embeddings(input_ids=ids, token_type_ids=types)
+            for n, h in layers(self.donor, hidden, mask, set(found)).items():
+                found[n].append(h.flatten(0, 1))
+            of.append(units.flatten())
+        target, units = torch.from_numpy(batch.target).to(self.device), torch.cat(of)
+        return {n: unit_means(torch.cat(h), units, batch.donor_units)[target] for n, h in found.items()}
 
     @torch.no_grad()
     def set_centre(self, drawer: Drawer, number: int) -> None:

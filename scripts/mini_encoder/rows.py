@@ -119,6 +119,25 @@ class Side:
     types: np.ndarray
     units: np.ndarray
 
+    def by_length(self, least: int) -> list[Side]:
+        """The same rows in parts of like length, each no wider than its longest and of ``least`` tokens or more."""
+        lengths = self.mask.sum(1)
+        order = np.argsort(lengths, kind="stable")
+        parts, at, tokens = [], 0, 0
+        for i, row in enumerate(order):
+            if tokens >= least and lengths[row] > 1.1 * lengths[order[at]]:
+                parts.append(order[at:i])
+                at, tokens = i, 0
+            tokens += int(lengths[row])
+        if parts and tokens < least:
+            at -= len(parts[-1])
+            parts.pop()
+        parts.append(order[at:])
+        return [
+            Side(*(one[rows, : lengths[rows].max()] for one in (self.ids, self.mask, self.types, self.units)))
+            for rows in parts
+        ]
+
 
 @dataclass
 class Distillation:
@@ -173,12 +192,11 @@ class Drawer:
 
     def state(self) -> dict[str, Any]:
         """Where drawing stands: what a later process needs to go on."""
-        return {"rng": self.rng.bit_generator.state}
+        return {"rng": self.rng.bit_generator.state, "queue": [*self.queue]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`; the rows queued at that moment are drawn anew."""
-        self.rng.bit_generator.state = state["rng"]
-        self.queue = []
+        """Go on from `state`: the batches to come are those that would have come."""
+        self.rng.bit_generator.state, self.queue = state["rng"], [*state["queue"]]
 
     def draw(self, number: int) -> np.ndarray:
         """Row numbers, languages by their tempered share."""

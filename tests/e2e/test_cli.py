@@ -54,6 +54,15 @@ def test_every_command_explains_itself_without_torch(command: str) -> None:
     assert "Usage: " in done.stdout
 
 
+def test_a_warning_is_a_note_without_a_place_in_the_code(tmp_path: Path) -> None:
+    (tmp_path / "recipes.yaml").write_text("{}\n")
+    command = [sys.executable, "-m", "adapters_xling.cli", "tasks", "--tasks", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"note: {tmp_path}/recipes.yaml is not read: ")
+    assert done.stderr.count("\n") == 1 and "Warning" not in done.stderr
+
+
 MISSPELT = [
     "train mini-nly",
     "train mini-nli --method loar",

@@ -132,6 +132,46 @@ def test_every_unit_of_a_batch_has_tokens_on_both_sides_and_the_same_sentence(dr
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("least", [1, 12, 30, 10**6])
+def test_rows_in_parts_of_like_length_are_the_rows_and_each_part_is_as_narrow_as_its_longest(least: int) -> None:
+    rng = np.random.default_rng(0)
+    side = rows.pad([([i + 9] * n, [0] * n, [i] * n) for i, n in enumerate(rng.integers(1, 20, size=17))], 0)
+    parts = side.by_length(least)
+    found = [tuple(ids[mask == 1]) for part in parts for ids, mask in zip(part.ids, part.mask, strict=True)]
+    assert sorted(found) == sorted(tuple(ids[mask == 1]) for ids, mask in zip(side.ids, side.mask, strict=True))
+    assert all(part.ids.shape[1] == part.mask.sum(1).max() for part in parts)
+    assert all(part.mask.sum() >= least for part in parts) or len(parts) == 1
+    assert len(parts) == {1: 9, 12: 6, 30: 5, 10**6: 1}[least]
+    assert all(np.array_equal(part.units, np.where(part.mask, part.ids - 9, rows.NO_UNIT)) for part in parts)
+
+
+def test_the_donor_says_of_rows_in_parts_what_it_says_of_all_at_once(
+    donor: BertModel, student: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = np.random.default_rng(0).integers(2, 20, size=12)
+    side = rows.pad([([7 + i] * n, [0] * n, [i] * n) for i, n in enumerate(lengths)], 0)
+    batch = rows.Distillation(side, side, np.arange(12)[::-1].copy(), np.ones(12, bool), 12)
+    aim = objectives.Distil(student, donor, middle=2, device="cpu")
+    wanted = aim.targets(batch)
+    monkeypatch.setattr(objectives, "PIECE", 1)
+    assert len(batch.donor.by_length(1)) > 4
+    found = aim.targets(batch)
+    assert set(found) == {2, 3}
+    for layer, vectors in found.items():
+        assert torch.allclose(vectors, wanted[layer], atol=1e-6)
+
+
+def test_a_drawer_goes_on_where_another_one_stood(drawer: rows.Drawer) -> None:
+    other = rows.Drawer(drawer.text, seed=5, thread=1, batch_tokens=60, exponent=0.5, donor_ids=(1, 2, 0))
+    for _ in range(7):
+        drawer.distillation()
+    other.restore(drawer.state())
+    for _ in range(len(drawer.queue) + 20):  # those in the queue, and beyond
+        wanted, found = drawer.distillation(), other.distillation()
+        assert np.array_equal(found.student.ids, wanted.student.ids)
+        assert np.array_equal(found.target, wanted.target)
+
+
 def test_masks_hide_about_as_much_as_they_say_and_labels_are_what_was_hidden(drawer: rows.Drawer) -> None:
     hidden = shown = 0
     for _ in range(40):

@@ -11,6 +11,7 @@ words are PART, copulas AUX, names of days NOUN), because the tasks measure tran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import lexicon
@@ -81,11 +82,16 @@ _COLUMN = {language: i for i, language in enumerate(LANGUAGES)}
 
 def words(text: str, tag: str, slot: str = "") -> list[Token]:
     """ "satın|ADV alıyor" -> tokens; words without a mark get ``tag``; ``slot`` goes to unmarked words only."""
+    return list(_words(text, tag, slot))
+
+
+@lru_cache(maxsize=50_000)
+def _words(text: str, tag: str, slot: str) -> tuple[Token, ...]:
     out = []
     for word in text.split():
         form, bar, own = word.partition("|")
         out.append(Token(form, own if bar else tag, "" if bar else slot))
-    return out
+    return tuple(out)
 
 
 def forms(table: dict[str, list[str]], concept: str, language: str, variant: int = 0) -> list[str]:
