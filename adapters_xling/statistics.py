@@ -35,6 +35,8 @@ LEAST_DEFINED = 0.9
 """Share of the draws in which a score must be defined (F1 wants gold) for an interval to be given."""
 _BLOCK = 512
 """Draws whose weights are held as floating-point numbers at a time."""
+MOST_BYTES = 2**28
+"""Weights that are held at a time: of 26,843 examples under 10,000 draws; larger sets are drawn part by part."""
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
@@ -129,13 +131,17 @@ class Bootstrap:
             sample: a system on one set.
             scope: what else beside its id tells an example from others: the language, where rows are not parallel.
         """
-        weights_NB = self._weights_of(sample.ids, scope)
         units_SCN = np.stack([values.astype(np.float32) for values in sample.units.values()], axis=1)
         num_seeds, num_columns, num = units_SCN.shape
         rows_RN = np.concatenate([units_SCN.reshape(-1, num), np.ones((1, num), np.float32)])
-        sums_RB = np.empty((len(rows_RN), self.num_resamples))
-        for top in range(0, self.num_resamples, _BLOCK):
-            sums_RB[:, top : top + _BLOCK] = rows_RN @ weights_NB[:, top : top + _BLOCK].astype(np.float32)
+        sums_RB = np.zeros((len(rows_RN), self.num_resamples))
+        at_once = max(1, MOST_BYTES // self.num_resamples)
+        for first in range(0, num, at_once):
+            part = slice(first, first + at_once)
+            weights_NB = self._weights_of(sample.ids[part], scope)
+            for top in range(0, self.num_resamples, _BLOCK):
+                block = slice(top, top + _BLOCK)
+                sums_RB[:, block] += rows_RN[:, part] @ weights_NB[:, block].astype(np.float32)
         sums_SCB = sums_RB[:-1].reshape(num_seeds, num_columns, -1)
         sums = {name: sums_SCB[:, i] for i, name in enumerate(sample.units)}
         return sample._combined(sums, sums_RB[-1]).astype(np.float32)
@@ -143,6 +149,7 @@ class Bootstrap:
     def _weights_of(self, ids: tuple[str, ...], scope: str) -> np.ndarray:
         """Weights (N,B) of examples; those asked for last are kept, for the next system is scored on the same."""
         if self._weights is None or self._weights[0] != (scope, ids):
+            self._weights = None  # makes room
             weights_NB = np.empty((len(ids), self.num_resamples), np.uint8)
             for i, name in enumerate(ids):
                 weights_NB[i] = _POISSON[

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters_xling import metrics
+from adapters_xling import metrics, statistics
 from adapters_xling.errors import ConfigError, DataError, UnknownName
 from adapters_xling.statistics import Bootstrap, Drawn, Sample, benjamini_hochberg, holm, mean_sd, resamples_for
 
@@ -64,6 +64,16 @@ def test_a_draw_is_the_metric_on_the_rows_it_drew(name: str) -> None:
         rows = list(itertools.chain.from_iterable([i] * int(weights[i, b]) for i in range(30)))
         wanted = metric([golds[i] for i in rows], [predictions[i] for i in rows], "en")[metric.main]
         assert draws[0, b] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_set_whose_weights_have_no_room_is_drawn_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    one = sample(rng.integers(0, 2, (2, 103)))
+    wanted = Bootstrap(num_resamples=700).draws(one)
+    monkeypatch.setattr(statistics, "MOST_BYTES", 10 * 700)
+    parts = Bootstrap(num_resamples=700)
+    assert np.allclose(parts.draws(one), wanted, atol=1e-5)
+    assert parts._weights is not None and parts._weights[1].shape == (3, 700)
 
 
 def test_the_same_draws_every_time_and_others_with_another_seed() -> None:
