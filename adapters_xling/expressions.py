@@ -158,6 +158,8 @@ def is_per_language(text: str) -> bool:
 
 
 def _read(text: str) -> _Node:
+    if not isinstance(text, str):
+        raise ConfigError(f"an expression is text, such as 'stack(NAME, slot)'; got {text!r:.100}")
     if len(text) > MAX_CHARACTERS:
         raise ExpressionError(text, MAX_CHARACTERS, f"an expression has at most {MAX_CHARACTERS} characters")
     reader = _Reader(text)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from adapters_xling import paths
@@ -161,8 +162,8 @@ def require_limit(limit: int | None) -> None:
     Raises:
         ConfigError: saying what is valid.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is {limit}: give 1 row or more, or leave it out for all")
+    if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+        raise ConfigError(f"limit is {limit!r}: give a whole number of rows, 1 or more, or leave it out for all")
 
 
 def local_folder(backbone: str) -> Path | None:

@@ -93,15 +93,19 @@ class Zoo:
             )
         return entry
 
-    def resolve(self, name: str) -> str:
+    def resolve(self, name: str | Entry) -> str:
         """The key a short name means: the key itself, its slug (with or without the seed), a prefix, or its hash.
 
-        A full key is taken for a damaged folder too, so that it can be verified and removed.
+        A full key is taken for a damaged folder too, so that it can be verified and removed. An entry is its key.
 
         Raises:
             UnknownName: with the closest keys.
-            ZooError: when several entries answer to the name; they are listed.
+            ZooError: when several entries answer to the name; they are listed. Also for what is no name.
         """
+        if isinstance(name, Entry):
+            name = name.key
+        if not isinstance(name, str):
+            raise ZooError(f"an entry is named by text, its key or the beginning of one; got {name!r:.100}")
         keys = self.keys()
         if name in keys or (KEY.fullmatch(name) and os.path.lexists(self.root / name)):
             return name

@@ -96,10 +96,16 @@ def test_examples_are_tuples_of_texts(given: Any) -> None:
         api.predict(NLI, given)
 
 
+def test_a_route_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"an expression is text, such as 'stack\(NAME, slot\)'; got \['slot'\]"):
+        api.predict(NLI, [("a", "b")], settings=api.Settings(runs=tmp_path), on=["slot"])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"limit": -3}, "limit is -3: give 1 row or more"),
+        ({"limit": -3}, "limit is -3: give a whole number of rows, 1 or more"),
+        ({"limit": "8"}, "limit is '8': give a whole number"),
         ({"limit": 0}, "limit is 0"),
         ({"languages": []}, "languages is empty"),
         ({"languages": " ,"}, "languages is empty"),

@@ -343,6 +343,9 @@ def test_resolve_takes_the_key_its_slug_a_prefix_or_its_hash(zoo: Zoo) -> None:
     assert zoo.resolve(nli) == nli and zoo.resolve("mini-qa-lora-fresh-xlmr-nano-s10") == qa10
     assert zoo.resolve("mini-nli-lora-fresh-xlmr-nano") == nli
     assert zoo.resolve("mini-nli-lora-plus") == longer
+    assert zoo.resolve(zoo.get(nli)) == nli
+    with pytest.raises(ZooError, match=r"an entry is named by text, its key or the beginning of one; got \['a'\]"):
+        zoo.resolve(["a"])  # type: ignore[arg-type]
     assert zoo.resolve("mini-qa-lora-fresh-xlmr-nano-s1") == qa1
     assert zoo.resolve(qa0[-16:-4]) == qa0
     with pytest.raises(ZooError, match=f"3 entries.*{qa0}, {qa1}, {qa10}"):
