@@ -14,7 +14,7 @@ from adapters_xling.zoo import Entry
 
 from .entries import kept_scores
 from .models import default_recipe
-from .reports import report_folder, require_own
+from .reports import grid_of, report_folder, require_own
 from .settings import Settings, open_zoo, task
 
 if TYPE_CHECKING:
@@ -215,12 +215,13 @@ def _judged(scores: Path | str, settings: Settings) -> tuple[Path, dict[str, str
         require_own(file.parent, str(scores))
     else:
         file = path / "scores.jsonl" if path.is_dir() else path
-    of = re.sub(r"(-narrowed)?(-first\d+)?$", "", file.parent.name)
-    if not name and (paths.task_configs_dir() / "grids" / f"{of}.yaml").is_file():
-        name = of  # the folder of a shipped grid
-    if not name:
+    said = str(scores) if name else grid_of(file.parent)
+    if said is None:  # a report from before grids were named there: the folder of a shipped one has its name
+        of = re.sub(r"(-narrowed)?(-first\d+)?$", "", file.parent.name)
+        said = of if (paths.task_configs_dir() / "grids" / f"{of}.yaml").is_file() else ""
+    if not said:
         return file, {}
-    targets = grid.load_grid(str(scores) if path.suffix in (".yaml", ".yml") else name).targets
+    targets = grid.load_grid(said).targets
     return file, {one.task: one.train for one in targets if not isinstance(one, str) and one.train}
 
 

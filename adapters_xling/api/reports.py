@@ -132,6 +132,19 @@ def _other_grid(folder: Path, origin: Origin) -> str:
     return os.path.relpath(folder.parent.resolve() / found.grid) if is_file else f"the shipped grid {found.grid}"
 
 
+def grid_of(folder: Path) -> str | None:
+    """The grid that the report in a folder is of: a shipped one's name or a file; empty for a file that is gone, None
+    where the report does not say.
+    """
+    found = _info(folder)
+    if found is None or not found.grid:
+        return None
+    if os.sep not in found.grid and not Path(found.grid).suffix:
+        return found.grid if (paths.task_configs_dir() / "grids" / f"{found.grid}.yaml").is_file() else ""
+    file = folder.parent.resolve() / found.grid
+    return str(file.resolve()) if file.is_file() else ""
+
+
 def _grid_name(path: Path, runs_dir: Path) -> str:
     """What a report calls its grid, see `RunInfo.grid`; relative, so that grids and runs may be moved together."""
     if path.parent == (paths.task_configs_dir() / "grids").resolve():

@@ -243,3 +243,18 @@ def test_a_report_from_before_it_said_whose_it_is_is_taken_as_it_is(run: Callabl
     file.write_text(json.dumps(body), encoding="utf-8")
     assert api.finished_folder("other/small.yaml", settings=api.Settings(runs=Path("runs"))) == Path("runs/small")
     assert "replaced" not in run("other/small.yaml")
+
+
+def test_a_folder_is_judged_by_the_grid_it_is_of_and_not_by_a_shipped_one_of_its_name(run: Callable[..., str]) -> None:
+    from adapters_xling.api.advice import _judged
+
+    settings, folder = api.Settings(runs=Path("runs")), Path("runs/mini-encoder")
+    Path("small.yaml").rename("mini-encoder.yaml")
+    run("mini-encoder.yaml")
+    assert _judged(folder, settings) == (folder / "scores.jsonl", {})
+    own = GRID.replace("[mini-ner, {task", "[{task: mini-ner, train: mini-ner}, {task")
+    assert own != GRID
+    Path("mini-encoder.yaml").write_text(own, encoding="utf-8")
+    assert _judged(folder, settings) == (folder / "scores.jsonl", {"mini-ner": "mini-ner"})
+    Path("mini-encoder.yaml").unlink()
+    assert _judged(folder, settings) == (folder / "scores.jsonl", {})
