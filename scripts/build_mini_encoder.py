@@ -70,6 +70,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--exponent", type=float, default=0.5, help="of a language's pairs: how often it is drawn")
     p.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="of matrix products")
     p.add_argument("--report-minutes", type=float, default=5.0)
+    p.add_argument("--checkpoint-minutes", type=float, default=5.0, help="what a kill costs at most")
     args = p.parse_args()
     if not args.minutes > 0 or args.steps < 0 or args.threads < 1:
         raise SystemExit("--minutes must be positive, --steps not negative and --threads at least 1")
@@ -325,7 +326,7 @@ def train(
                 flush=True,
             )
             tally, tokens, said_at = {}, 0, time.perf_counter()
-        if now - saved_at > 300:
+        if now - saved_at > args.checkpoint_minutes * 60:
             save()
             saved_at = time.perf_counter()
     pool.shutdown()
