@@ -314,15 +314,22 @@ def train(
                 tally[what] = tally.get(what, 0.0) + value
         now = time.perf_counter()
         if now - said_at > args.report_minutes * 60:
+            torch.set_num_threads(args.threads)  # the others wait
             quick = figures.retrieval(
-                model, tokenizer, held_lines(parallel), list(figures.QUICK), device=args.device, bf16=args.bf16
+                model,
+                tokenizer,
+                held_lines(parallel)[: figures.QUICK_LINES],
+                list(figures.QUICK),
+                device=args.device,
+                bf16=args.bf16,
             )
+            torch.set_num_threads(1)
             a_step = (now - begin) / (state["step"] - first)
             left = a_step * (args.steps - state["step"]) if args.steps else budget - state["elapsed"]
             print(
                 f"{state['elapsed'] / 60:6.1f} min, {done:.1%}, about {left / 60:.0f} min left, step {state['step']}, "
                 f"{state['tokens'] / 1e6:.2f}M tokens, {tokens / (now - said_at):.0f}/s, rate x{share:.2f}, "
-                f"{means(tally)} | {said(quick)}",
+                f"{means(tally)} | on {figures.QUICK_LINES} lines {said(quick)}",
                 flush=True,
             )
             tally, tokens, said_at = {}, 0, time.perf_counter()
