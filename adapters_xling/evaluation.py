@@ -23,6 +23,7 @@ from adapters_xling.made_with import made_with, max_length_of, scoring_code
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.model.shared import num_unchanged
+from adapters_xling.precision import in_float32
 from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.scored import READ_AS_SET, labels_of, weights_of
 from adapters_xling.scored import Reading as Reading
@@ -130,7 +131,7 @@ def evaluate_all(
             evaluations of these rows; scores made with rounded ones (storage "bf16") are other scores, likewise.
         attention: whether padding is left out of the layers: "auto", "packed" or "padded" (`Model.attention`).
         compiled: run the encoder through `torch.compile`; with "bf16", where that rounds otherwise, such scores are
-            other scores.
+            other scores. Processors without bfloat16 instructions cannot do both.
         opened: entries that are resident already, which those of this task join; `device`, `backbone`, `prefix_cache`,
             `attention` and `compiled` are its own.
 
@@ -145,6 +146,7 @@ def evaluate_all(
     kind, split = kinds.get(task.kind), split or task.eval_split
     how: dict[str, Any] = {"prefix_cache": prefix_cache, "attention": attention, "compiled": compiled}
     opened = opened or Opened(zoo=zoo, device=device, backbone=backbone, **how)
+    opened.require_products(precision)
     asked = Asked(
         task=task,
         split=split,
@@ -359,6 +361,18 @@ class Opened:
         self.prefix_cache, self.attention, self.compiled = prefix_cache, attention, compiled
         self._store: Store | None = None  # in use from the first model on that has something to keep
         self._models: dict[tuple[str, ...], dict[tuple[str, str], Model]] = {}
+
+    def require_products(self, precision: str) -> None:
+        """Refuse to compile what this processor would multiply in PyTorch's own, slow bfloat16 kernels.
+
+        Raises:
+            ConfigError: saying which of the two to leave out.
+        """
+        if self.compiled and in_float32(resolve_device(self._device), precision):
+            raise ConfigError(
+                f"this processor has no instructions for precision {precision}: such products are float32 ones here "
+                "(as fast, same scores up to rounding), which cannot be compiled. Leave out --precision or --compile"
+            )
 
     @staticmethod
     def place(name: str, card: Card | None) -> tuple[str, ...]:

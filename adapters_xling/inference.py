@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.model import Model
 from adapters_xling.model.mixed import Segment, forward_mixed
 from adapters_xling.model.shared import Shared
+from adapters_xling.precision import rounded
 from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import FULL, TaskSpec
 from adapters_xling.tasks import cache, kinds
@@ -62,13 +63,13 @@ class Work:
         return replace(self, folder=self.folder / part)
 
 
-def passes(model: Model, precision: str) -> torch.autocast:
+def passes(model: Model, precision: str) -> AbstractContextManager[None]:
     """Context of forward passes: "fp32", or "bf16" products as in training with that precision.
 
     On processors with bfloat16 instructions the latter is about three times as fast; scores then differ by what
-    rounding does (docs/planning.md).
+    rounding does (docs/planning.md). On others it takes as long as "fp32".
     """
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    return rounded(model.device, precision)
 
 
 def ready(

@@ -28,6 +28,7 @@ from adapters_xling.model import Model
 from adapters_xling.model.core import seed_for
 from adapters_xling.model.packing import packs
 from adapters_xling.model.shared import Shared
+from adapters_xling.precision import products
 from adapters_xling.processes import Processes
 from adapters_xling.spec import FULL, RunSpec, TaskSpec, key
 from adapters_xling.steps import shares, total_steps
@@ -231,7 +232,8 @@ class Loop:
                 with contextlib.nullcontext() if prefix is None or recurs else prefix.paused():
                     loss = self._loss(task, batch, weight) / part.recipe.accumulate
                 # sharded gradients come as means over the processes, where a sum is wanted
-                (loss * self.processes.count if self.sharded else loss).backward()
+                with products(self.model.device, recipe.precision):
+                    (loss * self.processes.count if self.sharded else loss).backward()
                 total += loss.item()
         total, num_tokens, num_places = self.processes.add_up((total, num_tokens, num_places))
         self.progress.num_tokens += int(num_tokens)
