@@ -17,7 +17,7 @@ from adapters_xling.scored import Reading, trained_languages, weights_of
 from adapters_xling.spec import Route, Score, TaskSpec, canonical, digest, entries, outline, scored_as
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
-from adapters_xling.zoo import Card, Zoo
+from adapters_xling.zoo import Card, Measured, Zoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,8 @@ class Cell:
             )
             for metric, value in values.items()
         ]
-        kept = keeping.Kept(self.identity, asked.scoring, scores, facts, timing, digest(subject.how))
+        reader, measured = digest(subject.how), Measured.now()
+        kept = keeping.Kept(self.identity, asked.scoring, scores, facts, timing, reader, measured)
         keeping.write(self.path, kept, predictions, outcomes)
         shutil.rmtree(self.work.folder, ignore_errors=True)
         return scores

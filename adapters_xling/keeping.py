@@ -7,17 +7,24 @@ stand are scored again. Reading any of it needs no torch.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import ValidationError, convert, to_builtins
+
 from adapters_xling.errors import DataError
 from adapters_xling.metrics import Outcomes, decode_outcomes
 from adapters_xling.paths import atomic_write, outcomes_file, predictions_file
 from adapters_xling.spec import Score, decode, digest
 from adapters_xling.tasks.examples import Prediction
+from adapters_xling.zoo import Measured
+
+UNKNOWN = Measured(created="")
+"""When nothing was measured."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Kept:
         facts: rows kept and dropped, where they came from and their digest, what was chosen on another split.
         timing: seconds without opening the model, type of device, torch threads.
         reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
+        measured: when and with what; of older files the time of the file alone.
     """
 
     identity: str
@@ -39,6 +47,7 @@ class Kept:
     facts: Mapping[str, Any]
     timing: Mapping[str, Any]
     reader: str = ""
+    measured: Measured = UNKNOWN
 
 
 def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: Outcomes | None) -> None:
@@ -61,6 +70,7 @@ def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: O
         "reader": kept.reader,
         "rows": kept.facts,
         "timing": kept.timing,
+        "measured": to_builtins(kept.measured),
         "scores": [{name: getattr(score, name) for name in score.__struct_fields__} for score in kept.scores],
     }
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
@@ -82,7 +92,16 @@ def read(path: Path, identity: str | None = None) -> Kept | None:
     scores = [decode(Score, row, str(path)) for row in body.get("scores", ())]
     facts, timing = body.get("rows", {}), body.get("timing", {})
     scoring, reader = (str(body.get(name, "")) for name in ("scoring", "reader"))
-    return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader)
+    try:
+        measured = convert(body["measured"], Measured) if "measured" in body else _of_file(path)
+    except (ValidationError, OSError):
+        return None
+    return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader, measured)
+
+
+def _of_file(path: Path) -> Measured:
+    written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.timezone.utc)
+    return Measured(created=written.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def is_current(path: Path, kept: Kept, scoring: str) -> bool:

@@ -134,6 +134,7 @@ def layers(
     how += [scoring_code()]
     folder = runs_dir / "scores" / Path(name).name / task.name
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
+    suffix += f"-{precision}" if precision != FULL else ""
     codes = tasks.check_languages(task, languages, split)
     values: dict[str, tuple[float, ...]] = {}
     num_queries: dict[str, int] = {}

@@ -120,14 +120,14 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
         UnknownName: for a task it was not scored on, with the closest that it was.
         ZooError: for an entry that is read-only.
     """
-    from adapters_xling.zoo import attestations, provenance
+    from adapters_xling.zoo import attestations
 
     from .scoring import evaluate
 
     settings = settings or Settings()
     zoo = open_zoo(settings)
     found = zoo.get(zoo.resolve(entry))
-    wanted, made = list(names), provenance()
+    wanted = list(names)
     folder = settings.runs_dir / "scores"
     files = _score_files(folder, found.key)
     scored = {path.parent.name for path in files}
@@ -151,7 +151,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
         kept = _read(path)
         new += [
             attestations.attest(
-                found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=made
+                found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=kept.measured
             )
             for score in kept.scores
         ]

@@ -128,6 +128,7 @@ def layers(
         click.echo(
             f"best on dev: layer {best} ({means[best]:.1f}). Choose on dev, never on test: "
             f"xling evaluate {sweep.name} {sweep.task} --layer {best} --pooling {sweep.pooling}"
+            + (f" --precision {sweep.precision}" if sweep.precision != "fp32" else "")
         )
 
 

@@ -59,13 +59,16 @@ def pull(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) -
     """
     *entries, where = names
     settings, found = settings_from(options), []
-    wanted: list[str | None] = [*entries] or [None]
-    for entry in wanted:
-        with _progress() as bars:
-            found.append(api.pull(entry, where, dry_run=dry_run, settings=settings, on_step=bars))
-    if not as_json:
-        _list(found, "would pull" if dry_run else "pulled")
-    _say(found, "would pull" if dry_run else "pulled", as_json=as_json)
+    wanted: list[str | None] = [*dict.fromkeys(entries)] or [None]
+    try:
+        for entry in wanted:
+            with _progress() as bars:
+                found.append(api.pull(entry, where, dry_run=dry_run, settings=settings, on_step=bars))
+    finally:  # what was taken is said, whatever became of the rest
+        if found and not as_json:
+            _list(found, "would pull" if dry_run else "pulled")
+        if found:
+            _say(found, "would pull" if dry_run else "pulled", as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -107,8 +110,11 @@ def _say(journeys: list[Journey], verb: str, *, as_json: bool) -> None:
         return
     last = journeys[-1]
     num_bytes = {item.key: item.card.num_bytes for one in journeys for item in one.items if not item.there}
-    num_scores = sum({item.key: len(item.side.new) for one in journeys for item in one.items}.values())
-    scores = f" and {num_scores} attested scores" if num_scores else ""
+    num_scores: dict[str, int] = {}
+    for item in (item for one in journeys for item in one.items):
+        num_scores[item.key] = max(len(item.side.new), num_scores.get(item.key, 0))
+    total = sum(num_scores.values())
+    scores = f" and {total} attested scores" if total else ""
     at = f" at {last.revision}" if last.revision else ""
     click.echo(f"{verb} {size(sum(num_bytes.values()))}{scores}: {last.where}{at}")
     if last.page:

@@ -136,7 +136,7 @@ def _retrain(card: Card, settings: api.Settings) -> str:
 @click.option("--all", "everything", is_flag=True, help="Every entry.")
 @folders
 def verify(entry: str | None, everything: bool, **options: Any) -> None:
-    """Recompute every digest of an entry (or of all) and name what does not fit its card."""
+    """Recompute every digest of an entry (or of all, --all) and name what does not fit its card."""
     found = api.open_zoo(settings_from(options))
     if bool(entry) == everything:
         raise ZooError("give an ENTRY, or --all")

@@ -1,6 +1,6 @@
 """The zoo of trained entries: cards, verified files, atomic writing. Imports no torch."""
 
-from adapters_xling.zoo.attestations import Attestation
+from adapters_xling.zoo.attestations import Attestation, Measured
 from adapters_xling.zoo.card import (
     CARD,
     CARD_SCHEMA,
@@ -36,6 +36,7 @@ __all__ = [
     "HeadCard",
     "KnownRows",
     "Lineage",
+    "Measured",
     "Probe",
     "Provenance",
     "TaskTraining",

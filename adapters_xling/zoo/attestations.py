@@ -22,13 +22,33 @@ from adapters_xling.paths import atomic_write
 from adapters_xling.spec import Frozen, Score
 from adapters_xling.strict import control_character
 from adapters_xling.zoo import files
-from adapters_xling.zoo.card import Card, Provenance, Sha256
-from adapters_xling.zoo.origin import clean
+from adapters_xling.zoo.card import Card, Sha256
+from adapters_xling.zoo.origin import clean, code, now
 
 SCORES = files.SIDE_FILE
 SCHEMA = 1
 MAX_BYTES = 64 * 2**20
 _CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+
+
+class Measured(Frozen, frozen=True):
+    """When a score was measured, and with what.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        commit: git commit of the code that measured; null where unknown.
+        packages: installed versions; none where unknown.
+    """
+
+    created: str
+    commit: str | None = None
+    packages: dict[str, str] = {}
+
+    @classmethod
+    def now(cls) -> Measured:
+        """What measures here and now."""
+        commit, packages = code()
+        return cls(created=now(), commit=commit, packages=packages)
 
 
 class Attestation(Frozen, frozen=True):
@@ -72,7 +92,7 @@ def weights_digest(card: Card) -> str:
 
 
 def attest(
-    card: Card, score: Score, *, identity: str, scoring: str, rows: Mapping[str, Any], made: Provenance
+    card: Card, score: Score, *, identity: str, scoring: str, rows: Mapping[str, Any], made: Measured
 ) -> Attestation:
     """Seal one score of an entry.
 
@@ -82,7 +102,7 @@ def attest(
         identity: digest of what the predictions were made from.
         scoring: digest of the code that scored them.
         rows: what was kept and dropped, and where the rows came from.
-        made: with what, as `zoo.provenance` says it of now.
+        made: when it was measured, and with what.
 
     Raises:
         ZooError: for a score of another entry, or one that is no percentage.

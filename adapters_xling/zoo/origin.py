@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import importlib.metadata
 import os
 import platform
@@ -42,7 +43,7 @@ def provenance() -> Provenance:
     if torch is not None and torch.cuda.is_available():
         gpu = f"{torch.cuda.get_device_name(0)} x{torch.cuda.device_count()}"
     return Provenance(
-        created=dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=now(),
         commit=commit,
         dirty=dirty,
         checkout=checkout,
@@ -54,6 +55,18 @@ def provenance() -> Provenance:
         num_threads=torch.get_num_threads() if torch is not None else (os.cpu_count() or 1),
         command=command(sys.argv),
     )
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@functools.cache
+def code() -> tuple[str | None, dict[str, str]]:
+    """Commit of the code that runs, None where unknown, and installed versions; looked up once."""
+    commit, _, _ = git_state() or (None, None, None)
+    return commit, versions()
 
 
 def versions() -> dict[str, str]:

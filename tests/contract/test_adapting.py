@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +113,22 @@ def test_its_scores_can_be_attested_and_shown_in_its_readme(adapted: tuple[api.A
     settings = dataclasses.replace(settings, tasks=found.folder)
     lines = api.attest_scores(found.entry.key, [found.task.name], settings)
     assert {one.score.value for one in lines} == {score.value for score in found.after}
-    assert api.open_zoo(settings).verify(found.entry.key) == []
+    zoo = api.open_zoo(settings)
+    assert zoo.verify(found.entry.key) == []
+    # a line says when and with what its score was measured, not when it was attested
+    (file,) = (settings.runs_dir / "scores" / found.entry.key / found.task.name).glob("test-sw.json")
+    body = json.loads(file.read_text())
+    assert {(one.created, one.commit) for one in lines} == {(body["measured"]["created"], body["measured"]["commit"])}
+    assert lines[0].packages == body["measured"]["packages"] and "torch" in lines[0].packages
+    side = (zoo.get(found.entry.key).folder / "scores.jsonl").read_bytes()
+    time.sleep(1.1)  # the next one has another time
+    assert api.attest_scores(found.entry.key, [found.task.name], settings) == lines
+    assert (zoo.get(found.entry.key).folder / "scores.jsonl").read_bytes() == side
+    del body["measured"]  # a file from before it was written down
+    file.write_text(json.dumps(body), encoding="utf-8")
+    os.utime(file, (0, 0))
+    (old, *_) = api.attest_scores(found.entry.key, [found.task.name], settings)
+    assert (old.created, old.commit, old.packages) == ("1970-01-01T00:00:00Z", None, {})
     readme = api.entry_readme(found.entry.key, settings)
     assert f"| {found.task.name} | test | sw | {found.num_rows['test']} | {found.after[0].value:.1f} |" in readme
     retrain = api.retraining(found.entry.card, settings)

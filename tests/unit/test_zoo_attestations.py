@@ -16,10 +16,10 @@ from zoo_samples import a_run, a_score, an_entry, sealed
 
 from adapters_xling import spec
 from adapters_xling.errors import ZooError
-from adapters_xling.zoo import CARD, Zoo, attestations, provenance
+from adapters_xling.zoo import CARD, Measured, Zoo, attestations
 from adapters_xling.zoo.attestations import SCORES, attest
 
-MADE = provenance()
+MADE = Measured.now()
 
 
 @pytest.fixture

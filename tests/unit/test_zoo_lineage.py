@@ -14,7 +14,7 @@ from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.hub import open_hub, pull, push
 from adapters_xling.spec import BackboneId
-from adapters_xling.zoo import Entry, HeadCard, Zoo, ZooWarning, provenance
+from adapters_xling.zoo import Entry, HeadCard, Measured, Zoo, ZooWarning
 from adapters_xling.zoo.attestations import attest
 from adapters_xling.zoo.difference import differences
 from adapters_xling.zoo.finding import Query, search
@@ -195,7 +195,7 @@ def test_entries_are_found_by_what_they_are_and_score(zoo: Zoo) -> None:
     assert (hit.score, hit.num_scores) == (50.0, 2), "neither the language it was trained in nor another split"
     other = [a_score(first.key, code, 99.0, metric="a_metric") for code in ("sw", "de")]
     zoo.attest(
-        first.key, [attest(first.card, one, identity="1", scoring="1", rows={}, made=provenance()) for one in other]
+        first.key, [attest(first.card, one, identity="1", scoring="1", rows={}, made=Measured.now()) for one in other]
     )
     hit = next(hit for hit in search(zoo, Query(on="mini-nli")) if hit.entry.key == first.key)
     assert (hit.score, hit.num_scores) == (50.0, 2), "the metric it was selected by, not the first of the alphabet"

@@ -26,7 +26,7 @@ from adapters_xling.spec import (
     Use,
     Warm,
 )
-from adapters_xling.zoo import Draft, Entry, Facts, HeadCard, Probe, Training, Zoo, provenance
+from adapters_xling.zoo import Draft, Entry, Facts, HeadCard, Measured, Probe, Training, Zoo
 from adapters_xling.zoo.attestations import Attestation, attest
 
 RECIPE = Recipe(
@@ -88,7 +88,7 @@ def a_score(key: str, language: str = "sw", value: float = 61.5, **changes: Any)
 def sealed(entry: Entry, *languages: str, value: float = 61.5, created: str | None = None) -> list[Attestation]:
     """Attested scores of an entry in some languages."""
     rows = {"kept": 300, "dropped": {}, "source": "files /home/ada/rows.tsv"}
-    made = provenance()
+    made = Measured.now()
     made = msgspec.structs.replace(made, created=created or made.created)
     return [
         attest(entry.card, a_score(entry.key, code, value), identity="i", scoring="s", rows=rows, made=made)
