@@ -220,3 +220,7 @@ def backbone(name: str) -> Backbone:
     if name not in BACKBONES:
         raise unknown("backbone", name, BACKBONES, "adapters_xling/backbones.py")
     return BACKBONES[name]
+
+
+BUILT = {"xlmr-mini": "distil", "xlmr-mini-mlm": "mlm", "xlmr-mini-random": "random"}
+"""Encoders of shipped grids that are built where they are needed -> objective of scripts/build_mini_encoder.py."""

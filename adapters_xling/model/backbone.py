@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import yaml
 
 from adapters_xling import paths
-from adapters_xling.backbones import BACKBONES, FAMILIES, Backbone, Family, backbone
+from adapters_xling.backbones import BACKBONES, BUILT, FAMILIES, Backbone, Family, backbone
 from adapters_xling.errors import ConfigError, UnknownName, ZooError, unknown
 from adapters_xling.model.backbone_files import (
     CONFIG,
@@ -304,6 +304,11 @@ def _find(name: str, *, zoo: Zoo | None, revision: str | None, download: bool) -
     folder = next(_named(name, zoo), None)
     if folder is not None:
         return complete(folder)
+    if row is None and name in BUILT:
+        raise ZooError(
+            f"backbone {name!r} is built where it is needed, and is not here: python scripts/build_mini_encoder.py "
+            f"{BUILT[name]} --out FOLDER/{name}, and give FOLDER as {FOLDERS} ({backbones_dir() or 'not set'})"
+        )
     if row is None:
         raise unknown(
             "backbone",

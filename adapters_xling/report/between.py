@@ -6,9 +6,10 @@ from typing import Any
 
 from adapters_xling.errors import DataError
 from adapters_xling.metrics import Outcomes
-from adapters_xling.report.compare import Kept, draw, on_same_rows, outcomes_of, pair, unconverged
+from adapters_xling.report.compare import Kept, draw, on_same_rows, outcomes_of, pair
 from adapters_xling.report.comparisons import FRESH, Comparison, Comparisons, corrected
 from adapters_xling.report.results import Results
+from adapters_xling.report.scores import unconverged
 from adapters_xling.statistics import Bootstrap, resamples_for
 
 

@@ -91,7 +91,7 @@ class Cell:
     Attributes:
         by_seed: seed -> value; never empty.
         zero_shot: the language was not trained on.
-        converged: False when any seed's run did not converge.
+        converged: False when any seed's run, or one that it started from or stands on, did not converge.
         key_by_seed: seed -> key of the entry that was scored; empty for a difference.
     """
 

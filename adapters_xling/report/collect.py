@@ -9,7 +9,7 @@ from adapters_xling.errors import DataError
 from adapters_xling.languages import LANGUAGES
 from adapters_xling.report.cells import BASE, FLOORS, NO_INTERMEDIATE, RANDOM, UNTRAINED, Cell, System, Target
 from adapters_xling.report.results import Marks, Results
-from adapters_xling.report.scores import EntryFacts, RunInfo
+from adapters_xling.report.scores import EntryFacts, RunInfo, unconverged
 from adapters_xling.spec import Score, canonical_json
 
 _Place = tuple[Target, System, str]
@@ -62,7 +62,7 @@ def collect(
         place: Cell(
             by_seed={seed: by_seed[seed].value for seed in sorted(by_seed)},
             zero_shot=all(score.zero_shot for score in by_seed.values()),
-            converged=not any(facts[score.key].converged is False for score in by_seed.values() if score.key in facts),
+            converged=not unconverged((score.key for score in by_seed.values()), facts),
             key_by_seed={seed: by_seed[seed].key for seed in sorted(by_seed)},
         )
         for place, by_seed in found.items()

@@ -4,7 +4,7 @@ same rows and seeds, from what was kept of each example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from adapters_xling.report.comparisons import (
     corrected,
 )
 from adapters_xling.report.results import Results
-from adapters_xling.report.scores import EntryFacts
+from adapters_xling.report.scores import unconverged
 from adapters_xling.report.shares import shares_of
 from adapters_xling.statistics import Bootstrap, Drawn, Sample, resamples_for
 
@@ -318,9 +318,3 @@ def on_same_rows(
         )
         lacking.setdefault(side, why)
     return kept
-
-
-def unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
-    """Those of some entries, and of the entries they start from or stand on, that did not converge."""
-    every = {name for key in keys for name in (key, *(facts[key].parents if key in facts else ()))}
-    return sorted(name for name in every if name in facts and facts[name].converged is False)

@@ -28,7 +28,7 @@ HOW_TO_READ = (
     "correction for all comparisons of the same kind in this report. A Δ without a mark is not shown to be none. With "
     "one seed nothing is said about training noise.",
     f"{MISSING} means not scored, never zero. (6/7) means that the average has six of its seven cells. "
-    f"{UNCONVERGED} marks numbers from a run that did not converge.",
+    f"{UNCONVERGED} marks numbers of which a run, or one that it started from or stands on, did not converge.",
     "Floors say what a score is worth: guessing the majority, training only a head, using token vectors alone, or "
     "training an encoder whose weights were only drawn. "
     f"Lexical marks a task whose best method is within {LEXICAL_MARGIN:g} points of token vectors: "

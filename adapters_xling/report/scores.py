@@ -143,3 +143,9 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Write scores, one per line, atomically: readers see the old file or the new one, never half of either."""
     encode = msgspec.json.encode
     atomic_write(path, b"".join(encode(score) + b"\n" for score in scores))
+
+
+def unconverged(keys: Iterable[str], facts: Mapping[str, EntryFacts]) -> list[str]:
+    """Those of some entries, and of the entries they start from or stand on, that did not converge."""
+    every = {name for key in keys for name in (key, *(facts[key].parents if key in facts else ()))}
+    return sorted(name for name in every if name in facts and facts[name].converged is False)

@@ -104,8 +104,11 @@ def delta_item(part: Average, system: System, *, mark: str = "", one_seed: str =
 
 
 def best_of(parts: Iterable[Average]) -> Average | None:
-    """The highest mean among complete ones: an average that lacks its hard languages must not win."""
-    known = [part for part in parts if part.mean is not None and part.complete]
+    """The highest mean among complete ones: an average that lacks its hard languages must not win. One of runs that did
+    not converge wins only where all are.
+    """
+    complete = [part for part in parts if part.mean is not None and part.complete]
+    known = [part for part in complete if part.converged] or complete
     return max(known, key=lambda part: part.mean or 0.0, default=None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adapters_xling.report.cells import FLOORS, Target
 from adapters_xling.report.formats import (
+    dagger,
     duration,
     intermediate_name,
     method_name,
@@ -123,15 +124,17 @@ def highlights(results: Results) -> list[tuple[str, str]]:
         after = f" after {intermediate_name(results, system)}" if system.has_intermediate else ", no intermediate task"
         found.append(
             (
-                number(best.mean),
+                number(best.mean) + dagger(best),
                 f"highest {results.mean_name} mean over all tasks: {method_name(results, system)}{after}",
             )
         )
-    deltas = [part.mean for s in results.contenders if (part := results.overall_delta(s)).mean is not None]
+    parts = [part for s in results.contenders if (part := results.overall_delta(s)).mean is not None]
+    deltas = [part.mean for part in parts if part.converged and part.mean is not None]
     if deltas:
         low, high = min(deltas), max(deltas)
         value = signed(low) if signed(low) == signed(high) else f"{signed(low)} to {signed(high)}"
         text = f"Δ from an intermediate task, over {len(deltas)} row{'s' * (len(deltas) != 1)}, mean of all tasks"
+        text += f" ({len(parts) - len(deltas)} † left out)" if len(parts) > len(deltas) else ""
         found.append((value, text))
     lexical = [name for name, _, is_lexical in lexical_lines(results) if is_lexical]
     if any(results.lexical_gap(target) for target in results.headline):

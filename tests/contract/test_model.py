@@ -670,6 +670,15 @@ def test_a_download_without_network_fails_at_once_and_clearly(tmp_path: Path, mo
         backbone_id("xlm-roberta-base", download=True)
 
 
+def test_an_encoder_that_is_built_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLING_BACKBONES", raising=False)
+    for name, objective in BUILT.items():
+        with pytest.raises(
+            ZooError, match=rf"build_mini_encoder\.py {objective} --out FOLDER/{name}, .*XLING_BACKBONES"
+        ):
+            backbone_id(name)
+
+
 def test_an_unknown_or_incomplete_backbone_says_what_is_valid(tmp_path: Path, backbone_folder: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'xlmr-nano'"):
         backbone_id("xlmr-nanno")

@@ -15,6 +15,7 @@ from adapters_xling.report.cells import average, average_tasks
 from adapters_xling.report.chart import LINE, cost_quality, spread_out
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.formats import delta_text, intermediate_name, language_title, method_name, target_name
+from adapters_xling.report.summary import highlights
 from adapters_xling.spec import Score
 
 POS = Target("pos", "f1", "test")
@@ -153,6 +154,25 @@ def test_unconverged_seed_marks_cell_average_delta_and_overall():
     assert not results.overall(fresh).converged
     assert results.overall(stilts).converged
     assert results.delta(POS, stilts).converged is False
+
+
+def test_a_parent_that_did_not_converge_marks_what_started_from_it():
+    facts = {"w": EntryFacts(converged=True, parents=("p",)), "p": EntryFacts(converged=False)}
+    results = collect([score(60), warm(70)], facts=facts)
+    fresh, stilts = results.systems
+    assert results.row(POS, fresh)["de"].converged
+    assert not results.row(POS, stilts)["de"].converged
+    assert not results.delta(POS, stilts).converged and not results.overall_delta(stilts).converged
+
+
+def test_what_is_said_in_words_rests_on_runs_that_converged():
+    facts = {"bad": EntryFacts(converged=False)}
+    rows = [score(60), warm(64, intermediate="pos"), warm(90, key="bad")]
+    (_, best), (delta, over) = highlights(collect(rows, facts=facts))[:2]
+    assert "after pos" in best and delta == "+4.0" and "over 1 row, mean of all tasks (1 † left out)" in over
+    assert highlights(collect(rows))[0][0] == "90.0"
+    alone = highlights(collect([score(60, key="bad")], facts=facts))
+    assert alone[0][0] == "60.0†", "where nothing converged, it says so"
 
 
 def test_two_entries_in_one_cell_are_refused_and_a_repeat_is_not():
