@@ -7,7 +7,6 @@ stand are scored again. Reading any of it needs no torch.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,15 +92,10 @@ def read(path: Path, identity: str | None = None) -> Kept | None:
     facts, timing = body.get("rows", {}), body.get("timing", {})
     scoring, reader = (str(body.get(name, "")) for name in ("scoring", "reader"))
     try:
-        measured = convert(body["measured"], Measured) if "measured" in body else _of_file(path)
+        measured = convert(body["measured"], Measured) if "measured" in body else Measured.of_file(path)
     except (ValidationError, OSError):
         return None
     return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader, measured)
-
-
-def _of_file(path: Path) -> Measured:
-    written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.timezone.utc)
-    return Measured(created=written.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def is_current(path: Path, kept: Kept, scoring: str) -> bool:

@@ -128,8 +128,9 @@ def _other_grid(folder: Path, origin: Origin) -> str:
         return ""
     if found.grid == _grid_name(origin.path, folder.parent):
         return ""
-    is_file = os.sep in found.grid or Path(found.grid).suffix
-    return os.path.relpath(folder.parent.resolve() / found.grid) if is_file else f"the shipped grid {found.grid}"
+    if _is_shipped(found.grid):
+        return f"the shipped grid {found.grid}"
+    return os.path.relpath(folder.parent.resolve() / found.grid)
 
 
 def grid_of(folder: Path) -> str | None:
@@ -139,10 +140,15 @@ def grid_of(folder: Path) -> str | None:
     found = _info(folder)
     if found is None or not found.grid:
         return None
-    if os.sep not in found.grid and not Path(found.grid).suffix:
+    if _is_shipped(found.grid):
         return found.grid if (paths.task_configs_dir() / "grids" / f"{found.grid}.yaml").is_file() else ""
     file = folder.parent.resolve() / found.grid
     return str(file.resolve()) if file.is_file() else ""
+
+
+def _is_shipped(said: str) -> bool:
+    """Whether what a report calls its grid is a shipped one's name and not a file."""
+    return os.sep not in said and not Path(said).suffix
 
 
 def _grid_name(path: Path, runs_dir: Path) -> str:

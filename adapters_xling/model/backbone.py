@@ -304,12 +304,12 @@ def _find(name: str, *, zoo: Zoo | None, revision: str | None, download: bool) -
     folder = next(_named(name, zoo), None)
     if folder is not None:
         return complete(folder)
-    if row is None and name in BUILT:
-        raise ZooError(
-            f"backbone {name!r} is built where it is needed, and is not here: python scripts/build_mini_encoder.py "
-            f"{BUILT[name]} --out FOLDER/{name}, and give FOLDER as {FOLDERS} ({backbones_dir() or 'not set'})"
-        )
     if row is None:
+        if name in BUILT:
+            raise ZooError(
+                f"backbone {name!r} is built where it is needed, and is not here: python scripts/build_mini_encoder.py "
+                f"{BUILT[name]} --out FOLDER/{name}, and give FOLDER as {FOLDERS} ({backbones_dir() or 'not set'})"
+            )
         raise unknown(
             "backbone",
             name,

@@ -23,7 +23,7 @@ from adapters_xling.spec import Frozen, Score
 from adapters_xling.strict import control_character
 from adapters_xling.zoo import files
 from adapters_xling.zoo.card import Card, Sha256
-from adapters_xling.zoo.origin import clean, code, now
+from adapters_xling.zoo.origin import clean, code, stamp
 
 SCORES = files.SIDE_FILE
 SCHEMA = 1
@@ -48,7 +48,16 @@ class Measured(Frozen, frozen=True):
     def now(cls) -> Measured:
         """What measures here and now."""
         commit, packages = code()
-        return cls(created=now(), commit=commit, packages=packages)
+        return cls(created=stamp(), commit=commit, packages=packages)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Measured:
+        """What is known of a file that does not say it: its time.
+
+        Raises:
+            OSError: when it is not there.
+        """
+        return cls(created=stamp(path.stat().st_mtime))
 
 
 class Attestation(Frozen, frozen=True):

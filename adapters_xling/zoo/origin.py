@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def provenance() -> Provenance:
     if torch is not None and torch.cuda.is_available():
         gpu = f"{torch.cuda.get_device_name(0)} x{torch.cuda.device_count()}"
     return Provenance(
-        created=now(),
+        created=stamp(),
         commit=commit,
         dirty=dirty,
         checkout=checkout,
@@ -57,9 +58,10 @@ def provenance() -> Provenance:
     )
 
 
-def now() -> str:
-    """The time, UTC, ISO 8601."""
-    return dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(seconds: float | None = None) -> str:
+    """A time in seconds since 1970 as UTC, ISO 8601; now when None."""
+    at = dt.datetime.fromtimestamp(time.time() if seconds is None else seconds, dt.timezone.utc)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.cache

@@ -195,8 +195,8 @@ class Drawer:
         return {"rng": self.rng.bit_generator.state, "queue": [*self.queue]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`: the batches to come are those that would have come."""
-        self.rng.bit_generator.state, self.queue = state["rng"], [*state["queue"]]
+        """Go on from `state`: the batches to come are those that would have come (older checkpoints hold no queue)."""
+        self.rng.bit_generator.state, self.queue = state["rng"], [*state.get("queue", ())]
 
     def draw(self, number: int) -> np.ndarray:
         """Row numbers, languages by their tempered share."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Any, ClassVar
 
 import msgspec
 import pytest
 import torch
 from loops import SMALL, largest_difference, logged, run_of, trained, weights
-from torch.utils._python_dispatch import TorchDispatchMode
+from slow_products import Slow
 
 from adapters_xling import inference, precision, training
 from adapters_xling.errors import ConfigError, XlingError
@@ -111,23 +109,13 @@ def test_no_product_of_bf16_training_takes_the_slow_way_where_there_are_no_instr
     method: str, backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither forward, nor backward, nor when dev rows are read; and what is trained is the same up to rounding."""
-
-    class Slow(TorchDispatchMode):
-        counts: ClassVar[Counter[bool]] = Counter()
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in precision._PRODUCTS:
-                self.counts[any(isinstance(one, torch.Tensor) and one.dtype == torch.bfloat16 for one in args)] += 1
-            return func(*args, **(kwargs or {}))
-
     spec = run_of(backbone_folder, method=method, precision="bf16", dev_precision="bf16", dropout=0.0)
     found = {}
     for has in (True, False):
         monkeypatch.setattr(precision, "has_bfloat16_kernels", lambda has=has: has)
-        Slow.counts = Counter()
-        with Slow():
+        with Slow() as seen:
             found[has] = trained(spec, tmp_path / str(has))
-        assert bool(Slow.counts[True]) == has and sum(Slow.counts.values()) > 100
+        assert bool(seen.slow) == has and seen.num_products > 100
     whole = trained(run_of(backbone_folder, method=method, dropout=0.0), tmp_path / "whole")
     assert largest_difference(found[True], found[False]) <= 2 * largest_difference(found[True], whole)
 
