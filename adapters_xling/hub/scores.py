@@ -27,12 +27,14 @@ class Side:
         new: those that the goal has not, or from an earlier measurement.
         file: a shared zoo's side file with them; None where nothing is to be written.
         digest: of the scores at the place they are pulled from; None where none were read.
+        taken: seals of the scores of the entry that will have come from there, in short.
         note: a sentence for people, empty where there is nothing to say.
     """
 
     new: tuple[Attestation, ...] = ()
     file: bytes | None = None
     digest: str | None = None
+    taken: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -79,8 +81,8 @@ def to_publish(hub: Hub, entry: Entry, *, there: bool) -> Side:
 def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Side:
     """Scores of an entry in a shared zoo that one's own lacks. What is not sound is left out, and said to be.
 
-    Where the scores in the zoo are those that were pulled from the same place, later ones there replace them; scores
-    from anywhere else stay, and only cells without one are added.
+    A score that was pulled from the same place is replaced by the one that stands there now; scores from anywhere else
+    stay, and cells without one are added.
 
     Args:
         zoo: where they go.
@@ -104,22 +106,35 @@ def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Si
             f"ones that were pulled from that very commit before: somebody rewrote it. Ask the owner of {hub.where}"
         )
     if card.key not in zoo:
-        return Side(new=theirs, digest=digest)
+        return Side(new=theirs, digest=digest, taken=_short(theirs))
     entry = zoo.get(card.key, verify=False)
     try:
         ours = attestations.read(entry.folder, card)
     except XlingError as err:
         return Side(note=f"attested scores of {card.key} at {hub.where} are left out, for yours are not sound: {err}")
-    by_cell = _by_cell(ours)
-    new = tuple(one for one in theirs if by_cell.get(one.cell) != one)
-    note = ""
-    if before is None or before != _digest(ours):
-        differing = sum(one.cell in by_cell for one in new)
-        new = tuple(one for one in new if one.cell not in by_cell)
-        note = f"{differing} scores of {card.key} at {hub.where} differ from yours, which stay" if differing else ""
+    held = [one for one in ours if _came_from_there(one, ours, pin if same_place else None)]
+    own = _by_cell(one for one in ours if one not in held)
+    differing = sum(own.get(one.cell, one) != one for one in theirs)
+    note = f"{differing} scores of {card.key} at {hub.where} differ from yours, which stay" if differing else ""
+    new = tuple(one for one in theirs if one.cell not in own and one not in held)
     if new and entry.folder.parent != zoo.root:
         return Side(note=f"{card.key} is read-only in {entry.folder.parent}: {len(new)} scores of it are left out")
-    return Side(new=new, digest=digest, note=note)
+    cells = _by_cell(new)
+    taken = _short([one for one in held if one.cell not in cells]) + _short(new)
+    return Side(new=new, digest=digest, taken=taken, note=note)
+
+
+def _came_from_there(one: Attestation, ours: Iterable[Attestation], pin: Mapping[str, Any] | None) -> bool:
+    """Whether a score of ours was pulled from the place of `pin`; pins of old have a digest of all scores alone."""
+    if pin is None:
+        return False
+    if (taken := pin.get("taken")) is not None:
+        return _short([one])[0] in taken
+    return pin.get("scores") == _digest(ours)
+
+
+def _short(lines: Iterable[Attestation]) -> tuple[str, ...]:
+    return tuple(one.seal[:16] for one in lines)
 
 
 def _parsed(hub: Hub, card: Card, raw: bytes | None) -> tuple[Attestation, ...]:

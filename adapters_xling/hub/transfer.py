@@ -352,8 +352,14 @@ def _notes(zoo: Zoo) -> dict[str, Any] | None:
 
 
 def _is_pin(pin: dict[str, Any]) -> bool:
-    fields = {"where", "revision", "card"}  # and since scores travel, their digest
-    return fields <= set(pin) <= fields | {"scores"} and all(isinstance(v, str | None) for v in pin.values())
+    fields = {"where", "revision", "card"}  # and since scores travel, their digest and which of ours came from there
+    taken = pin.get("taken", [])
+    return (
+        fields <= set(pin) <= fields | {"scores", "taken"}
+        and all(isinstance(v, str | None) for k, v in pin.items() if k != "taken")
+        and isinstance(taken, list)
+        and all(isinstance(v, str) for v in taken)
+    )
 
 
 def _pin_scores(zoo: Zoo, hub: Hub, key: str, side: Side) -> None:
@@ -364,7 +370,7 @@ def _pin_scores(zoo: Zoo, hub: Hub, key: str, side: Side) -> None:
 
 
 def _pin(zoo: Zoo, hub: Hub, key: str, card: str, side: Side) -> None:
-    pin = {"where": hub.where, "revision": hub.revision, "card": card, "scores": side.digest}
+    pin = {"where": hub.where, "revision": hub.revision, "card": card, "scores": side.digest, "taken": [*side.taken]}
     with contextlib.suppress(XlingError, OSError), alone(zoo.root):  # a zoo without notes is a zoo all the same
         path = zoo.root / PULLED
         if (notes := _notes(zoo)) is None:  # nobody's origins are thrown away

@@ -453,6 +453,25 @@ def test_scores_of_two_people_add_up_and_the_later_measurement_stays(where: str,
     assert values(away.scores(entry.key)) == {"ar": 40.0, "de": 61.5, "sw": 50.0}, "one's own are not replaced"
 
 
+def test_a_score_of_ones_own_does_not_stop_those_that_were_pulled_from_being_updated(
+    where: str, home: Zoo, away: Zoo
+) -> None:
+    entry = an_entry(home)
+    home.attest(entry.key, sealed(entry, "sw", "de", created=OLD))
+    push(home, entry.key, open_hub(where))
+    pull(away, entry.key, open_hub(where))
+    away.attest(entry.key, [*sealed(entry, "ar", value=40.0), *sealed(entry, "de", value=50.0)])
+    home.attest(entry.key, sealed(entry, "sw", "de", "hi", value=70.0, created=LATER))
+    push(home, entry.key, open_hub(where))
+    for more in ((), ("sw", "tr")):  # and once more: what came from there is known after the second pull too
+        if more:
+            home.attest(entry.key, sealed(entry, *more, value=80.0))
+            push(home, entry.key, open_hub(where))
+        taken = pull(away, entry.key, open_hub(where))
+        assert any("1 scores of" in note and "differ from yours, which stay" in note for note in taken.notes)
+        assert values(away.scores(entry.key)) == {"ar": 40.0, "de": 50.0, "sw": 70.0, "hi": 70.0} | dict.fromkeys(more, 80.0)
+
+
 @pytest.mark.parametrize("kind", ["edited", "of another entry", "no lines", "huge"])
 def test_scores_that_are_not_sound_are_left_out_with_a_reason(
     kind: str, where: str, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch
