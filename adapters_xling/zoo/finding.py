@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters_xling.errors import ConfigError, ZooError, unknown
+from adapters_xling.errors import ConfigError, UnknownName, ZooError, unknown
 from adapters_xling.licences import WORDS, Terms
 from adapters_xling.spec import Score
 from adapters_xling.zoo.entry import Entry, tasks
@@ -151,8 +151,15 @@ def check_names(query: Query, entries: Sequence[Entry], scores: Mapping[str, Seq
         ("method of an entry:", query.method, {entry.card.run.method.name for entry in entries}),
         ("backbone of an entry:", query.backbone, {entry.card.run.backbone.name for entry in entries}),
     ):
-        if given is not None and given not in known:
-            raise unknown(what, given, known, "the cards of this zoo")
+        if given is None or given in known:
+            continue
+        if not entries:
+            raise UnknownName(f"no entry fits {given!r}, for there is none here yet; train one: xling train TASK")
+        if not known:
+            raise UnknownName(
+                f"no entry here is scored on or in {given!r}, for none is scored yet; score one: xling evaluate ENTRY"
+            )
+        raise unknown(what, given, known, "the cards of this zoo")
 
 
 def _trained_on(entry: Entry) -> set[str]:

@@ -469,7 +469,9 @@ def test_a_score_of_ones_own_does_not_stop_those_that_were_pulled_from_being_upd
             push(home, entry.key, open_hub(where))
         taken = pull(away, entry.key, open_hub(where))
         assert any("1 scores of" in note and "differ from yours, which stay" in note for note in taken.notes)
-        assert values(away.scores(entry.key)) == {"ar": 40.0, "de": 50.0, "sw": 70.0, "hi": 70.0} | dict.fromkeys(more, 80.0)
+        assert values(away.scores(entry.key)) == {"ar": 40.0, "de": 50.0, "sw": 70.0, "hi": 70.0} | dict.fromkeys(
+            more, 80.0
+        )
 
 
 @pytest.mark.parametrize("kind", ["edited", "of another entry", "no lines", "huge"])

@@ -244,6 +244,18 @@ def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -
         search(zoo, Query(min_score=101))
 
 
+def test_a_search_where_nothing_is_or_nothing_is_scored_says_that_and_not_that_a_name_is_wrong(zoo: Zoo) -> None:
+    for query in (Query(task="mini-nli"), Query(on="mini-nli"), Query(method="lora")):
+        with pytest.raises(UnknownName, match=r"^no entry fits .* there is none here yet; train one: xling train TASK"):
+            search(zoo, query)
+    an_entry(zoo)
+    with pytest.raises(
+        UnknownName,
+        match=r"^no entry here is scored on or in 'mini-nli', for none is scored yet.*: xling evaluate ENTRY",
+    ):
+        search(zoo, Query(on="mini-nli"))
+
+
 def test_a_list_refuses_what_no_entry_has_as_a_search_does(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
     a_family(zoo)
     runs = ["--runs", str(zoo.root.parent)]
