@@ -150,7 +150,8 @@ def _lacking_lines(planned: Plan, estimate: Estimate) -> list[str]:
         )
     if planned.lacking:
         lines.append(
-            f"training rows: none at hand of {', '.join(planned.lacking)}. `xling data status` says where they are "
+            "train or dev rows that are not at hand: "
+            f"{', '.join(planned.lacking)}. `xling data status` says which and where they are "
             "looked for; --data-dir or XLING_DATA names the folder of original files, `xling data lock` pins hub data"
         )
         for name, why in planned.lacking.items():
