@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_xling import keeping
-from adapters_xling.errors import DataError, MissingData, unknown
+from adapters_xling.errors import DataError, MissingData, UnknownName, unknown
 from adapters_xling.metrics import Outcomes
 from adapters_xling.report.cells import Target
 from adapters_xling.report.collect import order_languages
@@ -161,6 +161,21 @@ def select(text: str, entries: Mapping[str, Entry], *, where: str) -> dict[int, 
     return dict(sorted(by_seed.items()))
 
 
+def _chosen(text: str, entries: Mapping[str, Entry], where: str, kept: Kept, target: Target) -> dict[int, Entry]:
+    """`select`, with word of scores that were made with other options."""
+    try:
+        return select(text, entries, where=where)
+    except UnknownName as err:
+        if "=" in text:
+            raise
+        for part in (part.strip() for part in text.split(",")):
+            there = [one for one in (kept.runs_dir / "scores").glob("*") if one.name.startswith(part)] if part else []
+            files = [file.name for one in there for file in (one / target.task).glob(f"{target.split}-*.json")]
+            if not any(key.startswith(part) for key in entries) and (others := _others(files)):
+                raise UnknownName(f"{part}: no such scores of it on {where}{others}") from err
+        raise
+
+
 def _by_key(name: str, entries: Mapping[str, Entry], where: str) -> Entry:
     fits = [key for key in entries if key == name] or [key for key in entries if key.startswith(name)]
     if not fits and len(name) >= SHORT_HASH:
@@ -217,7 +232,7 @@ def versus(
     """
     entries = scored_entries(kept, target, languages)
     where = f"{target.task} ({target.split})"
-    chosen = [select(name, entries, where=where) for name in names]
+    chosen = [_chosen(name, entries, where, kept, target) for name in names]
     chosen, notes = _seeds_paired(chosen, names)
     shared = [c for c in languages if all(c in entry.zero_shot for side in chosen for entry in side.values())]
     lacking = [code for code in languages if code not in shared]

@@ -290,6 +290,15 @@ def test_names_that_mean_nothing_or_too_much_are_answered(
         against(world, one, other)
 
 
+def test_an_entry_that_was_scored_otherwise_is_not_called_unknown(world: World) -> None:
+    world.entry("rounded-s0", 0.6, precision="bf16")
+    for name in ("rounded-s0", "rounded", "plain-s1, rounded-s0"):
+        with pytest.raises(UnknownName, match=r"^rounded.*: no such scores .*there are scores for --precision bf16\)"):
+            against(world, name, "plain-s0")
+    with pytest.raises(UnknownName, match="unknown entry scored on"):
+        against(world, "runded-s0", "plain-s0")
+
+
 def test_the_beginning_of_a_key_means_the_entry_on_its_own_route(world: World) -> None:
     for key in ("lone-s0-abcdef", f"lone-s0-abcdef{ON}0123", f"bare-s0{ON}4567", f"bare-s0{ON}89ab"):
         world.entry(key, 0.6)
