@@ -46,6 +46,8 @@ def choose(entry: str, task: str, candidates: tuple[str, ...], as_json: bool, **
     click.echo(f"mean gain over {candidates[0]!r} on rows that did not choose: {gain:+.1f} over {len(found)} languages")
     by_way: dict[str, list[str]] = {}
     for one in found:
-        by_way.setdefault(candidates[one.chosen], []).append(one.language)
-    ways = " ".join(f"--on '{','.join(languages)}={text}'" for text, languages in by_way.items())
-    click.echo(f"xling evaluate {entry} {task} {ways}")
+        if candidates[one.chosen].strip() != "slot":  # without a composition the entry is as it was trained
+            by_way.setdefault(candidates[one.chosen], []).append(one.language)
+    ways = "".join(f" --on '{','.join(chosen)}={text}'" for text, chosen in by_way.items())
+    only = f" --languages {','.join(one.language for one in found)}" if languages else ""
+    click.echo(f"xling evaluate {entry} {task}{only}{ways}")

@@ -118,7 +118,10 @@ def test_a_choice_is_made_on_one_half_and_checked_on_the_other(
         assert choice["num_chosen_on"] + choice["num_checked_on"] == 60
     code, out, _ = xling("choose", NER, "mini-ner", "base", "slot", *runs, "--backbone", "xlmr-nano", capsys=capsys)
     line = out.splitlines()[-1]
-    assert line == f"xling evaluate {NER} mini-ner --on 'en,sw=slot'"
+    assert line == f"xling evaluate {NER} mini-ner --languages en,sw", "as it was trained: no second system of it"
+    weaker = f"average(slot:0.9, {CHOICE}:0.1)"
+    code, out, _ = xling("choose", NER, "mini-ner", "base", weaker, *runs, capsys=capsys)
+    assert out.splitlines()[-1] == f"xling evaluate {NER} mini-ner --languages en,sw --on 'en,sw={weaker}'"
 
 
 @pytest.mark.parametrize(
