@@ -139,18 +139,18 @@ def open_zoo(settings: Settings | str | Path | None = None) -> Zoo:
 
 
 def codes(languages: str | Sequence[str] | None) -> list[str] | None:
-    """Language codes as a list, from one or from text with commas between them; None for all.
+    """Language codes as a list, each once, from one or from text with commas between them; None for all.
 
     Raises:
         ConfigError: for none at all.
 
-    >>> codes("de, sw"), codes(("de", "sw")), codes(None)
+    >>> codes("de, sw, de"), codes(("de", "sw")), codes(None)
     (['de', 'sw'], ['de', 'sw'], None)
     """
     if languages is None:
         return None
     given = languages.split(",") if isinstance(languages, str) else languages
-    found = [code.strip() for code in given if code.strip()]
+    found = list(dict.fromkeys(code.strip() for code in given if code.strip()))
     if not found:
         raise ConfigError("languages is empty: name one or more, or leave it out for all that the task has")
     return found

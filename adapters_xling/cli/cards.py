@@ -11,7 +11,6 @@ import click
 from adapters_xling import api
 from adapters_xling.cli.common import (
     Bars,
-    codes,
     folders,
     print_json,
     print_table,
@@ -214,7 +213,7 @@ def leaks(
         num_read += 1
         bars("sets", name.split("/")[0], num_read, num_read)
 
-    found = api.leaks(entry, on=on, languages=codes(languages), settings=settings_from(options), on_set=read)
+    found = api.leaks(entry, on=on, languages=languages, settings=settings_from(options), on_set=read)
     bars.close()
     if as_json:
         checked = [{"task": t, "split": s, "language": c, "rows": n} for (t, s, c), n in found.checked.items()]

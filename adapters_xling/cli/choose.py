@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import codes, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, print_json, print_table, settings_from
 
 
 @click.command()
@@ -25,7 +25,7 @@ def choose(entry: str, task: str, candidates: tuple[str, ...], as_json: bool, **
 
     The other half says what the choice is worth beside the first EXPR. 'slot' is ENTRY as it was trained.
     """
-    languages, split, limit = codes(options.pop("languages")), options.pop("split"), options.pop("limit")
+    languages, split, limit = options.pop("languages"), options.pop("split"), options.pop("limit")
     backbone = options.pop("backbone")
     found = api.choose(
         entry,

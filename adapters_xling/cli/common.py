@@ -203,13 +203,13 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
-def codes(languages: str | None) -> list[str] | None:
-    """Comma-separated language codes, each once; None for all.
+def parts(value: str | None) -> list[str]:
+    """What stands between the commas of an option, each once; none where it was left out.
 
-    >>> codes("de, sw, de"), codes(None)
-    (['de', 'sw'], None)
+    >>> parts("lora, full, lora"), parts(None)
+    (['lora', 'full'], [])
     """
-    return list(dict.fromkeys(code.strip() for code in languages.split(",") if code.strip())) if languages else None
+    return list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip())) if value else []
 
 
 def require_output(output: Path | None, begins: str, *inputs: Path | None) -> None:

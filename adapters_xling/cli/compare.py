@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import codes, folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, print_json, print_table, settings_from
 
 if TYPE_CHECKING:
     from adapters_xling.report import Interval, Versus
@@ -45,7 +45,7 @@ def compare(ours: str, theirs: str, name: str, languages: str | None, as_json: b
     method=lora,intermediate=mini-nli. Both must have been scored (`xling evaluate`, `xling run`); needs no model.
     """
     settings = settings_from(options)
-    found = api.compare(ours, theirs, name, languages=codes(languages), settings=settings, **options)
+    found = api.compare(ours, theirs, name, languages=languages, settings=settings, **options)
     if as_json:
         import msgspec
 

@@ -10,7 +10,6 @@ import click
 from adapters_xling import api
 from adapters_xling.cli.common import (
     Bars,
-    codes,
     compiling,
     folders,
     packing,
@@ -101,7 +100,7 @@ def evaluate(
         scores = api.evaluate_all(
             entries,
             names,
-            languages=codes(languages),
+            languages=languages,
             split=split,
             limit=limit,
             settings=settings,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, codes, duration, folders, print_json, print_table, reading, settings_from
+from adapters_xling.cli.common import Bars, duration, folders, parts, print_json, print_table, reading, settings_from
 from adapters_xling.errors import ConfigError, Held, MissingData, unknown
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def layers(
     settings = settings_from(options)
     if sum(map(bool, (on, backbone, grid))) > 1:
         raise ConfigError("give one of --on, --backbone and --grid, not both: an entry and a grid bring their backbone")
-    narrow = {"methods": codes(methods) or [], "intermediate": codes(intermediate) or []}
+    narrow = {"methods": parts(methods), "intermediate": parts(intermediate)}
     if any(narrow.values()) and not grid:
         raise ConfigError("--methods and --intermediate narrow a grid: give --grid too")
     bars = Bars(show=not as_json)
@@ -77,7 +77,7 @@ def layers(
             task,
             on=on,
             backbone=backbone,
-            languages=codes(languages),
+            languages=languages,
             split=split,
             limit=limit,
             settings=settings,

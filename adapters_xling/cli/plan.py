@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import duration, folders, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import duration, folders, parts, print_json, print_table, settings_from, size
 
 if TYPE_CHECKING:
     from adapters_xling.api import Settings
@@ -21,13 +21,9 @@ LONG_S = 3600
 """From so many seconds on the plan says how to do with less."""
 
 
-def _codes(value: str | None) -> list[str]:
-    return [part.strip() for part in value.split(",") if part.strip()] if value else []
-
-
 def _numbers(value: str | None) -> list[int]:
     try:
-        return [int(code) for code in _codes(value)]
+        return [int(code) for code in parts(value)]
     except ValueError as err:
         raise click.BadParameter(f"{value!r} is not a list of whole numbers", param_hint="--seeds") from err
 
@@ -50,7 +46,7 @@ def narrowing(function: F) -> F:
 
 def narrowed(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `narrowing` out of a command's options, as `api.plan` wants them."""
-    narrow: dict[str, Any] = {name: _codes(options.pop(name)) for name in _PARTS}
+    narrow: dict[str, Any] = {name: parts(options.pop(name)) for name in _PARTS}
     return {**narrow, "seeds": _numbers(options.pop("seeds"))}
 
 
