@@ -164,7 +164,7 @@ class Cell:
         said = {field: getattr(score, field) for score in kept.scores[:1] for field in labels} or labels
         return self._keep(known, kept.facts, kept.timing, said)
 
-    def keep(self, predicted: Mapping[str, list[Prediction]], timing: Mapping[str, Any]) -> list[Score]:
+    def keep(self, predicted: Mapping[str, list[Prediction]], timing: Mapping[str, Any] | None) -> list[Score]:
         """Choose on dev what has to be chosen, score, and write it all down.
 
         Args:
@@ -196,7 +196,7 @@ class Cell:
         self,
         predictions: list[Prediction],
         facts: Mapping[str, Any],
-        timing: Mapping[str, Any],
+        timing: Mapping[str, Any] | None,
         said: Mapping[str, Any],
     ) -> list[Score]:
         asked, task, language, subject = self.asked, self.asked.task, self.found.language, self.subject

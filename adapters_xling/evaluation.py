@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapters_xling import inference, matrix, methods, tasks
-from adapters_xling.cells import Asked, Cell, Done, Loading, Subject
+from adapters_xling.cells import Asked, Cell, Done, Loading, Set, Subject
 from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.made_with import made_with, max_length_of, scoring_code
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
@@ -183,6 +183,48 @@ def evaluate_all(
     if done.failures and on_failure is None:
         raise next(iter(done.failures.values()))
     return {name: [one for code in asked.codes for one in by.get(code, ())] for name, by in done.scores.items()}
+
+
+def cell_as_set(
+    name: str,
+    task: TaskSpec,
+    rows: tasks.Rows,
+    language: str,
+    *,
+    zoo: Zoo,
+    runs_dir: Path,
+    split: str,
+    limit: int | None,
+    precision: str,
+    backbone: Path | None,
+    extra_tasks: Path | None,
+) -> Cell | None:
+    """Where `evaluate` keeps the scores of a retrieval set that is read as task, method and backbone say, for whoever
+    has its vectors already; None where something must be chosen on another split first. Args are `evaluate`'s.
+    """
+    if kinds.get(task.kind).tuned_on(task, split) is not None:
+        return None
+    asked = Asked(
+        task=task,
+        split=split,
+        codes=(language,),
+        tuned_on=None,
+        scoring=scoring_code(),
+        limit=limit,
+        unscored=False,
+        skip_missing=False,
+        reading=READ_AS_SET,
+        precision=precision,
+        prefix_cache=OFF,
+        compiled=False,
+        zoo=zoo,
+        runs_dir=runs_dir,
+        data_dir=None,
+        extra_tasks=extra_tasks,
+        on_missing=lambda *_: None,
+        on_left_out=lambda *_: None,
+    )
+    return Cell(asked, _subject(asked, name, lambda *_: None, backbone), Set(language, rows, None, 0.0))
 
 
 def _subject(asked: Asked, name: str, routes: Callable[[str, str], Route | None], backbone: Path | None) -> Subject:

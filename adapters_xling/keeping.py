@@ -35,7 +35,8 @@ class Kept:
         scoring: digest of what scored them; empty in files from before there were outcomes.
         scores: one per metric's score.
         facts: rows kept and dropped, where they came from and their digest, what was chosen on another split.
-        timing: seconds without opening the model, type of device, torch threads.
+        timing: seconds without opening the model, type of device, torch threads; None where they were spent on other
+            scores too.
         reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
         measured: when and with what; of older files the time of the file alone.
     """
@@ -44,7 +45,7 @@ class Kept:
     scoring: str
     scores: list[Score]
     facts: Mapping[str, Any]
-    timing: Mapping[str, Any]
+    timing: Mapping[str, Any] | None
     reader: str = ""
     measured: Measured = UNKNOWN
 

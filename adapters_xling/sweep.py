@@ -1,11 +1,13 @@
 """Layer sweep: how well each hidden state retrieves, on rows that may be chosen on.
 
 A sentence is run through the encoder once, and every hidden state's vectors are written to a file of their own; then
-the files are searched one after the other. Killed, a sweep goes on with what is there.
+the files are searched one after the other. Killed, a sweep goes on with what is there. What the layer finds that
+retrieval reads when nothing else is said is an evaluation, and is kept as one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
@@ -18,14 +20,15 @@ from typing import Any
 import torch
 
 from adapters_xling import inference, metrics, tasks
-from adapters_xling.errors import ConfigError, MissingData
-from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, open_model
+from adapters_xling.errors import ConfigError, Held, MissingData
+from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, cell_as_set, open_model
 from adapters_xling.made_with import made_with, scoring_code
 from adapters_xling.model import Model, is_backbone
 from adapters_xling.paths import atomic_write
-from adapters_xling.scored import Reading, weights_of
+from adapters_xling.scored import READ_AS_SET, Reading, weights_of
 from adapters_xling.spec import FULL, TaskSpec, digest
 from adapters_xling.tasks import cache, kinds
+from adapters_xling.tasks.examples import Prediction
 from adapters_xling.tasks.kinds.base import Batch
 from adapters_xling.tasks.kinds.vectors import VectorFile, working
 from adapters_xling.tasks.sources import has_split
@@ -89,6 +92,7 @@ def layers(
     on_missing: Callable[[str, str], Any] | None = None,
     precision: str = FULL,
     wait: bool = False,
+    extra_tasks: Path | None = None,
 ) -> LayerSweep:
     """Score every hidden state of an entry or a bare backbone on a retrieval task.
 
@@ -96,7 +100,8 @@ def layers(
         name: key of an entry, or name of a backbone.
         task: a retrieval task.
         zoo: where the entry is.
-        runs_dir: results go to `<runs_dir>/scores/<name>/<task>/layers-…json`, and are read from there next time.
+        runs_dir: results go to `<runs_dir>/scores/<name>/<task>/layers-…json`, and are read from there next time; the
+            scores of the configured layer go where `evaluate` looks for them.
         languages: subset of the task's; by default all whose rows are at hand.
         split: "dev", or another one to look at only.
         pooling: how a hidden state becomes one vector; by default as retrieval reads it.
@@ -109,6 +114,7 @@ def layers(
         on_missing: called with language and reason where rows are not at hand.
         precision: of the forward passes, "fp32" or "bf16".
         wait: where another process is at work on a language, until it is done; its scores are then taken.
+        extra_tasks: private folder of task files.
 
     Raises:
         Held: when another process is at work on a language, and `wait` is false.
@@ -128,6 +134,7 @@ def layers(
     card = None if is_backbone(name) or (backbone is not None and name == backbone.name) else zoo.get(name).card
     model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
     model.read_sentences_at(pooling=pooling)
+    as_set = Reading(pooling=pooling, vectors=vectors) == READ_AS_SET
     configured, pooling = model.sentences_at(task)
     max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
     how = made_with(task, backbone=model.backbone.name, max_length=max_length, precision=precision)
@@ -136,6 +143,8 @@ def layers(
     suffix = (f"-first{limit}" if limit else "") + Reading(pooling=pooling, vectors=vectors).suffix
     suffix += f"-{precision}" if precision != FULL else ""
     codes = tasks.check_languages(task, languages, split)
+    where: dict[str, Any] = {"zoo": zoo, "runs_dir": runs_dir, "split": split, "limit": limit, "precision": precision}
+    where |= {"backbone": backbone, "extra_tasks": extra_tasks}
     values: dict[str, tuple[float, ...]] = {}
     num_queries: dict[str, int] = {}
     num_scored = 0
@@ -158,7 +167,14 @@ def layers(
             with working(work.folder, wait=wait):
                 found = _kept(path, identity)  # of a process that was at work until now
                 if found is None:
-                    scores = list(_score_layers(model, task, rows.examples, read, work, language, on_stage))
+                    scores = []
+                    for predictions in _search_layers(model, task, rows.examples, read, work, on_stage):
+                        if as_set and len(scores) == configured:
+                            _keep(predictions, name, task, rows, language, **where)
+                        values_at = inference.score(
+                            task, rows.examples, predictions, language=language, metric_names=task.metrics[:1]
+                        )
+                        scores.append(values_at[metrics.main(task.metrics[0])])
                     count = sum(getattr(row, "side", "query") == "query" for row in rows.examples)
                     found = {"identity": identity, "scores": scores, "num_queries": count}
                     atomic_write(path, json.dumps(found, indent=1))
@@ -188,16 +204,26 @@ class _Read:
     precision: str
 
 
-def _score_layers(
+def _keep(
+    predictions: list[Prediction], name: str, task: TaskSpec, rows: tasks.Rows, language: str, **where: Any
+) -> None:
+    """Keep what the configured layer finds as the evaluation that it is, unless that is there or being made."""
+    cell = cell_as_set(name, task, rows, language, **where)
+    if cell is None or cell.kept() is not None:
+        return
+    with contextlib.suppress(Held), working(cell.work.below(where["split"]).folder):
+        cell.keep({where["split"]: predictions}, None)
+
+
+def _search_layers(
     model: Model,
     task: TaskSpec,
     examples: Sequence[Any],
     how: _Read,
     work: inference.Work,
-    language: str,
     on_step: inference.OnStep | None,
-) -> Iterator[float]:
-    """The task's first metric by layer, from one pass over the sentences."""
+) -> Iterator[list[Prediction]]:
+    """What every layer finds, from one pass over the sentences."""
     kind = kinds.get(task.kind)
     features = cache.features(kind, examples, model.tokenizer, task, max_length=how.max_length)
 
@@ -217,9 +243,7 @@ def _score_layers(
         inference.write_vectors(model, task, features, files, read, on_step=on_step, precision=how.precision)
         for layer, file in enumerate(files):
             stage = functools.partial(_stage, on_step, f"layer {layer}") if on_step else None
-            found = kind.decode_vectors(file, examples, task, device=model.device, on_step=stage)
-            scores = inference.score(task, examples, found, language=language, metric_names=task.metrics[:1])
-            yield scores[metrics.main(task.metrics[0])]
+            yield kind.decode_vectors(file, examples, task, device=model.device, on_step=stage)
 
 
 def _stage(on_step: inference.OnStep, name: str, stage: str, done: int, total: int) -> None:

@@ -198,4 +198,5 @@ def layers(
         on_missing=on_missing,
         precision=precision,
         wait=wait,
+        extra_tasks=settings.tasks,
     )

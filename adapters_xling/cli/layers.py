@@ -54,8 +54,8 @@ def layers(
 ) -> None:
     """Score every layer of an encoder on the dev rows of a retrieval TASK, and say which is best.
 
-    Sentences are run through the encoder once for all layers. Use the layer with `xling evaluate … --layer N`. What is
-    swept of a whole grid stands in its report too.
+    Sentences are run through the encoder once for all layers. Use the layer with `xling evaluate … --layer N`; what
+    the configured one finds is kept as that evaluation. What is swept of a whole grid stands in its report too.
     """
     settings = settings_from(options)
     if sum(map(bool, (on, backbone, grid))) > 1:

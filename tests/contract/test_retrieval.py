@@ -123,6 +123,36 @@ def test_a_sweep_gives_what_evaluating_layer_by_layer_gives_and_encodes_once(
     assert not list(tmp_path.rglob("*.f32"))
 
 
+def test_what_a_sweep_finds_at_the_configured_layer_is_an_evaluation_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files as `evaluate` writes, apart from time; another pooling or type of vectors is not kept as one."""
+    kept = Path("scores") / "xlmr-nano" / MINI
+    for options in ({"pooling": "first"}, {"vectors": "float16"}):
+        sweep(tmp_path / "other", **options)
+    assert [path.name for path in (tmp_path / "other" / kept).glob("*.json")] != []
+    assert not list((tmp_path / "other" / kept).glob("dev-*"))
+    found = sweep(tmp_path / "swept")
+    score(tmp_path / "alone", split="dev", languages=["de", "sw"])
+    names = sorted(path.name for path in (tmp_path / "alone" / kept).iterdir())
+    assert len(names) == 2 * 3
+    for name in names:
+        one, other = (tmp_path / folder / kept / name for folder in ("alone", "swept"))
+        if not name.endswith("-first40.json"):
+            assert one.read_bytes() == other.read_bytes()
+            continue
+        ours, swept = (json.loads(path.read_text()) for path in (one, other))
+        assert ours.pop("timing")["seconds"] > 0 and swept.pop("timing") is None
+        assert ours.pop("measured") and swept.pop("measured")
+        assert ours == swept
+    monkeypatch.setattr(inference, "write_vectors", None)  # nothing is encoded
+    scores = score(tmp_path / "swept", split="dev", languages=["de", "sw"])
+    assert [s.value for s in scores if s.metric == found.metric] == [
+        found.values[c][found.configured] for c in ("de", "sw")
+    ]
+    assert sorted(path.name for path in (tmp_path / "swept" / kept).iterdir() if path.is_dir()) == []
+
+
 def test_settings_of_retrieval_have_files_of_their_own_and_mean_nothing_elsewhere(tmp_path: Path) -> None:
     plain = score(tmp_path)
     half = score(tmp_path, reading=Reading(vectors="float16"))
