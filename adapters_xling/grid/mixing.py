@@ -119,8 +119,9 @@ def mixture_of(
     kind = leading[0].kind if len({task.kind for task in leading}) == 1 else ""
     shared = resolved(kind, leading[0].name if len(leading) == 1 else "", mixture=len(leading) > 1)
     shared = msgspec.structs.replace(shared, max_length=max(part.max_length for part in parts.values()))
-    # A sampling that has nothing to divide would only give one mixture several keys.
-    sampling = mix.sampling if set(names) - set(mix.rates) else Uniform()
+    # A sampling that has nothing to divide would only give one mixture several keys, and its cap would shorten the
+    # epochs of a single task beside masked-LM text, which are those that it has alone.
+    sampling = mix.sampling if len(set(names) - set(mix.rates)) > 1 else Uniform()
     return shared, Mixture(sampling=sampling, parts=parts, rates=dict(mix.rates))
 
 

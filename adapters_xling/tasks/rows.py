@@ -16,8 +16,9 @@ Options that every converter understands (`options` of a source):
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from adapters_xling.errors import ConfigError, DataError, unknown
@@ -66,6 +67,11 @@ class Raw(NamedTuple):
     def place(self) -> str:
         """File and row, as an error shows them."""
         return f"{self.file}: row {self.row}"
+
+
+def in_turn(parts: Sequence[Iterator[Raw]]) -> Iterator[Raw]:
+    """Rows of several sources, one of each in turn, so that the first so many hold some of each."""
+    return (raw for turn in zip_longest(*parts) for raw in turn if raw is not None)
 
 
 @dataclass(frozen=True)
@@ -231,7 +237,9 @@ def _choice(raw: Raw, identifier: str, context: Context) -> Example:
 
 
 def _choices(raw: Raw, context: Context) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and texts of the choices: several columns, one list, {name: text}, or {"label": […], "text": […]}."""
+    """Names and texts of the choices: several columns, one list (of texts or of {"label": …, "text": …}), {name: text},
+    or {"label": […], "text": […]}.
+    """
     wanted = context.options.get("columns", {}).get("choices", "choices")
     if not isinstance(wanted, str):
         found: Any = [raw.values.get(column) for column in wanted]
@@ -244,6 +252,8 @@ def _choices(raw: Raw, context: Context) -> tuple[tuple[str, ...], tuple[str, ..
     if isinstance(found, str):
         found = _from_json(found)
     names: list[str] = []
+    if isinstance(found, (list, tuple)) and found and all(_is_choice(one) for one in found):
+        found = {"label": [one["label"] for one in found], "text": [one["text"] for one in found]}
     if isinstance(found, Mapping):
         parallel = set(found) == {"label", "text"}
         names = list(map(str, found["label"] if parallel else found))
@@ -255,6 +265,10 @@ def _choices(raw: Raw, context: Context) -> tuple[tuple[str, ...], tuple[str, ..
         )
     texts = tuple("" if text is None else str(text).strip() for text in found)
     return tuple(names) or tuple(map(str, range(len(texts)))), texts
+
+
+def _is_choice(one: Any) -> bool:
+    return isinstance(one, Mapping) and set(one) == {"label", "text"}
 
 
 def _from_json(cell: str) -> Any:

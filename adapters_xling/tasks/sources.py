@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from adapters_xling.spec import FileSource, GeneratorSource, HubSource, Source, 
 from adapters_xling.tasks import catalog, hub_rows, lock, readers
 from adapters_xling.tasks.catalog import ALL
 from adapters_xling.tasks.found import Found, NotAtHand
-from adapters_xling.tasks.rows import Raw
+from adapters_xling.tasks.rows import Raw, in_turn
 
 PIVOT = "en"
 """Language whose sentences are the corpus side of a generated retrieval task."""
@@ -214,8 +215,7 @@ def _joined(source: TaskSource, split: str, language: str, data_dir: Path | None
         parts.append(found)
 
     def read() -> Iterator[Raw]:
-        rounds = zip_longest(*(_with_options(part) for part in parts))
-        return (raw for turn in rounds for raw in turn if raw is not None)
+        return in_turn([_with_options(part) for part in parts])
 
     known = [part.num_rows for part in parts if part.num_rows is not None]
     kinds = dict.fromkeys(part.kind for part in parts)
@@ -344,6 +344,11 @@ def _hub(source: HubSource, split: str, language: str, *, ask: bool) -> Found:
         raws = hub_rows.read(at)
         if expected is not None:
             raws = lock.checked(raws, expected, str(at))
+        parts = at.split.split("+")
+        if source.options.get("interleave") and len(parts) > 1:
+            if expected is not None:
+                deque(raws, maxlen=0)  # what is pinned is the rows one after the other
+            raws = in_turn([hub_rows.read(replace(at, split=part)) for part in parts])
         return hub_rows.shaped(raws, source.reader, source.options, language=language)
 
     return Found(

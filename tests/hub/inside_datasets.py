@@ -150,6 +150,7 @@ def test_several_splits_are_one_and_rows_of_other_languages_are_passed_over(fres
     )
     more: dict[str, Any] = {"config": None, "splits": {"dev": "train+test"}}
     assert firsts(fresh, **more) == ["de 0", "de 1", "en 0", "en 1", "de 0"]
+    assert firsts(fresh, **more, options={"interleave": True}) == ["de 0", "de 0", "de 1", "en 0", "en 1"]
     squad = {**more, "reader": "squad", "options": {"id_prefix": "{language}-"}}
     assert firsts(fresh, **squad) == ["de 0", "de 1", "de 0"]
     where = {**more, "options": {"where": {"premise": "en 1"}}}

@@ -74,6 +74,18 @@ def test_an_epoch_of_a_mixture_is_that_of_its_capped_tasks_and_mlm_stretches_it(
     assert total_steps(run_of(beside, max_steps=7), {**sizes, "mlm": 10**6}) == 7
 
 
+def test_a_task_beside_masked_lm_text_has_the_epochs_that_it_has_alone() -> None:
+    """Nothing is sampled there, so the cap of sampling does not shorten them: QQP's three epochs of 363,846 rows."""
+    specs = [tasks.get(name) for name in ("qqp", "wiki-mlm")]
+    recipe, mixture = mixture_of(
+        specs, Mix(rates={"wiki-mlm": 0.5}), grid.recipes(), "paper-intermediate", method="full"
+    )
+    alone, none = mixture_of(specs[:1], Mix(), grid.recipes(), "paper-intermediate", method="full")
+    assert mixture is not None and none is None and mixture.sampling == Uniform()
+    run = msgspec.structs.replace(run_of(mixture), recipe=recipe)
+    assert total_steps(run, {"qqp": 363_846, "wiki-mlm": 10**7}) == 2 * alone.steps(363_846) == 2 * 45_483
+
+
 @pytest.mark.parametrize(
     ("text", "sampling"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -294,6 +296,53 @@ def test_files_are_taken_in_turn_where_the_task_says_so(tmp_path: Path) -> None:
     files = [put(tmp_path, f"{n}.tsv", "".join(f"{n}{i}\n" for i in range(n))) for n in (1, 3, 2)]
     found = read("table", *files, header=["text"], interleave=True)
     assert [row.values["text"] for row in found] == ["10", "30", "20", "31", "21", "32"]
+
+
+def test_quotes_that_xtremes_script_doubled_are_read_as_they_were(tmp_path: Path) -> None:
+    """Its csv writer quotes a text that has quotes in it; plain quotes of the authors' files stay."""
+    plain = ['Le "Cimetière" de', '"Rang De Basanti".', '"', "no quotes", "", '"quoted"', 'a "" b']
+    written = io.StringIO()
+    csv.writer(written, delimiter="\t").writerows([text, "1"] for text in plain)
+    file = put(tmp_path, "a.tsv", written.getvalue().replace("\r\n", "\n"))
+    found = read("table", file, header=["text", "label"], unquote=True)
+    assert [row.values["text"] for row in found] == plain
+    authors = put(tmp_path, "b.tsv", "".join(f"{text}\t1\n" for text in plain))
+    found = read("table", authors, header=["text", "label"], unquote=True)
+    assert [row.values["text"] for row in found] == plain
+    for name in ("pawsx", "kit-pawsx", "xnli", "mnli"):
+        own = [one for one in tasks.get(name).sources if getattr(one, "options", {}).get("header")]
+        assert own and all(one.options["unquote"] for one in own), name
+
+
+def test_commonsenseqa_is_read_as_its_authors_and_as_the_hub_write_it(tmp_path: Path) -> None:
+    choices = [{"label": "A", "text": "bank"}, {"label": "B", "text": "park"}]
+    authors = {"answerKey": "B", "id": "1", "question": {"question_concept": "x", "choices": choices, "stem": "Where?"}}
+    hub = {
+        "answerKey": "B",
+        "id": "1",
+        "question": "Where?",
+        "choices": {"label": ["A", "B"], "text": ["bank", "park"]},
+    }
+    for row in (authors, hub):
+        put(tmp_path, "intermediate/commonsense_qa/dev_rand_split.jsonl", json.dumps(row))
+        (found,) = tasks.load(tasks.get("commonsenseqa"), "dev", "en", data_dir=tmp_path).examples
+        assert (found.prompt, found.choices, found.label) == ("Where?", ("bank", "park"), 1)  # type: ignore[union-attr]
+
+
+def test_the_first_rows_of_anli_hold_all_rounds_alone_and_joined(tmp_path: Path) -> None:
+    anli = {"context": "c", "hypothesis": "d", "label": "e"}
+    for part in "123":
+        rows = [json.dumps({**anli, "uid": f"r{part}-{i}"}) for i in range(3)]
+        put(tmp_path, f"intermediate/anli/R{part}/dev.jsonl", "\n".join(rows))
+    first = tasks.load(tasks.get("anli"), "dev", "en", data_dir=tmp_path, limit=4).examples
+    assert [one.id for one in first] == ["r1-0", "r2-0", "r3-0", "r1-1"]
+    for name, file in (("snli", "snli/snli_1.0/snli_1.0_dev"), ("mnli", "mnli/multinli_1.0/multinli_1.0_dev_matched")):
+        lines = ["gold_label\tsentence1\tsentence2\tpairID", *(f"neutral\ta\tb\t{name}-{i}" for i in range(3))]
+        put(tmp_path, f"intermediate/{file}.txt", "\n".join(lines))  # and no .jsonl, so the three are joined
+    joined = tasks.load(tasks.get("anli-plus"), "dev", "en", data_dir=tmp_path, limit=9).examples
+    assert {one.id for one in joined} == {f"{name}-{i}" for name in ("snli", "mnli") for i in range(3)} | {
+        "r1-0", "r2-0", "r3-0",
+    }  # fmt: skip
 
 
 def test_anli_plus_is_the_union_with_labels_of_one_kind(tmp_path: Path) -> None:

@@ -201,6 +201,19 @@ def test_the_benchmarks_rates_are_those_of_its_scripts(kind: str, task: str, rat
     assert rates == {"full": rate, "lora": 1e-4}
 
 
+def test_the_benchmarks_question_answering_keeps_the_last_step_and_warms_up_for_500() -> None:
+    """`train_qa` of its scripts: no best checkpoint; lr 3e-5 × step / 500, which TyDiQA's 348 steps never reach."""
+    recipes = recipes_module.load_recipes(task_configs_dir() / "recipes.yaml")
+    squad, tydiqa = (
+        recipes_module.resolve_recipe(recipes, "xtreme", method="full", kind="span", task=task)
+        for task in ("squad1", "tydiqa")
+    )
+    assert squad.eval_every_steps > squad.steps(90_000) and tydiqa.eval_every_steps > tydiqa.steps(4_000)
+    assert round(squad.warmup * squad.steps(88_000)) == pytest.approx(500, rel=0.02)
+    steps = tydiqa.steps(3_696)
+    assert steps == 348 and tydiqa.learning_rate / round(tydiqa.warmup * steps) == pytest.approx(3e-5 / 500, rel=0.02)
+
+
 def test_parents_are_those_of_init_and_route_once_each() -> None:
     one = run(
         init=spec.Warm(entry="a"), route=spec.Stack(parts=(spec.Use(entry="a"), spec.Use(entry="b"), spec.Slot()))

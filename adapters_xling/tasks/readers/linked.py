@@ -13,7 +13,7 @@ from . import reader
 from .table import read as read_table
 
 
-@reader("linked", options=("format", "header", "link"))
+@reader("linked", options=("format", "header", "link", "unquote"))
 def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read a table and group its rows by the clusters of a second one, row by row.
 

@@ -1,23 +1,25 @@
 """Tables: tab-separated, comma-separated, JSON lines, JSON arrays.
 
 Tab-separated files are split at tabs and nothing else: the authors of these data sets write quotes as plain characters,
-and a csv reader's default quoting merges hundreds of rows (49,401 PAWS-X rows become 49,175).
+and a csv reader's default quoting merges hundreds of rows (49,401 PAWS-X rows become 49,175). XTREME's own script
+writes such rows again with a csv writer, which puts a text with quotes between quotes and doubles those inside;
+`unquote` reads them as they were.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.languages import fill
 from adapters_xling.strict import unique_keys
-from adapters_xling.tasks.rows import Raw
+from adapters_xling.tasks.rows import Raw, in_turn
 
 from . import lines, reader, text
 
@@ -28,11 +30,12 @@ _SEPARATORS = {
     ";": ("semicolons", "write it with commas, or with tabs as a .tsv file"),
     "|": ("bars", "write it with commas (.csv) or tabs (.tsv)"),
 }
+_QUOTED = re.compile(r'"(?=.*"".)(?:[^"]|"")*"', re.DOTALL)
 _MAX_CELL = 2**31 - 1
 """Characters of a CSV cell: the most that a C long holds everywhere; without it the csv module stops at 131,072."""
 
 
-@reader("table", options=("format", "header", "at", "where", "withheld", "interleave"))
+@reader("table", options=("format", "header", "at", "where", "withheld", "interleave", "unquote", "unnest"))
 def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) -> Iterator[Raw]:
     """Read tables whose rows are columns by name.
 
@@ -42,12 +45,14 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
         at: keys under which a JSON file keeps its lists of rows, read one after the other.
         where: column -> value; other rows belong to something else (another language) and are passed over.
         withheld: last column of a tsv file's header that files without answers do not have (XTREME's test files).
-        interleave: take the rows of several files in turn, so that the first so many rows hold some of each.
+        interleave: take the rows of several files (of a hub data set: of joined splits) in turn, so that the first so
+            many rows hold some of each.
+        unquote: take cells of a tsv file that a csv writer put between quotes, doubling those inside, out of them.
+        unnest: columns of a JSON row that may hold an object, whose fields then stand as columns in its place.
     """
     if options.get("interleave"):
         alone = {name: value for name, value in options.items() if name != "interleave"}
-        rounds = zip_longest(*(read([file], options=alone, language=language) for file in files))
-        yield from (raw for turn in rounds for raw in turn if raw is not None)
+        yield from in_turn([read([file], options=alone, language=language) for file in files])
         return
     where = {column: fill(str(value), language) for column, value in options.get("where", {}).items()}
     for file in files:
@@ -116,7 +121,18 @@ def _tsv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
         elif line:
             if len(cells) == len(header) - 1 and header[-1] == options.get("withheld"):
                 cells.append("")
+            if options.get("unquote"):
+                cells = [_unquoted(cell) for cell in cells]
             yield _row(file, number, header, cells)
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as it was before a csv writer quoted it, which it does at tabs, which are gone here, and at quotes.
+
+    >>> _unquoted('"say ""yes"" to me"'), _unquoted('"plain quotes"'), _unquoted('a ""b"" c')
+    ('say "yes" to me', '"plain quotes"', 'a ""b"" c')
+    """
+    return cell[1:-1].replace('""', '"') if _QUOTED.fullmatch(cell) else cell
 
 
 def _csv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
@@ -146,7 +162,7 @@ def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
             raise DataError(f"{file}: line {number} is not JSON that can be read: {err}") from err
         if not isinstance(row, dict):
             raise DataError(f"{file}: line {number} is not a JSON object with named columns")
-        yield Raw(str(file), number, row)
+        yield Raw(str(file), number, _unnested(row, options))
 
 
 def parse(file: Path) -> Any:
@@ -179,7 +195,14 @@ def _json(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
             number += 1
             if not isinstance(row, dict):
                 raise DataError(f"{file}: row {number} is not a JSON object with named columns")
-            yield Raw(str(file), number, row)
+            yield Raw(str(file), number, _unnested(row, options))
+
+
+def _unnested(row: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    for column in options.get("unnest", ()):
+        if isinstance(row.get(column), dict):
+            row = {**{name: value for name, value in row.items() if name != column}, **row[column]}
+    return row
 
 
 _READ = {"tsv": _tsv, "csv": _csv, "jsonl": _jsonl, "json": _json}
