@@ -167,7 +167,7 @@ def layers(
             with working(work.folder, wait=wait):
                 found = _kept(path, identity)  # of a process that was at work until now
                 if found is None:
-                    scores = []
+                    scores: list[float] = []
                     for predictions in _search_layers(model, task, rows.examples, read, work, on_stage):
                         if as_set and len(scores) == configured:
                             _keep(predictions, name, task, rows, language, **where)

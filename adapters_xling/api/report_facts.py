@@ -119,6 +119,15 @@ def notes(planned: Plan, limit: int | None) -> Iterator[str]:
         yield f"Only the first rows of each language were scored: {named}."
 
 
+def retrieval_tasks(planned: Plan, settings: Settings | None) -> tuple[str, ...]:
+    """Targets of a grid that are retrieval."""
+    from adapters_xling.tasks import kinds
+
+    extra = (settings or Settings()).tasks
+    names = dict.fromkeys(cell.target.task for cell in planned.cells)
+    return tuple(name for name in names if kinds.get(task(name, Settings(tasks=extra)).kind).vectors)
+
+
 def main_metrics(planned: Plan, settings: Settings | None) -> dict[str, str]:
     """Metric that stands for each target of a grid."""
     from adapters_xling import metrics

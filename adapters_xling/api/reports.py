@@ -13,7 +13,7 @@ from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, unknown
 from adapters_xling.spec import canonical_json, entry_scored
 
-from .report_facts import all_languages, facts_of, main_metrics, notes, without_cost
+from .report_facts import all_languages, facts_of, main_metrics, notes, retrieval_tasks, without_cost
 from .settings import Settings, codes, cores, open_zoo, task
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def write_report(
         limits=limits,
         readings=readings,
         precision=planned.grid.scoring_precision,
+        retrieval=retrieval_tasks(planned, settings),
         grid=_grid_name(planned.origin.path, folder.parent) if planned.origin else "",
         grid_digest=planned.origin.digest if planned.origin else "",
         narrowing=planned.origin.narrowing if planned.origin else {},

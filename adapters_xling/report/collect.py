@@ -84,6 +84,7 @@ def collect(
             for target in targets
         },
         zero_shot=zero_shot,
+        retrieval=frozenset(info.retrieval),
         chance=_chance(found, facts, headline),
         marks=marks or {},
     )

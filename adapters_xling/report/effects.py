@@ -53,7 +53,7 @@ def effect_section(results: Results) -> Section | None:
             )
             for target in results.headline
         ]
-        overall: Row = (Item("all tasks"), *(effect(results.overall_delta(row), scale) for row in rows))
+        overall: Row = (Item(results.overall_name), *(effect(results.overall_delta(row), scale) for row in rows))
         sheets.append(
             Sheet(
                 f"effect-{number}",

@@ -52,6 +52,7 @@ def html(
         info=info,
         meta=facts_line(results, info),
         how_to_read=HOW_TO_READ,
+        overall_name=results.overall_name,
         highlights=highlights(results),
         summary=summary_sheet(results),
         compared=[section for section in (effect_section(results), *sections) if section],

@@ -20,7 +20,8 @@ from adapters_xling.report.scores import RunInfo
 
 HOW_TO_READ = (
     "Every number is a percentage of the metric named with the task. Zero-shot is the unweighted mean over the "
-    "languages that were not trained on; the source language stands beside it and is never part of it.",
+    "languages that were not trained on; the source language stands beside it and is never part of it. A mean over "
+    "tasks leaves retrieval out where anything else was scored.",
     "Δ is the difference to the same method without an intermediate task, taken within each seed and then averaged. "
     "A row with an intermediate task had more steps in total, those of that task; Δ does not correct for them.",
     f"± is the standard deviation over seeds. {HELPS} marks a gain and {HARMS} a loss, and means one thing wherever a "

@@ -83,6 +83,7 @@ class RunInfo(Frozen, frozen=True):
         limits: task -> rows that were scored of each language, None for all; None in a report of before it was kept.
         readings: retrieval task -> what sets scores of another layer than the usual one apart; None as in `limits`.
         precision: of the forward passes that scored.
+        retrieval: tasks that no mean over tasks counts in, unless there are no others.
         grid: what it is the report of: name of a shipped grid, or path of another's file from the folder of the runs;
             empty in a report of before it was kept, like the next.
         grid_digest: of the grid's text.
@@ -102,6 +103,7 @@ class RunInfo(Frozen, frozen=True):
     all_languages: Mapping[str, tuple[str, ...]] = {}
     random: Mapping[str, str] = {}
     limits: Mapping[str, int | None] | None = None
+    retrieval: tuple[str, ...] = ()
     readings: Mapping[str, str] | None = None
     precision: str = "fp32"
     grid: str = ""

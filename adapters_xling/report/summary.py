@@ -22,7 +22,8 @@ from adapters_xling.report.sheets import Column, Item, Sheet, best_of, delta_ite
 def summary_sheet(results: Results) -> Sheet:
     """Zero-shot means, source scores and Δ of every headline target, and what an entry costs."""
     columns = [Column("method", numeric=False)]
-    columns += [Column(name, "all tasks", title="unweighted mean of the tasks") for name in (results.mean_name, "Δ")]
+    said = "unweighted mean of the tasks"
+    columns += [Column(name, results.overall_name, title=said) for name in (results.mean_name, "Δ")]
     for target in results.headline:
         source = [source_name(results.sources(target))] if _beside(results, target) else []
         title, name = f"{target.metric} on {target.split}", target_name(results, target)
@@ -125,7 +126,7 @@ def highlights(results: Results) -> list[tuple[str, str]]:
         found.append(
             (
                 number(best.mean) + dagger(best),
-                f"highest {results.mean_name} mean over all tasks: {method_name(results, system)}{after}",
+                f"highest {results.mean_name} mean over {results.overall_name}: {method_name(results, system)}{after}",
             )
         )
     parts = [part for s in results.contenders if (part := results.overall_delta(s)).mean is not None]
@@ -133,7 +134,8 @@ def highlights(results: Results) -> list[tuple[str, str]]:
     if deltas:
         low, high = min(deltas), max(deltas)
         value = signed(low) if signed(low) == signed(high) else f"{signed(low)} to {signed(high)}"
-        text = f"Δ from an intermediate task, over {len(deltas)} row{'s' * (len(deltas) != 1)}, mean of all tasks"
+        text = f"Δ from an intermediate task, over {len(deltas)} row{'s' * (len(deltas) != 1)}, "
+        text += f"mean of {results.overall_name}"
         text += f" ({len(parts) - len(deltas)} † left out)" if len(parts) > len(deltas) else ""
         found.append((value, text))
     lexical = [name for name, _, is_lexical in lexical_lines(results) if is_lexical]

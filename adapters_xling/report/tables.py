@@ -91,7 +91,7 @@ def _names(results: Results, system: System) -> list[str]:
 
 
 def _summary(results: Results) -> str:
-    head = ["method", "intermediate", "all tasks", "Δ"]
+    head = ["method", "intermediate", results.overall_name, "Δ"]
     for target in results.headline:
         sources = () if results.source_only else results.sources(target)
         head += [escape_markdown(target_name(results, target)), *([source_name(sources)] if sources else []), "Δ"]
@@ -225,7 +225,7 @@ def text_table(
         method_name(results, s) + (f" ← {intermediate_name(results, s)}" if s.has_intermediate else "")
         for s in results.systems
     ]
-    groups = [("all tasks", _group([results.overall(s) for s in results.systems], results, None))]
+    groups = [(results.overall_name, _group([results.overall(s) for s in results.systems], results, None))]
     groups += [
         (target_name(results, t), _group([results.zero_shot_mean(t, s) for s in results.systems], results, t))
         for t in results.headline

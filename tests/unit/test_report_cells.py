@@ -16,6 +16,7 @@ from adapters_xling.report.chart import LINE, cost_quality, spread_out
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.formats import delta_text, intermediate_name, language_title, method_name, target_name
 from adapters_xling.report.summary import highlights
+from adapters_xling.report.tables import markdown
 from adapters_xling.spec import Score
 
 POS = Target("pos", "f1", "test")
@@ -90,6 +91,22 @@ def test_overall_is_the_mean_of_task_means_not_of_cells():
     scores = [score(60), score(40, language="sw"), score(90, task="ner")]
     results = collect(scores)
     assert results.overall(results.systems[0]).mean == 70
+
+
+def test_retrieval_stands_apart_from_means_over_tasks_where_anything_else_was_scored():
+    """X-STILTs' own figures: most of a gain on development sets may be retrieval's."""
+    scores = [score(60), score(30, task="tatoeba"), warm(62), warm(70, task="tatoeba")]
+    info = RunInfo(title="t", retrieval=("tatoeba",))
+    results = collect(scores, info=info)
+    fresh, stilts = results.systems
+    assert (results.overall(fresh).mean, results.overall_delta(stilts).mean) == (60, 2)
+    assert results.overall_name == "all but retrieval" and "tatoeba" in [target.task for target in results.headline]
+    assert ("+2.0", "Δ from an intermediate task, over 1 row, mean of all but retrieval") in highlights(results)
+    assert "| all but retrieval | Δ |" in markdown(scores, info=info)
+    alone = collect([one for one in scores if one.task == "tatoeba"], info=info)
+    assert alone.overall(alone.systems[0]).mean == 30 and alone.overall_name == "all tasks"
+    everything = collect(scores)
+    assert everything.overall(everything.systems[0]).mean == 45
 
 
 def test_sd_of_an_average_uses_only_seeds_that_have_every_language():
