@@ -134,6 +134,7 @@ def export(
             "backbone": model.backbone.repo,
             "licence": entry.card.licence,
             "pooling": model.pooling,
+            "layer": model.num_layers if model.read_layer is None else model.read_layer,
             "heads": {n: {"kind": c.kind, "labels": list(c.labels)} for n, c in _heads_of(model, spec).items()},
         }
         (aside / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -158,7 +159,7 @@ def _write_encoder(
     from transformers import AutoModel
 
     with torch.no_grad():
-        expected = [model.encode(one) for one in inputs]
+        expected = [model.encode(one, layer=model.num_layers) for one in inputs]
     _merged(model).save_pretrained(folder, safe_serialization=True, max_shard_size="1000GB")
     again = AutoModel.from_pretrained(folder, add_pooling_layer=False, local_files_only=True).eval()
     with torch.no_grad():

@@ -176,9 +176,13 @@ def write_vectors(
     size = max(1, min(MAX_BLOCK_ROWS, BYTES_PER_BLOCK // (4 * model.hidden_size * len(files))))
     done = min(file.num_done for file in files)
     done -= done % size if done < len(features) else 0
-    for file in files:
-        file.keep(done)
-    done = min(file.num_done for file in files)
+    while True:  # only whole blocks are dropped, and blocks of a run over other files may be of another size
+        for file in files:
+            file.keep(done)
+        if (least := min(file.num_done for file in files)) == done:
+            break
+        done = least
+    assert all(file.num_done == done for file in files)
     require_room(files)
     if on_step:
         on_step("encode", done, len(features))

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from adapters_xling import inference, metrics, tasks
-from adapters_xling.errors import ConfigError, Held, MissingData
+from adapters_xling.errors import ConfigError, DataError, Held, MissingData
 from adapters_xling.evaluation import DEFAULT_MAX_LENGTH, cell_as_set, open_model
 from adapters_xling.made_with import made_with, scoring_code
 from adapters_xling.model import Model, is_backbone
@@ -133,9 +133,10 @@ def layers(
         )
     card = None if is_backbone(name) or (backbone is not None and name == backbone.name) else zoo.get(name).card
     model = open_model(name, card, zoo=zoo, device=device, backbone=backbone)
+    usual = model.sentences_at(task)
     model.read_sentences_at(pooling=pooling)
-    as_set = Reading(pooling=pooling, vectors=vectors) == READ_AS_SET
     configured, pooling = model.sentences_at(task)
+    as_set = (configured, pooling) == usual and vectors == READ_AS_SET.vectors
     max_length = min(DEFAULT_MAX_LENGTH, model.max_positions)
     how = made_with(task, backbone=model.backbone.name, max_length=max_length, precision=precision)
     how += [scoring_code()]
@@ -207,11 +208,14 @@ class _Read:
 def _keep(
     predictions: list[Prediction], name: str, task: TaskSpec, rows: tasks.Rows, language: str, **where: Any
 ) -> None:
-    """Keep what the configured layer finds as the evaluation that it is, unless that is there or being made."""
+    """Keep what the configured layer finds as the evaluation that it is, unless that is there or being made.
+
+    A metric that cannot be had of these rows keeps no sweep from going on; an evaluation will say so.
+    """
     cell = cell_as_set(name, task, rows, language, **where)
     if cell is None or cell.kept() is not None:
         return
-    with contextlib.suppress(Held), working(cell.work.below(where["split"]).folder):
+    with contextlib.suppress(Held, DataError), working(cell.work.below(where["split"]).folder):
         cell.keep({where["split"]: predictions}, None)
 
 

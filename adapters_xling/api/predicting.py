@@ -53,6 +53,7 @@ def predict(
     route = expressions.parse_route(on, resolve=zoo.resolve, slot=Use(entry=found.key)) if on else None
     ready = ready_examples(spec, examples)
     from adapters_xling import inference  # once the names are right: it loads torch
+    from adapters_xling.made_with import max_length_of
     from adapters_xling.model import open_entry, resolve_device
 
     device = resolve_device(settings.device)
@@ -60,7 +61,7 @@ def predict(
     if settings.compile:
         model.compile_passes()
     cut: list[str] = []
-    length = found.card.run.recipe_for(spec.name).max_length
+    length = max_length_of(found.card.run, spec, extra_tasks=settings.tasks)
     predictions = inference.predict(model, spec, ready, max_length=length, on_cut=cut.extend)
     _say_cut(cut, len(ready), f"the {length} tokens that {found.key} reads")
     return predictions
@@ -92,6 +93,7 @@ def predict_requests(
     for number, (name, _) in enumerate(requests):
         numbers.setdefault(zoo.resolve(name), []).append(number)
     from adapters_xling import inference, methods  # once the names are right: they load torch
+    from adapters_xling.made_with import max_length_of
     from adapters_xling.model import open_entry, resolve_device
 
     firsts: dict[tuple[str, ...], Model] = {}
@@ -114,7 +116,7 @@ def predict_requests(
         if settings.compile:
             model.compile_passes(first)
         firsts.setdefault(place, model)
-        length = run.recipe_for(spec.name).max_length
+        length = max_length_of(run, spec, extra_tasks=settings.tasks)
         job = inference.Job(model=model, task=spec, examples=examples, max_length=length)
         batches = str(model.layer_for(spec)) if _mixes(key, zoo) else key
         groups.setdefault((*place, batches), []).append(job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +175,11 @@ def open_entry(
         loaded = load_for(run, zoo=zoo, who=f"entry {name}", backbone=backbone)
         loaded.encoder.to(device)
         resident = Resident(loaded, method, zoo)
+    resident.whose = None  # proofs use the encoder, also those that fail
     wanted = resident.expand(Use(entry=name) if route is None else _name_slot(route, name))
     model = Model(loaded, method, pooling=run.recipe.pooling)
     model.add_heads(entry.card.heads, _head_tensors(entry))
     model.route, model.turns = wanted, resident
-    resident.whose = None  # proofs have used the encoder
     resident.take(model)
     return model.requires_grad_(False).eval().to(device)
 
@@ -249,27 +249,36 @@ class Resident(Turns):
                 f"method {self.method.name!r} holds one entry at a time: {next(iter(self.slots))} is in this encoder, "
                 f"{name} would overwrite it"
             )
-        self.slots[name] = slot_name(len(self.slots) + 1)
         method = resolve(entry.card.run.method)
-        route = own_route(below, self.slots[name])
-        try:
+        with self.occupying(name):
+            route = own_route(below, self.slots[name])
             method.load(self.loaded.encoder, self.slots[name], entry.folder / ENCODER)
             _prove(self.loaded, entry, route, method)
-        except XlingError as err:
-            self.refused[name] = err
-            raise
         return route
+
+    @contextlib.contextmanager
+    def occupying(self, name: str) -> Iterator[None]:
+        """Give something a slot; what does not get through, whatever stops it, may not run over that slot later."""
+        self.slots[name] = slot_name(len(self.slots) + 1)
+        try:
+            yield
+        except BaseException as err:
+            why = f"{name} was not loaded to its end in this encoder ({type(err).__name__}: {err}); open it again"
+            self.refused[name] = err if isinstance(err, XlingError) else ZooError(why)
+            raise
 
     def add_merged(self, merge: Merge) -> Route:
         """Merge entries and bring the result into the encoder, under what they all stand on."""
         name = describe(merge)
+        if name in self.refused:
+            raise self.refused[name]
         ground = self.zoo.get(merge.entries[0], verify=False).card.run.route
         below = self.expand(ground)
         if name not in self.slots:
             with contextlib.ExitStack() as stack:
                 folder, method, _ = self.merge(merge, stack)
-                self.slots[name] = slot_name(len(self.slots) + 1)
-                method.load(self.loaded.encoder, self.slots[name], folder)
+                with self.occupying(name):
+                    method.load(self.loaded.encoder, self.slots[name], folder)
         return own_route(below, self.slots[name])
 
     def merge(self, merge: Merge, stack: contextlib.ExitStack) -> tuple[Path, Method, str]:

@@ -40,7 +40,7 @@ def merge_run(merge: Merge, *, zoo: Zoo) -> RunSpec:
         backbone=first.backbone,
         tasks=tuple(tasks),
         method=merged_method(merge, found).spec(),
-        recipe=first.recipe_for(first.tasks[0].name),
+        recipe=first.recipe,
         init=merge,
         route=first.route,
         made_by="merging",

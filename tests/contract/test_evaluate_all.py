@@ -258,6 +258,52 @@ def test_a_refused_entry_stays_refused_in_the_encoder_it_was_put_into(
     open_entry(world.keys["lora-a"], zoo=world.zoo, beside=first)
 
 
+@pytest.mark.parametrize("task", ["mini-nli", "mini-retrieval"])
+def test_an_entry_that_is_refused_when_it_answers_changes_no_score_of_its_neighbour(
+    task: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its proof has led the encoder over its own route; whoever runs next must take the turn back."""
+    shorts, bad = ("lora-a", "lora-b"), world.keys["lora-b"]
+    alone = world.alone(tmp_path / "alone", "lora-a", task)
+    plain = building._prove
+
+    def refuse(loaded: Any, entry: Any, *rest: Any) -> None:
+        plain(loaded, entry, *rest)
+        if entry.key == bad:
+            raise ZooError("another answer")
+
+    monkeypatch.setattr(building, "_prove", refuse)
+    failures: dict[str, str] = {}
+    note = {"on_failure": lambda name, err: failures.update({name: str(err)})}
+    found = world.together(tmp_path / "together", *shorts, task=task, **note)
+    assert failures == {bad: "another answer"} and found["lora-b"] == [] and found["lora-a"] == alone
+    for language in LANGUAGES:
+        ours, theirs = (
+            predictions(tmp_path / where, world.keys["lora-a"], task, language) for where in ("together", "alone")
+        )
+        assert ours == theirs
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), KeyboardInterrupt()])
+def test_an_entry_whose_loading_broke_off_is_not_taken_for_loaded(
+    error: BaseException, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_entry(world.keys["bottleneck-a"], zoo=world.zoo)
+    method = resolve("bottleneck", {"reduction_factor": 8, "leave_out": (0, 1)})
+    plain = type(method).load
+
+    def broken(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(type(method), "load", broken)
+    with pytest.raises(type(error)):
+        open_entry(world.keys["bottleneck-b"], zoo=world.zoo, beside=first)
+    monkeypatch.setattr(type(method), "load", plain)
+    with pytest.raises(ZooError, match=f"was not loaded to its end .*{type(error).__name__}.*open it again"):
+        open_entry(world.keys["bottleneck-b"], zoo=world.zoo, beside=first)
+    open_entry(world.keys["bottleneck-b"], zoo=world.zoo)
+
+
 def test_bfloat16_together_is_bfloat16_alone(world: World, tmp_path: Path) -> None:
     names = ("lora-a", "lora-b")
     options = {"precision": "bf16", "languages": ["de"]}

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from worlds import NLI, TAGS, a_batch, a_run, train_entry, write_backbone
@@ -14,6 +15,7 @@ from worlds import NLI, TAGS, a_batch, a_run, train_entry, write_backbone
 from adapters_xling import exporting
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.exporting import FORMS, export
+from adapters_xling.methods import resolve
 from adapters_xling.model import open_entry
 from adapters_xling.spec import Slot, Stack, TaskSpec, Use
 from adapters_xling.tasks.examples import Answer, ChoiceExample, SpanExample
@@ -91,6 +93,18 @@ def test_a_stack_of_lora_is_merged_as_its_sum(world: tuple[Path, Zoo], tmp_path:
     route = Stack(parts=(Use(entry=parent.key), Slot()))
     child, _ = train_entry(a_run("lora", backbone, route=route, seed=4), zoo)
     assert (export(child.key, tmp_path / "out", zoo=zoo, backbone=backbone).difference or 0) < 1e-5
+
+
+def test_an_encoder_whose_heads_read_a_lower_layer_is_written_whole_and_says_which(
+    world: tuple[Path, Zoo], tmp_path: Path
+) -> None:
+    backbone, zoo = world
+    run = a_run("head", backbone)
+    run = msgspec.structs.replace(run, method=resolve("head", {"layer": 1}).spec())
+    entry, _ = train_entry(run, zoo)
+    done = export(entry.key, tmp_path / "out", zoo=zoo, backbone=backbone)
+    assert done.difference is not None and done.difference < 1e-5
+    assert json.loads((tmp_path / "out" / "xling.json").read_text())["layer"] == 1
 
 
 @pytest.mark.parametrize("case", ["lora", "full"])

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from worlds import HIDDEN, LAYERS, a_run, inputs, train_entry
@@ -24,6 +26,7 @@ from adapters_xling.evaluation import Reading, evaluate
 from adapters_xling.model import bare, open_entry
 from adapters_xling.model.core import Model, pool
 from adapters_xling.sweep import LayerSweep, layers
+from adapters_xling.tasks.kinds.vectors import VectorFile, unit
 from adapters_xling.zoo import Zoo
 
 MINI = "mini-retrieval"
@@ -123,6 +126,69 @@ def test_a_sweep_gives_what_evaluating_layer_by_layer_gives_and_encodes_once(
     assert not list(tmp_path.rglob("*.f32"))
 
 
+def test_vectors_that_other_blocks_were_written_to_are_continued_at_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with many entries (small blocks), then one of them alone (large ones), then together again."""
+    task, rows, width = tasks.get(MINI), 30, 4
+    given = [np.eye(width, dtype=np.float32)[i % width] + i / rows for i in range(rows)]
+
+    class Killed(Exception):
+        pass
+
+    class Stub:
+        hidden_size, device = width, torch.device("cpu")
+
+        def eval(self) -> None:
+            pass
+
+    @dataclass(frozen=True)
+    class Features:
+        place: int
+        num_tokens: int = 1
+
+    class Ready:
+        def __init__(self, part: list[Features]) -> None:
+            self.inputs = {"place": [one.place for one in part]}
+
+    monkeypatch.setattr(inference, "ready", lambda models, task, part, **how: Ready(part))
+    features: Any = [Features(i) for i in range(rows)]
+
+    def run(names: str, size: int, upto: int = rows) -> None:
+        monkeypatch.setattr(inference, "MAX_BLOCK_ROWS", size)
+        files = [
+            VectorFile.open(tmp_path / name, rows=rows, width=width, identity="x", dtype="float32") for name in names
+        ]
+        left = [upto]
+
+        def read(batch: Any) -> list[torch.Tensor]:
+            if left[0] <= 0:
+                raise Killed
+            left[0] -= len(batch["place"])
+            return [torch.tensor(np.stack([given[i] for i in batch["place"]])) for _ in files]
+
+        try:
+            stub: Any = Stub()
+            inference.write_vectors(stub, task, features, files, read)
+        except Killed:
+            pass
+        finally:
+            for file in files:
+                np.testing.assert_allclose(
+                    file.read(0, file.num_done), unit(np.stack(given))[: file.num_done], atol=1e-6
+                )
+                file.close()
+
+    run("ab", 5, upto=10)
+    run("a", 8, upto=8)
+    run("ab", 5, upto=5)
+    run("ab", 5)
+    for name in "ab":
+        file = VectorFile.open(tmp_path / name, rows=rows, width=width, identity="x", dtype="float32")
+        assert file.num_done == rows
+        file.close()
+
+
 def test_what_a_sweep_finds_at_the_configured_layer_is_an_evaluation_and_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +198,7 @@ def test_what_a_sweep_finds_at_the_configured_layer_is_an_evaluation_and_made_on
         sweep(tmp_path / "other", **options)
     assert [path.name for path in (tmp_path / "other" / kept).glob("*.json")] != []
     assert not list((tmp_path / "other" / kept).glob("dev-*"))
-    found = sweep(tmp_path / "swept")
+    found = sweep(tmp_path / "swept", pooling="mean")  # said, and what is meant when nothing is said
     score(tmp_path / "alone", split="dev", languages=["de", "sw"])
     names = sorted(path.name for path in (tmp_path / "alone" / kept).iterdir())
     assert len(names) == 2 * 3
