@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from adapters_xling import inference, keeping, tasks
 from adapters_xling.errors import MissingData
 from adapters_xling.paths import score_file
 from adapters_xling.prefix_cache import PrefixCache
 from adapters_xling.scored import Reading, trained_languages, weights_of
-from adapters_xling.spec import Route, Score, TaskSpec, canonical, digest, entries, outline, scored_as
+from adapters_xling.spec import Precision, Route, Score, TaskSpec, canonical, digest, entries, outline, scored_as
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Measured, Zoo
@@ -154,7 +154,8 @@ class Cell:
         kept = keeping.read(self.path, self.identity)
         if kept is None:
             return None
-        flagged = all(score.zero_shot == self._is_zero_shot() for score in kept.scores)
+        own = (self._is_zero_shot(), self.asked.reading.layer, self.asked.precision)
+        flagged = all((score.zero_shot, score.layer, score.precision) == own for score in kept.scores)
         if flagged and keeping.is_current(self.path, kept, self.asked.scoring):
             return kept.scores
         known = keeping.read_predictions(self.path, ids=_predicted_ids(self.found.rows.examples))
@@ -220,6 +221,8 @@ class Cell:
                 split=asked.split,
                 zero_shot=zero_shot,
                 backbone=card.run.backbone.name if card else Path(subject.name).name,
+                layer=asked.reading.layer,
+                precision=cast("Precision", asked.precision),
                 **said,
             )
             for metric, value in values.items()

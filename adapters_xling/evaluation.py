@@ -18,7 +18,7 @@ import torch
 
 from adapters_xling import inference, matrix, methods, tasks
 from adapters_xling.cells import Asked, Cell, Done, Loading, Set, Subject
-from adapters_xling.errors import ConfigError, XlingError
+from adapters_xling.errors import ConfigError, DataError, XlingError
 from adapters_xling.made_with import made_with, max_length_of, scoring_code
 from adapters_xling.model import Model, bare, is_backbone, open_entry, resolve_device
 from adapters_xling.model.freed_pages import keep_freed_pages
@@ -277,6 +277,7 @@ def _evaluate_group(
     """Score entries that share an encoder; languages with the same entries to score are read together."""
     waiting: list[tuple[Cell, ...]] = []
     same: list[Any] = []
+    unreadable: list[DataError] = []
 
     def flush() -> None:
         if waiting:
@@ -287,7 +288,11 @@ def _evaluate_group(
             waiting.clear()
 
     for language in asked.codes:
-        found = load(language)
+        try:
+            found = load(language)
+        except DataError as err:  # the other languages are scored all the same
+            unreadable.append(err)
+            continue
         if found is None:
             continue
         lacking = []
@@ -315,6 +320,8 @@ def _evaluate_group(
         if kinds.get(asked.task.kind).vectors or rows >= ROWS_AT_ONCE:
             flush()
     flush()
+    for subject in subjects if unreadable else ():
+        done.fail(subject.name, unreadable[0])
 
 
 def _evaluate_cells(

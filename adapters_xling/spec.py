@@ -315,8 +315,12 @@ class RunSpec(Frozen, frozen=True):
         return msgspec.structs.replace(self.recipe, **msgspec.structs.asdict(part)) if part else self.recipe
 
 
-class Score(Frozen, frozen=True):
-    """One number: a cell of the table. `value` is a percentage; a missing cell has no Score."""
+class Score(Frozen, frozen=True, omit_defaults=True):
+    """One number: a cell of the table. `value` is a percentage; a missing cell has no Score.
+
+    `layer` is the hidden state that retrieval was told to read (null: the configured one), `precision` that of the
+    forward passes; both are left out of a written score where they are the default.
+    """
 
     key: str
     task: str
@@ -332,6 +336,8 @@ class Score(Frozen, frozen=True):
     route: str
     intermediate: str
     seed: int
+    layer: int | None = None
+    precision: Precision = "fp32"
 
 
 ON = "-on-"
@@ -349,6 +355,8 @@ LATER_FIELDS: dict[tuple[str, str], Any] = {
     ("Recipe", "sort_window"): 0,
     ("Recipe", "tokens_at_once"): 0,
     ("RunSpec", "made_by"): "training",
+    ("Score", "layer"): None,
+    ("Score", "precision"): "fp32",
 }
 """(class, field) -> value that reproduces the behaviour before the field existed; left out of the canonical form at
 that value. Entries are never removed, so that keys stay what they were."""

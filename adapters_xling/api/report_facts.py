@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from adapters_xling.spec import Merge, MethodSpec, RunSpec, entries
+from adapters_xling.errors import XlingError
+from adapters_xling.spec import Merge, MethodSpec, RunSpec, Score, entries
 from adapters_xling.zoo import Zoo
 
 from .settings import Settings, task
@@ -16,7 +17,17 @@ from .settings import Settings, task
 if TYPE_CHECKING:
     from adapters_xling.grid import Plan
     from adapters_xling.report import EntryFacts
-    from adapters_xling.zoo import Provenance
+    from adapters_xling.zoo import Card, Provenance
+
+
+def facts_known(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
+    """`facts_of`, or of an entry that cannot be read why."""
+    from adapters_xling.report import EntryFacts
+
+    try:
+        return facts_of(zoo, name, planned)
+    except XlingError as err:
+        return EntryFacts(failure=str(err))
 
 
 def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
@@ -25,7 +36,6 @@ def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
 
     card = zoo.get(name, verify=False).card
     trained = card.training
-    named = (planned.mixtures[key] for key in (name, *card.parents) if key in planned.mixtures)
     method = _row_method(zoo, card.run)
     device = trained.device if trained else None
     return EntryFacts(
@@ -35,7 +45,7 @@ def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
         num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
         parents=card.parents,
         stands_on=entries(card.run.route),
-        mixture=next(named, ""),
+        mixture=_mixture(name, card, planned, zoo),
         num_trainable=card.num_trainable,
         num_bytes=card.num_bytes,
         seconds=trained.seconds if trained else None,
@@ -45,6 +55,20 @@ def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
         method_settings={k: v for k, v in method.settings.items() if v is not None},
         label=method_label(method, planned.grid.methods),
     )
+
+
+def _mixture(name: str, card: Card, planned: Plan, zoo: Zoo) -> str:
+    """What the grid calls a run's intermediate step, or several, where a mixture is among them; else empty."""
+    if name in planned.mixtures:
+        return planned.mixtures[name]
+    if not any(parent in planned.mixtures for parent in card.parents):
+        return ""
+    names = [
+        planned.mixtures.get(parent)
+        or (planned.runs[parent] if parent in planned.runs else zoo.get(parent, verify=False).card.run).task
+        for parent in card.parents
+    ]
+    return "+".join(dict.fromkeys(names))
 
 
 def _row_method(zoo: Zoo, run: RunSpec) -> MethodSpec:
@@ -117,6 +141,24 @@ def notes(planned: Plan, limit: int | None) -> Iterator[str]:
     if limited:
         named = ", ".join(f"{name} {rows}" for name, rows in limited.items())
         yield f"Only the first rows of each language were scored: {named}."
+
+
+def incomplete(planned: Plan, scores: Iterable[Score], settings: Settings | None) -> Iterator[str]:
+    """A sentence for each target that was scored in some of its languages only, which no mean shows by itself."""
+    from adapters_xling.grid.targets import languages_of
+
+    scored: dict[tuple[str, str], set[str]] = {}
+    for score in scores:
+        scored.setdefault((score.task, score.split), set()).add(score.language)
+    for target in dict.fromkeys(cell.target for cell in planned.cells):
+        spec = task(target.task, Settings(tasks=(settings or Settings()).tasks))
+        wanted = languages_of(target, spec, planned.grid)
+        have = scored.get((spec.name, target.split or spec.eval_split), set())
+        lacking = [code for code in wanted if code not in have]
+        if have and lacking:
+            num = len(wanted) - len(lacking)
+            rest = f"the other {num} languages" if num > 1 else "the other language"
+            yield f"{target.label} is not scored in {', '.join(lacking)}: means are over {rest}."
 
 
 def retrieval_tasks(planned: Plan, settings: Settings | None) -> tuple[str, ...]:

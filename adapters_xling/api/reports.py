@@ -13,7 +13,7 @@ from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, unknown
 from adapters_xling.spec import canonical_json, entry_scored
 
-from .report_facts import all_languages, facts_of, main_metrics, notes, retrieval_tasks, without_cost
+from .report_facts import all_languages, facts_known, incomplete, main_metrics, notes, retrieval_tasks, without_cost
 from .settings import Settings, codes, cores, open_zoo, task
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def write_report(
 
     zoo = open_zoo(settings)
     origin, num = provenance(), cores()
-    facts = {name: facts_of(zoo, name, planned) for name in planned.runs if name in zoo}
+    facts = {name: facts_known(zoo, name, planned) for name in planned.runs if name in zoo}
     facts |= {name: report.EntryFacts(failure=why) for name, why in outcome.failed.items()}
     facts |= {
         score.key: without_cost(facts[entry])
@@ -182,7 +182,7 @@ def write_report(
         machine=f"{origin.gpu or origin.cpu}, {num} {'core' if num == 1 else 'cores'}",
         date=origin.created[:10],
         seconds=round(outcome.seconds, 1),
-        notes=tuple(notes(planned, limit)),
+        notes=(*notes(planned, limit), *incomplete(planned, outcome.scores, settings)),
         metrics=main_metrics(planned, settings),
         num_trained=len(outcome.trained),
         published=published.load_published(planned.grid.published) if planned.grid.published else None,
@@ -199,9 +199,9 @@ def write_report(
     controls = set(planned.controls.values())  # compared with, and in no table of methods
     scores = [score for score in outcome.scores if score.key not in controls]
     kept = report.Kept((settings or Settings()).runs_dir, limits, readings, planned.grid.scoring_precision)
+    results = report.collect(scores, info=info, facts=facts)  # first: where it fails an earlier report stays
     report.write_scores(folder / SCORES_FILE, scores)
     paths.atomic_write(folder / "info.json", report.encode_info(info, facts))
-    results = report.collect(scores, info=info, facts=facts)
     report.write_comparisons(folder, report.compare(results, kept, controls=planned.controls))
     return render_report(folder)
 
@@ -288,7 +288,7 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
     """Join every score of several finished grids to those of a file: a `Score` a line, sorted, each cell once.
 
     What the file has stays, save cells that one of the grids scored anew: the grid's value is kept then. Cells of
-    different numbers of rows are different cells.
+    different numbers of rows, read at different layers or in different precisions, are different cells.
 
     Args:
         names: grids, or folders of their scores.

@@ -203,13 +203,21 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
-def parts(value: str | None) -> list[str]:
+def parts(value: str | None, option: str) -> list[str]:
     """What stands between the commas of an option, each once; none where it was left out.
 
-    >>> parts("lora, full, lora"), parts(None)
+    Raises:
+        ConfigError: for an option that is given and empty: an unset variable of a script must not mean everything.
+
+    >>> parts("lora, full, lora", "--methods"), parts(None, "--methods")
     (['lora', 'full'], [])
     """
-    return list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip())) if value else []
+    if value is None:
+        return []
+    found = list(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    if not found:
+        raise ConfigError(f"{option} is empty: name one or more, with commas between them, or leave it out for all")
+    return found
 
 
 def require_output(output: Path | None, begins: str, *inputs: Path | None) -> None:

@@ -60,7 +60,10 @@ def layers(
     settings = settings_from(options)
     if sum(map(bool, (on, backbone, grid))) > 1:
         raise ConfigError("give one of --on, --backbone and --grid, not both: an entry and a grid bring their backbone")
-    narrow = {"methods": parts(methods), "intermediate": parts(intermediate)}
+    narrow = {
+        "methods": parts(methods, "--methods"),
+        "intermediate": parts(intermediate, "--intermediate"),
+    }
     if any(narrow.values()) and not grid:
         raise ConfigError("--methods and --intermediate narrow a grid: give --grid too")
     bars = Bars(show=not as_json)

@@ -23,7 +23,7 @@ LONG_S = 3600
 
 def _numbers(value: str | None) -> list[int]:
     try:
-        return [int(code) for code in parts(value)]
+        return [int(code) for code in parts(value, "--seeds")]
     except ValueError as err:
         raise click.BadParameter(f"{value!r} is not a list of whole numbers", param_hint="--seeds") from err
 
@@ -46,7 +46,7 @@ def narrowing(function: F) -> F:
 
 def narrowed(options: dict[str, Any]) -> dict[str, Any]:
     """Take the options of `narrowing` out of a command's options, as `api.plan` wants them."""
-    narrow: dict[str, Any] = {name: parts(options.pop(name)) for name in _PARTS}
+    narrow: dict[str, Any] = {name: parts(options.pop(name), f"--{name}") for name in _PARTS}
     return {**narrow, "seeds": _numbers(options.pop("seeds"))}
 
 
@@ -160,6 +160,10 @@ def _lacking_lines(planned: Plan, estimate: Estimate) -> list[str]:
             f"rows to score: none at hand of {', '.join(estimate.absent)}; counted as their task files say, but they "
             "cannot be scored"
         )
+    lines += [
+        f"rows to score: {name} has none at hand in {', '.join(codes)}, which no mean will count"
+        for name, codes in estimate.partly.items()
+    ]
     return lines
 
 

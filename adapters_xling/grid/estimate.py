@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Estimate:
         unread: sets on the hub whose size could only be guessed.
         memory: bytes of the device that a run may use; None where that is not known.
         absent: targets none of whose rows are at hand, in the grid's order; they are counted as their task files say.
+        partly: other targets -> languages of which no rows are at hand.
     """
 
     seconds: float
@@ -133,6 +134,7 @@ class Estimate:
     free_bytes: int | None
     unread: int = 0
     absent: tuple[str, ...] = ()
+    partly: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     memory: float | None = None
 
     def left(self, done: set[str]) -> float:
@@ -262,6 +264,7 @@ def estimate(
         unread=work.sizes.unread,
         memory=memory,
         absent=tuple(dict.fromkeys(target.task for target in work.absent)),
+        partly=dict(work.partly),
     )
 
 
@@ -288,6 +291,7 @@ class _Work:
         self._folders: dict[tuple[str, str], Path | None] = {}
         self._sets_s: dict[tuple[Any, ...], tuple[float, int | None]] = {}
         self.absent: dict[Target, None] = {}
+        self.partly: dict[str, tuple[str, ...]] = {}
         self.family = family_of(plan.grid.backbone)
         self.backbone = Path(plan.grid.backbone).name
         self.timings = Timings(
@@ -368,6 +372,8 @@ class _Work:
         if not any(found.values()):  # what will be there one day: as the task file says
             self.absent[cell.target] = None
             found = dict.fromkeys(codes, published(task, split, max_length=length))
+        elif lacking := tuple(code for code, size in found.items() if size is None):
+            self.partly[cell.target.label] = lacking
         precision, row_bytes = self.plan.grid.scoring_precision, self.timings.row_bytes(task, PREDICTION_BYTES)
         for code, size in found.items():
             if size is None:

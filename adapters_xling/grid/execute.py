@@ -8,6 +8,7 @@ not depend on the executor or the number of workers: each has its own process an
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -16,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling import tasks
-from adapters_xling.errors import XlingError
+from adapters_xling.errors import Held, XlingError
 from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
 from adapters_xling.grid.plan import Cell, GridSpec, Plan
 from adapters_xling.grid.targets import Target, floor_name, languages_of, target_tasks
+from adapters_xling.paths import hold
 from adapters_xling.prefix_cache import OFF, PrefixCache
-from adapters_xling.spec import RunSpec, Score
+from adapters_xling.spec import Route, RunSpec, Score
 from adapters_xling.zoo import Zoo
 
 ATTEMPTS = 2
 """How often a job is tried whose worker process died (an out-of-memory kill may have hit the wrong one)."""
+HELD_S = 2.0
+"""Seconds between two looks at cells that another process is at work on, when nothing else is left."""
 
 
 @dataclass
@@ -198,7 +202,6 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     """Train one run when it is missing, then score its cells. Runs in a worker process."""
     import torch
 
-    from adapters_xling.evaluation import Reading, evaluate
     from adapters_xling.training import train
 
     torch.set_num_threads(common.threads)
@@ -206,53 +209,84 @@ def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Ce
     zoo = Zoo(common.zoo_root)
     missing = run is not None and name not in zoo
     if run is not None and missing:
-        train(
-            run,
-            zoo=zoo,
-            data_dir=common.data_dir,
-            log_dir=common.runs_dir / "logs",
-            checkpoint_dir=common.runs_dir / "checkpoints",
-            checkpoint_s=common.checkpoint_s,
-            checkpoint_steps=common.checkpoint_steps,
-            device=common.device,
-            show_progress=False,
-            extra_tasks=common.extra_tasks,
-            backbone=common.backbone,
-            prefix_cache=common.prefix_cache,
-            attention=common.attention,
-        )
+        checkpoints = common.runs_dir / "checkpoints"
+        with hold(checkpoints / f".{name}.lock", wait=True):  # another process may be training it for its own cells
+            if missing := name not in zoo:
+                train(
+                    run,
+                    zoo=zoo,
+                    data_dir=common.data_dir,
+                    log_dir=common.runs_dir / "logs",
+                    checkpoint_dir=checkpoints,
+                    checkpoint_s=common.checkpoint_s,
+                    checkpoint_steps=common.checkpoint_steps,
+                    device=common.device,
+                    show_progress=False,
+                    extra_tasks=common.extra_tasks,
+                    backbone=common.backbone,
+                    prefix_cache=common.prefix_cache,
+                    attention=common.attention,
+                )
     scores: list[Score] = []
     errors: dict[str, str] = {}
-    for cell in cells:
-        task = tasks.get(cell.target.task, extra=common.extra_tasks)
-        languages = languages_of(cell.target, task, grid, swap=cell.swap)
-        if not languages:
+    queue, held = deque(cells), set[Cell]()
+    while queue:
+        cell = queue.popleft()
+        found, failure = _scored(common, grid, cell, zoo)
+        if isinstance(failure, Held):
+            # Another process is at work on the same vectors: the other cells first, then what that one has found.
+            held.add(cell)
+            queue.append(cell)
+            if held.issuperset(queue):
+                time.sleep(HELD_S)
             continue
-        try:
-            scores += evaluate(
-                cell.name,
-                task,
-                zoo=zoo,
-                runs_dir=common.runs_dir,
-                languages=languages,
-                skip_missing=True,
-                split=cell.target.split,
-                data_dir=common.data_dir,
-                limit=common.limit or cell.target.limit,
-                device=common.device,
-                extra_tasks=common.extra_tasks,
-                backbone=common.backbone,
-                reading=Reading(layer=cell.target.layer),
-                precision=grid.scoring_precision,
-                prefix_cache=common.prefix_cache,
-                attention=common.attention,
-                routes=dict(cell.swap).get,
-            )
-        except Exception as err:
-            errors[f"{name} on {cell.target.label}"] = (
-                str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
-            )
+        scores += found
+        if failure is not None:
+            errors[f"{name} on {cell.target.label}"] = _message(failure)
     return Result(missing, scores, errors, time.perf_counter() - started)
+
+
+def _scored(common: Common, grid: GridSpec, cell: Cell, zoo: Zoo) -> tuple[list[Score], Exception | None]:
+    """Scores of a cell's languages, and what kept some of them, or all, from being scored."""
+    from adapters_xling.evaluation import Reading, evaluate_all
+
+    task = tasks.get(cell.target.task, extra=common.extra_tasks)
+    languages = languages_of(cell.target, task, grid, swap=cell.swap)
+    if not languages:
+        return [], None
+    ways = dict(cell.swap)
+    failures: list[Exception] = []
+
+    def note(_: str, err: Exception) -> None:
+        failures.append(err)
+
+    def way(_: str, language: str) -> Route | None:
+        return ways.get(language)
+
+    try:
+        found = evaluate_all(
+            [cell.name],
+            task,
+            zoo=zoo,
+            runs_dir=common.runs_dir,
+            languages=languages,
+            skip_missing=True,
+            split=cell.target.split,
+            data_dir=common.data_dir,
+            limit=common.limit or cell.target.limit,
+            device=common.device,
+            extra_tasks=common.extra_tasks,
+            backbone=common.backbone,
+            reading=Reading(layer=cell.target.layer),
+            precision=grid.scoring_precision,
+            prefix_cache=common.prefix_cache,
+            attention=common.attention,
+            routes=way,
+            on_failure=note,
+        )
+    except Exception as err:
+        return [], err
+    return found[cell.name], failures[0] if failures else None
 
 
 def _floor(common: Common, grid: GridSpec, target: Target) -> Result:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from adapters_xling import expressions, methods, paths, tasks
-from adapters_xling.errors import ConfigError, unknown
+from adapters_xling.errors import ConfigError, UnknownName, unknown
 from adapters_xling.grid.controls import equal_steps
 from adapters_xling.grid.language_adapters import LanguageAdapters, Swap, language_runs, require_labels
 from adapters_xling.grid.mixing import Mix
@@ -80,6 +80,11 @@ class Composed(Frozen, frozen=True):
     def __post_init__(self) -> None:
         if (self.warm is None) == (self.on is None):
             raise ConfigError("compositions: each is either {warm: expression} or {on: expression}")
+
+    @property
+    def text(self) -> str:
+        """The expression."""
+        return str(self.on if self.warm is None else self.warm)
 
     def way(self, parents: Mapping[str, str]) -> tuple[Init, Route]:
         """Init and route over the entries of one method and seed.
@@ -335,6 +340,8 @@ def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> G
     for what, advice in needed.items():
         if getattr(grid, what) in ((), {}):
             raise ConfigError(f"{path}: {what} is empty, which leaves nothing to run; {advice}")
+    if grid.language_adapters:
+        require_labels(grid.language_adapters, grid.methods)
     changes: dict[str, Any] = {}
     for what, wanted in (narrow or {}).items():
         if not wanted:
@@ -348,6 +355,15 @@ def load_grid(name: str, *, narrow: dict[str, Sequence[Any]] | None = None) -> G
                 raise unknown(what.rstrip("s"), str(item), map(str, names), str(path))
         kept = tuple(item for name in wanted for item in names[name])
         changes[what] = {name: have[name] for name in wanted} if isinstance(have, dict) else kept
+    if grid.language_adapters and "methods" in changes:
+        own = {label: given for label, given in grid.language_adapters.methods.items() if label in changes["methods"]}
+        changes["language_adapters"] = msgspec.structs.replace(grid.language_adapters, methods=own)
+    if "intermediate" in changes:
+        gone = set(map(_named, grid.intermediate)) - set(map(_named, changes["intermediate"]))
+        left = tuple(one for one in grid.compositions if not gone & set(expressions.names_in(one.text)))
+        if dropped := [one.text for one in grid.compositions if one not in left]:
+            warnings.warn(f"left out with the intermediate tasks that they name: {', '.join(dropped)}", stacklevel=2)
+        changes["compositions"] = left
     return msgspec.structs.replace(grid, **changes)
 
 
@@ -422,6 +438,11 @@ def expand(
             raise unknown(
                 "language of this grid's targets", code, served | {c for t, _ in specs.values() for c in t.languages}
             )
+    for name in grid.rows_at_once:
+        try:
+            tasks.get(name, extra=extra_tasks)
+        except UnknownName as err:
+            raise UnknownName(f"rows_at_once: {err}") from None
     if grid.language_adapters:
         require_labels(grid.language_adapters, grid.methods)
     resolved = {label: method_from(label, settings) for label, settings in grid.methods.items()}
@@ -444,7 +465,11 @@ def expand(
                     mix = Mix.parse(step.mix, step.rates) if len(mixed) > 1 else None
                     recipe = step.recipe or grid.intermediate_recipe
                     parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix, recipe=recipe)
-                    parents[step.name] = parent
+                    if parents.setdefault(step.name, parent) != parent:
+                        raise ConfigError(
+                            f"intermediate: two steps are called {step.name!r}, so no table could tell them apart; "
+                            "give one of them another name"
+                        )
                     if isinstance(intermediate, Intermediate):
                         plan.mixtures.setdefault(parent, step.name)
                 for target, (_, source) in specs.items():

@@ -12,7 +12,7 @@ import pytest
 from loops import SMALL, trained
 
 from adapters_xling import evaluation, matrix, tasks
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling.errors import ConfigError, DataError, ZooError
 from adapters_xling.evaluation import evaluate, evaluate_all
 from adapters_xling.grid import make_run
 from adapters_xling.methods import resolve
@@ -196,6 +196,30 @@ def failing(world: World, short: str) -> Callable[..., Model]:
         return model
 
     return opened
+
+
+@pytest.mark.parametrize("task", ["mini-nli", "mini-retrieval"])
+def test_a_language_whose_file_cannot_be_read_leaves_the_others_their_scores(
+    task: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorts = ("lora-a", "lora-b")
+    expected = world.together(tmp_path / "sound", *shorts, task=task)
+    plain = tasks.load
+
+    def load(spec: Any, split: str, language: str, **how: Any) -> Any:
+        if language == "de":  # the first
+            raise DataError("test-de.csv: line 2 is not UTF-8")
+        return plain(spec, split, language, **how)
+
+    monkeypatch.setattr(tasks, "load", load)
+    failures: dict[str, str] = {}
+    note = {"on_failure": lambda name, err: failures.update({name: str(err)})}
+    found = world.together(tmp_path / "a", *shorts, task=task, **note)
+    assert failures == {world.keys[short]: "test-de.csv: line 2 is not UTF-8" for short in shorts}
+    for short in shorts:
+        assert found[short] == [score for score in expected[short] if score.language != "de"] != []
+    with pytest.raises(DataError, match="not UTF-8"):
+        world.together(tmp_path / "b", *shorts, task=task)
 
 
 @pytest.mark.parametrize("task", ["mini-nli", "mini-retrieval"])

@@ -429,3 +429,17 @@ def test_a_killed_mining_goes_on_with_the_vectors_on_disk(tmp_path: Path, monkey
     assert removed[0] == removed[1]
     assert removed[0].startswith(left)
     assert found == again
+
+
+def test_a_score_says_at_which_layer_and_in_which_precision_it_was_read(tmp_path: Path) -> None:
+    plain, lower, rounded = (
+        {(one.layer, one.precision) for one in score(tmp_path, **how)}
+        for how in ({}, {"reading": Reading(layer=1)}, {"precision": "bf16"})
+    )
+    assert (plain, lower, rounded) == ({(None, "fp32")}, {(1, "fp32")}, {(None, "bf16")})
+    (file,) = (tmp_path / "scores").rglob("test-de-first40-bf16.json")
+    body = json.loads(file.read_text())
+    for one in body["scores"]:
+        one.pop("precision", None)
+    file.write_text(json.dumps(body))
+    assert {one.precision for one in score(tmp_path, precision="bf16")} == {"bf16"}, "of before it was said"

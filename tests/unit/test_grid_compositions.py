@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from adapters_xling import grid
-from adapters_xling.errors import ConfigError
+from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.evaluation import labels_of
 from adapters_xling.grid.plan import Composed
 from adapters_xling.spec import Fresh, RunSpec, Slot, Warm, named, outline
@@ -116,3 +116,19 @@ def test_a_composition_that_means_nothing_is_refused(change: dict[str, str], why
 def test_one_entry_may_be_named_alone() -> None:
     assert Composed(warm="a").way({"a": "key"}) == (Warm(entry="key"), Slot())
     assert Composed(on="base").way({}) == (Fresh(), Slot())
+
+
+def test_a_grid_that_is_narrowed_leaves_out_compositions_of_what_is_gone() -> None:
+    with pytest.warns(UserWarning, match="left out with the intermediate tasks that they name: average"):
+        spec = grid.load_grid("compositions", narrow={"intermediate": ["mini-nli"]})
+    assert spec.compositions == () and grid.expand(spec).runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = grid.load_grid("compositions", narrow={"intermediate": ["none", "mini-nli", "mini-pos"]})
+    assert whole.compositions == grid.load_grid("compositions").compositions != ()
+
+
+def test_rows_at_once_of_a_task_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(UnknownName, match=r"rows_at_once: unknown task 'mini-nerr'\. Did you mean 'mini-ner'"):
+        expanded(rows_at_once={"mini-nerr": 4})
+    expanded(rows_at_once={"mini-ner": 4})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 
-from adapters_xling.errors import ConfigError, UnknownName, XlingError
+from adapters_xling.errors import ConfigError, DataError, Held, UnknownName, XlingError
 from adapters_xling.grid.execute import Common, Job, Result, _finished, _job
 from adapters_xling.grid.executors import Executor, Here, Local, open_executor
 from adapters_xling.grid.executors.local import _on_gpus, gpus
-from adapters_xling.grid.plan import Plan
+from adapters_xling.grid.plan import Cell, Plan
+from adapters_xling.grid.targets import Target
+
+execution = sys.modules["adapters_xling.grid.execute"]
 
 
 def works(log: str, name: str) -> Result:
@@ -185,3 +189,46 @@ def test_runs_of_a_grid_are_trained_with_the_attention_that_was_asked_for(
     grid: Any = SimpleNamespace()
     _job(Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path, attention="packed"), run, grid, [], "a")
     assert told["attention"] == "packed"
+
+
+def test_cells_that_another_process_is_at_work_on_come_last_and_what_it_found_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    naps: list[float] = []
+
+    def scored(_: Any, __: Any, cell: Cell, ___: Any) -> tuple[list[Any], Exception | None]:
+        looked.append(cell.target.task)
+        if cell.target.task == "mini-retrieval" and looked.count("mini-retrieval") < 3:
+            return [], Held("another process is at work")
+        return [f"score of {cell.target.task}"], DataError(
+            "sw is not UTF-8"
+        ) if cell.target.task == "mini-ner" else None
+
+    monkeypatch.setattr(execution, "_scored", scored)
+    monkeypatch.setattr(execution.time, "sleep", naps.append)
+    cells = [Cell("xlmr-nano", Target(task=name)) for name in ("mini-retrieval", "mini-ner", "mini-pos")]
+    grid: Any = SimpleNamespace()
+    found = _job(Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path), None, grid, cells, "xlmr-nano")
+    assert looked == ["mini-retrieval", "mini-ner", "mini-pos", "mini-retrieval", "mini-retrieval"]
+    assert naps == [execution.HELD_S], "only once nothing else was left"
+    assert found.scores == [f"score of {name}" for name in ("mini-ner", "mini-pos", "mini-retrieval")]
+    assert found.errors == {"xlmr-nano on mini-ner": "sw is not UTF-8"}, "with the scores of the other languages kept"
+
+
+def test_a_run_that_two_grids_want_at_once_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo, trained = set[str](), list[str]()
+
+    def train(run: Any, **_: Any) -> None:
+        trained.append(run)
+        time.sleep(0.3)
+        zoo.add("a")
+
+    monkeypatch.setattr("adapters_xling.training.train", train)
+    monkeypatch.setattr(execution, "Zoo", lambda _: zoo)
+    common, grid, run = Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path), SimpleNamespace(), SimpleNamespace()
+    arguments: Any = (common, run, grid, [], "a")
+    with ThreadPoolExecutor(2) as pool:
+        found = [one.result() for one in [pool.submit(_job, *arguments) for _ in range(2)]]
+    assert len(trained) == 1 and sorted(one.trained for one in found) == [False, True]
+    assert list((tmp_path / "checkpoints").iterdir()) == []

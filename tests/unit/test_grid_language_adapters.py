@@ -98,6 +98,18 @@ def test_a_mistake_is_found_before_anything_trains(change: dict[str, Any], words
         LanguageAdapters(task="mini-mlm", languages=())
 
 
+def test_a_method_that_is_narrowed_away_takes_its_language_adapters_settings_along(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        SMALL.replace("{bottleneck: {reduction_factor: 2}}", "{bottleneck: {reduction_factor: 2}, lora: {}}")
+    )
+    found = grid.load_grid(str(path), narrow={"methods": ["lora"]})
+    assert found.language_adapters and found.language_adapters.methods == {}
+    path.write_text(path.read_text().replace("{bottleneck: {inv", "{botleneck: {inv"))
+    with pytest.raises(UnknownName, match="Did you mean 'bottleneck'"):
+        grid.load_grid(str(path), narrow={"methods": ["lora"]})
+
+
 def test_what_lacks_a_language_adapter_is_left_out_where_rows_are_not_at_hand(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

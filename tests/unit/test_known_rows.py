@@ -62,6 +62,14 @@ def test_it_counts_what_the_thorough_search_calls_rows_and_nothing_of_the_runs_o
     assert (found.num_rows, found.unchecked) == (len(trained), ())
 
 
+def test_somebodys_unfinished_task_file_is_not_looked_at_and_costs_nothing(tmp_path: Path) -> None:
+    """It is asked for when a run is trained and has nothing to do with that file."""
+    (tmp_path / "draft.yaml").write_text("name: draft\nkind: tag\nlanguages: [en]\n", encoding="utf-8")
+    trained = known.row_hashes(rows("mini-pos", "train"))
+    found, plain = known.known_rows(trained, [POS], extra=tmp_path), known.known_rows(trained, [POS])
+    assert "draft" in found.unchecked and found.checked == plain.checked and found.known == plain.known
+
+
 def test_a_planted_test_row_is_found_and_other_kinds_are_left_alone_but_by_raw_text() -> None:
     tested = rows("mini-nli", "test")[:3]
     nli = tasks.get("mini-nli")

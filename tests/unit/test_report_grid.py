@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from zoo_samples import an_entry
 
 from adapters_xling import api
 from adapters_xling.api import report_facts
@@ -18,7 +20,7 @@ from adapters_xling.errors import ConfigError, MissingData, UnknownName
 from adapters_xling.grid import Common, Outcome, Plan, execute
 from adapters_xling.report import collect
 from adapters_xling.spec import Score
-from adapters_xling.zoo import provenance
+from adapters_xling.zoo import Zoo, provenance
 
 GRID = """
 title: A small grid
@@ -48,6 +50,49 @@ def test_a_plan_knows_what_the_grid_calls_its_mixtures(tmp_path: Path) -> None:
         assert plan.runs[key].task == "mini-nli+mini-pos"
         children = [run for run in plan.runs.values() if key in run.parents]
         assert len(children) == 3, name
+
+
+def test_a_run_from_a_mixture_and_another_entry_goes_by_both_names(tmp_path: Path) -> None:
+    """Two of them with the mixture in it were one row, which a report refuses after everything is trained."""
+    text = GRID + "compositions: [{warm: 'average(by-size, mini-nli)'}, {warm: 'average(by-size, evenly)'}]\n"
+    (tmp_path / "both.yaml").write_text(text, encoding="utf-8")
+    plan, zoo = api.plan(str(tmp_path / "both.yaml")), Zoo(tmp_path / "zoo", fallbacks=())
+    made = {key: an_entry(zoo, run) for key, run in plan.runs.items() if run.mixture or not run.parents}
+    assert made
+    names = set()
+    for key, run in plan.runs.items():
+        card: Any = SimpleNamespace(parents=run.parents)
+        names.add(report_facts._mixture(key, card, plan, zoo))
+    assert names == {"", "by-size", "evenly", "by-size+mini-nli", "by-size+evenly"}
+
+
+def test_two_intermediate_steps_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = GRID.replace("name: evenly", "name: by-size")
+    (tmp_path / "same.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="intermediate: two steps are called 'by-size'"):
+        api.plan(str(tmp_path / "same.yaml"))
+
+
+def test_an_entry_whose_card_is_damaged_leaves_the_others_their_report(tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path / "zoo", fallbacks=())
+    plan = api.plan(grid(tmp_path))
+    entry = an_entry(zoo)
+    (entry.folder / "card.json").write_text('{"half": ', encoding="utf-8")
+    failure = report_facts.facts_known(zoo, entry.key, plan).failure
+    assert failure and "card.json" in failure
+
+
+def test_a_target_that_was_scored_in_some_languages_only_says_so(tmp_path: Path) -> None:
+    plan = api.plan(grid(tmp_path))
+    scores = [a_score("k")]
+    (task,) = {score.task for score in scores}
+    assert task == "mini-ner" and {score.language for score in scores} == {"de"}
+    assert list(report_facts.incomplete(plan, scores, None)) == [
+        "mini-ner is not scored in sw: means are over the other language."
+    ]
+    other = msgspec.structs.replace(scores[0], language="sw")
+    assert list(report_facts.incomplete(plan, [*scores, other], None)) == []
+    assert list(report_facts.incomplete(plan, [], None)) == []
 
 
 def test_a_method_goes_by_what_the_grid_calls_it_whatever_the_grid_leaves_to_its_default(tmp_path: Path) -> None:

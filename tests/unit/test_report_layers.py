@@ -209,13 +209,35 @@ def test_scores_of_several_grids_go_into_one_file_each_once(tmp_path: Path) -> N
     assert done.exit_code == 0 and "3 scores, 3 new, 0 with another value" in done.output
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert sorted(row["key"] for row in rows) == ["a", "b", "c"]
-    assert set(rows[0]) == set(Score.__struct_fields__)
+    assert set(rows[0]) == set(Score.__struct_fields__) - {"layer", "precision"}, "which are as usual, and left out"
     first = file.read_bytes()
     again = join("quickstart", "mini", file=file, runs=runs)
     assert file.read_bytes() == first and "3 scores, 0 new, 0 with" in again.output  # whatever the order of the grids
     refused = CliRunner().invoke(xling, ["report", "mini", "quickstart", "--runs", str(runs)])
     assert refused.exit_code != 0 and "--scores FILE" in str(refused.exception)
     assert "xling run real-kit" in str(join("mini", "real-kit", file=file, runs=runs).exception)
+    assert file.read_bytes() == first
+
+
+def test_another_layer_and_another_precision_are_cells_of_their_own(tmp_path: Path) -> None:
+    """They took each other's place, or were called a contradiction that running both again would end."""
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    plain = a_score("xlmr-nano")
+    others = {"read-lower": {"layer": 1}, "rounded": {"precision": "bf16"}}
+    write_scores(runs / "plain" / "scores.jsonl", [plain])
+    for name, how in others.items():
+        write_scores(runs / name / "scores.jsonl", [msgspec.structs.replace(plain, value=20.0, **how)])
+    folders = [str(runs / name) for name in ("plain", *others)]
+    done = join(*folders, file=file, runs=runs)
+    assert "3 scores, 3 new, 0 with another value" in done.output
+    assert {(one.layer, one.precision, one.value) for one in read_scores(file)} == {
+        (None, "fp32", plain.value),
+        (1, "fp32", 20.0),
+        (None, "bf16", 20.0),
+    }
+    first = file.read_bytes()
+    for folder in folders:  # one after the other as well
+        assert "0 new, 0 with another value" in join(folder, file=file, runs=runs).output
     assert file.read_bytes() == first
 
 
