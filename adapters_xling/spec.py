@@ -337,7 +337,13 @@ class Score(Frozen, frozen=True, omit_defaults=True):
     intermediate: str
     seed: int
     layer: int | None = None
-    precision: Precision = "fp32"
+    precision: Precision = FULL
+
+    def __post_init__(self) -> None:
+        if (
+            self.precision == FULL
+        ):  # `omit_defaults` knows the default itself, not a word that came from another process
+            msgspec.structs.force_setattr(self, "precision", FULL)
 
 
 ON = "-on-"

@@ -16,7 +16,7 @@ from zoo_samples import a_run, an_entry
 from adapters_xling import api, expressions, methods
 from adapters_xling.api import compositions
 from adapters_xling.cli import _COMMANDS, xling
-from adapters_xling.cli.common import assignments, codes
+from adapters_xling.cli.common import assignments, parts
 from adapters_xling.composition import named
 from adapters_xling.languages import LANGUAGES
 from adapters_xling.spec import Fresh, Imported, Init, MethodSpec, Route, Slot, Stack, Use, entries
@@ -131,10 +131,10 @@ def follow(name: str, params: dict[str, Any], zoo: Zoo) -> None:
     found = [zoo.resolve(one) for one in given if one and not one.isupper() and "=" not in one and not is_hash(one)]
     on = params.get("candidates") or params.get("on") or ()
     if name in ("choose", "evaluate", "predict"):
-        asked = codes(params.get("languages")) or sorted(LANGUAGES)
+        asked = parts(params.get("languages"), "--languages") or sorted(LANGUAGES)
         for text in [on] if isinstance(on, str) else on:
             route = compositions.routes_by_language([text], entry=found[0], zoo=zoo, languages=asked)
-            for code in codes(params.get("languages")) or ["sw"]:
+            for code in parts(params.get("languages"), "--languages") or ["sw"]:
                 route(code)
     if name == "adapt":
         parent = zoo.get(found[0]).card.run

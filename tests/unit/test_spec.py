@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,17 @@ def test_parents_are_those_of_init_and_route_once_each() -> None:
         init=spec.Warm(entry="a"), route=spec.Stack(parts=(spec.Use(entry="a"), spec.Use(entry="b"), spec.Slot()))
     )
     assert one.parents == ("a", "b")
+
+
+def test_a_score_is_written_alike_whatever_process_it_comes_from() -> None:
+    labels = {"method": "lora", "init": "fresh", "route": "slot", "intermediate": "none", "seed": 0}
+    scored: dict[str, Any] = {"metric": "f1", "value": 50.0, "num_examples": 10, "split": "test", "zero_shot": True}
+    one = spec.Score(key="k", task="t", language="de", backbone="b", **labels, **scored)
+    given = {**msgspec.json.decode(msgspec.json.encode(one)), "precision": "fp32", "layer": None}
+    others = [pickle.loads(pickle.dumps(one)), spec.decode(spec.Score, given, "here")]
+    assert {msgspec.json.encode(other) for other in others} == {msgspec.json.encode(one)}
+    assert b"precision" not in msgspec.json.encode(one) and spec.canonical(one).keys().isdisjoint(
+        {"precision", "layer"}
+    )
+    rounded = msgspec.structs.replace(one, precision="bf16", layer=3)
+    assert spec.decode(spec.Score, msgspec.json.decode(msgspec.json.encode(rounded)), "here") == rounded != one
