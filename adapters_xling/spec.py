@@ -340,9 +340,7 @@ class Score(Frozen, frozen=True, omit_defaults=True):
     precision: Precision = FULL
 
     def __post_init__(self) -> None:
-        if (
-            self.precision == FULL
-        ):  # `omit_defaults` knows the default itself, not a word that came from another process
+        if self.precision == FULL:  # what is left out is the default itself, not its like from another process
             msgspec.structs.force_setattr(self, "precision", FULL)
 
 
