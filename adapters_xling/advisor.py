@@ -13,6 +13,7 @@ Shapes: N rows, T tokens, D width.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters_xling import evaluation, inference, keeping, tasks
+from adapters_xling import evaluation, inference, keeping, metrics, tasks
 from adapters_xling.errors import ConfigError
 from adapters_xling.metrics import Metric
 from adapters_xling.model import Model
@@ -156,9 +157,12 @@ def advise(
                 advice.values["measured"], advice.num_measured = float(np.mean(measured)), len(measured)
             advices.append(advice)
     by = "probe" if probe else "logme"
-    firsts_B = np.argmax(np.stack(draws[by]), axis=0)
-    for i, advice in enumerate(advices):
-        advice.first = float((firsts_B == i).mean())
+    drawn_CB = np.stack(draws[by])
+    drawn_CB = drawn_CB[:, np.isfinite(drawn_CB).all(axis=0)]  # draws without a class say nothing of anybody
+    if drawn_CB.shape[1]:
+        firsts_B = np.argmax(drawn_CB, axis=0)
+        for i, advice in enumerate(advices):
+            advice.first = float((firsts_B == i).mean())
     return sorted(advices, key=lambda one: (-one.values[by], one.candidate))
 
 
@@ -212,10 +216,11 @@ def _stacked(features: Sequence[_Rows], chosen: Sequence[int] | np.ndarray) -> _
 
 
 def _resampled(features: Sequence[_Rows]) -> np.ndarray:
-    """LogME of rows drawn with replacement, the same draws for every candidate, (B,)."""
+    """LogME of rows drawn with replacement, the same draws for every candidate, (B,); NaN where one class was drawn."""
     generator = np.random.default_rng(0)
     num = len(features)
-    return np.array([logme(*_stacked(features, generator.integers(0, num, num))) for _ in range(DRAWS)])
+    drawn = [_stacked(features, generator.integers(0, num, num)) for _ in range(DRAWS)]
+    return np.array([logme(*one) if len(np.unique(one[1])) > 1 else math.nan for one in drawn])
 
 
 # --- probing ------------------------------------------------------------------------------------------------------
@@ -263,12 +268,13 @@ def _one_of(metric: Metric, name: str) -> Callable[[Any], Any]:
 
 
 def _measured(zoo: Zoo, entry: Entry | None, target: TaskSpec, kept: Sequence[Score]) -> list[float]:
-    """Zero-shot means on the target of the entries that start from a candidate or stand on it."""
+    """Zero-shot means on the target's scored rows of the entries that start from a candidate or stand on it."""
     if entry is None:
         return []
     children = set(zoo.children(entry.key))
+    what = (target.name, target.eval_split, metrics.main(target.metrics[0]))
     by_key: dict[str, dict[str, float]] = {}
     for one in kept:
-        if one.key in children and one.task == target.name and one.zero_shot:
+        if one.key in children and (one.task, one.split, one.metric) == what and one.zero_shot:
             by_key.setdefault(one.key, {}).setdefault(one.language, one.value)
     return [float(np.mean(list(values.values()))) for values in by_key.values()]

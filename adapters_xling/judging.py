@@ -82,8 +82,8 @@ def judge(way: str, rows: Sequence[Regret]) -> Judgement:
         {k: mean([row.at[k] for row in rows]) for k in ks},
         {k: mean([row.chance[k] for row in rows]) for k in ks},
         {k: mean([row.chance[k] - row.at[k] for row in rows]) for k in ks},
-        mean([100.0 * (row.first == row.best) for row in rows]),
-        mean([100.0 / row.num_candidates for row in rows]),
+        mean([100.0 * (row.at_first == 0) for row in rows]),
+        mean([100.0 * row.num_best / row.num_candidates for row in rows]),
     )
 
 

@@ -116,17 +116,36 @@ def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> 
     Args:
         scores: as a grid's `scores.jsonl` has them.
         backbone: only scores on this one; a grid's twin with random weights is another.
+
+    Of several splits of a task one counts: the test rows, else the first in order.
+
+    Raises:
+        DataError: where two entries, or two ways of reading one, are the same candidate on the same target and seed.
     """
     scores = [one for one in scores if backbone in (None, one.backbone)]
     scores = [one for one in scores if one.route == "slot" and one.init in STARTS]
     main: dict[str, str] = {}
     for one in scores:
         main.setdefault(one.task, one.metric)
-    cells: dict[tuple[Target, str], dict[int, dict[str, float]]] = {}
+    splits: dict[str, str] = {}
     for one in scores:
-        if one.metric == main[one.task] and one.zero_shot and one.method not in ("majority", "base"):
-            by_seed = cells.setdefault((Target(one.task, one.method), one.intermediate), {})
-            by_seed.setdefault(one.seed, {})[one.language] = one.value
+        if one.split == "test" or one.task not in splits:
+            splits[one.task] = one.split
+    cells: dict[tuple[Target, str], dict[int, dict[str, float]]] = {}
+    behind: dict[tuple[Target, str, int, str], Score] = {}
+    for one in scores:
+        if (one.metric, one.split) != (main[one.task], splits[one.task]):
+            continue
+        if one.zero_shot and one.method not in ("majority", "base"):
+            target = Target(one.task, one.method)
+            other = behind.setdefault((target, one.intermediate, one.seed, one.language), one)
+            if other != one:
+                raise DataError(
+                    f"{other.key} and {one.key} are both {one.intermediate} before {target}, seed {one.seed} "
+                    f"({one.language}: {other.value:g} and {one.value:g}), and differ in settings, layer or precision: "
+                    "which of them is meant cannot be told. Keep the scores of one"
+                )
+            cells.setdefault((target, one.intermediate), {}).setdefault(one.seed, {})[one.language] = one.value
     wanted: dict[Target, set[str]] = {}
     for (target, _), by_seed in cells.items():
         for found in by_seed.values():
@@ -150,7 +169,9 @@ class Regret:
         chance: k -> the same, expected of k candidates drawn at random.
         spearman: rank correlation of the ranking with the outcome; None for fewer than three candidates.
         first: what the ranking put first.
-        best: what was best.
+        best: what was best; of several that are level one.
+        at_first: points that `first` lacks to it.
+        num_best: candidates that are level with the best.
     """
 
     target: Target
@@ -160,6 +181,8 @@ class Regret:
     spearman: float | None
     first: str
     best: str
+    at_first: float
+    num_best: int
 
 
 def regrets(outcome: Matrix, predicted: Matrix, *, ks: Sequence[int] = (1, 3)) -> list[Regret]:
@@ -192,6 +215,8 @@ def regrets(outcome: Matrix, predicted: Matrix, *, ks: Sequence[int] = (1, 3)) -
                 _spearman(true, cheap) if len(names) > 2 else None,
                 names[order[0]],
                 names[int(true.argmax())],
+                float(true.max() - true[order[0]]),
+                int((true == true.max()).sum()),
             )
         )
     if not found:

@@ -13,7 +13,16 @@ from adapters_xling import paths, published
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, unknown
 from adapters_xling.spec import canonical_json, entry_scored
 
-from .report_facts import all_languages, facts_known, incomplete, main_metrics, notes, retrieval_tasks, without_cost
+from .report_facts import (
+    all_languages,
+    facts_known,
+    incomplete,
+    main_metrics,
+    method_label,
+    notes,
+    retrieval_tasks,
+    without_cost,
+)
 from .settings import Settings, codes, cores, open_zoo, task
 
 if TYPE_CHECKING:
@@ -342,7 +351,9 @@ def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -
         run = planned.runs.get(name)
         if run is None and name != planned.grid.backbone:
             continue  # the twin with random weights is a floor of the scores, not an encoder to compare layers of
-        label = methods.resolve(run.method).label if run else report.BASE
+        label = report.BASE
+        if run:  # as the grid calls it: two settings of one family are two rows
+            label = method_label(run.method, planned.grid.methods) or methods.resolve(run.method).label
         after = (planned.mixtures.get(name) or run.task) if run else "none"
         seed = run.seed if run else 0
         found.append(report.Swept(name, label, after, seed, sweep.configured, sweep.values))

@@ -60,7 +60,10 @@ def between(
             one, two = (FRESH, system), (FRESH, counterpart)
             lacks = lacking.get(one) or lacking.get(two)
             zero_shot = [code for code in mine.zero_shot[target] if code in other.zero_shot[target]]
-            outcome = {"missing": lacks} if lacks else pair(bootstrap, known, one, two, zero_shot=zero_shot)
+            own = {*mine.trained_on(target, system, zero_shot), *other.trained_on(target, counterpart, zero_shot)}
+            outcome = (
+                {"missing": lacks} if lacks else pair(bootstrap, known, one, two, zero_shot=zero_shot, trained_on=own)
+            )
             keys = [
                 key
                 for results, row in ((mine, system), (other, counterpart))

@@ -4,7 +4,7 @@ same rows and seeds, from what was kept of each example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,23 @@ def _combining(combine: Callable[[Mapping[str, Any]], dict[str, Any]], score: st
 
 
 def pair(
-    bootstrap: Bootstrap, scored: Mapping[str, Scored], ours: Any, theirs: Any, *, zero_shot: Sequence[str]
+    bootstrap: Bootstrap,
+    scored: Mapping[str, Scored],
+    ours: Any,
+    theirs: Any,
+    *,
+    zero_shot: Sequence[str],
+    trained_on: Collection[str] = (),
 ) -> dict[str, Any]:
     """Compare two sides over the languages and seeds that both have.
+
+    Args:
+        bootstrap: the draws.
+        scored: language -> what the sides did there.
+        ours: a side.
+        theirs: the other.
+        zero_shot: languages that the mean wants; none where nothing but languages trained on was scored.
+        trained_on: those of them that rows of trained one of these two, which no zero-shot mean may count.
 
     Returns:
         The fields of a `Comparison` that say what came out.
@@ -155,7 +169,7 @@ def pair(
         found = bootstrap.difference(*ends)
         return Interval(value=found.value, low=found.low, high=found.high, p=found.p)
 
-    averaged = [code for code in both if code in zero_shot] if zero_shot else both
+    averaged = [code for code in both if code in zero_shot and code not in trained_on] if zero_shot else both
     parallel = all(scored[code].parallel for code in both)
     ids = [scored[code].ids for code in averaged or both]
     return {
@@ -199,10 +213,10 @@ def compare(
         known = {code: one for code, one in scored.items() if one is not None}
         for system, against, ours, theirs in pairs:
             lacks = lacking.get(ours) or lacking.get(theirs)
+            wanted = results.zero_shot[target]
+            own = {code for side in (ours, theirs) for code in results.trained_on(target, side[1], wanted)}
             outcome = (
-                {"missing": lacks}
-                if lacks
-                else pair(bootstrap, known, ours, theirs, zero_shot=results.zero_shot[target])
+                {"missing": lacks} if lacks else pair(bootstrap, known, ours, theirs, zero_shot=wanted, trained_on=own)
             )
             keys = {key for side in (ours, theirs) for by_seed in sides[side].values() for key in by_seed.values()}
             found.append(

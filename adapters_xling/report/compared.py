@@ -293,8 +293,8 @@ def comparisons_csv(comparisons: Comparisons) -> str:
             first = code == "zero-shot mean"
             values = ["" if part is None or getattr(part, end) is None else getattr(part, end) for end in ends]
             corrected = [_blank(one.p_holm), _blank(one.p_bh), one.verdict] if first else ["", "", ""]
-            num = one.num_languages if first else 1
-            writer.writerow([*head, code, *values, *corrected, seeds, num, one.num_examples, doubts, one.missing])
+            counts = (one.num_languages, one.num_examples) if first else (1, "")  # examples of the mean alone
+            writer.writerow([*head, code, *values, *corrected, seeds, *counts, doubts, one.missing])
     return out.getvalue()
 
 

@@ -109,7 +109,9 @@ class Share(Frozen, frozen=True):
         num_floor_seeds: seeds of the floor; the first one's stands for those it lacks.
         full: gain of full fine-tuning.
         ours: gain of the method.
-        share: of `ours` in `full`, in percent; None where the interval of `full` holds 0.
+        share: of `ours` in `full`, in percent; None where the interval of `full` does not lie above 0, or one of their
+            runs did not converge (a floor that did not is a floor all the same).
+        not_converged: keys of entries behind the two rows that did not converge, or started from one that did not.
     """
 
     task: str
@@ -124,6 +126,7 @@ class Share(Frozen, frozen=True):
     full: Interval
     ours: Interval
     share: Interval | None = None
+    not_converged: tuple[str, ...] = ()
 
 
 class Comparisons(Frozen, frozen=True):

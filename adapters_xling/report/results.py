@@ -94,6 +94,11 @@ class Results:
         """Languages of a target that were trained on: its source column, usually English."""
         return tuple(code for code in self.languages[target] if code not in self.zero_shot[target])
 
+    def trained_on(self, target: Target, system: System, codes: Sequence[str]) -> list[str]:
+        """Those of some languages that rows of trained a row's own head."""
+        row = self.row(target, system)
+        return [code for code in codes if code in row and not row[code].zero_shot]
+
     def row(self, target: Target, system: System) -> dict[str, Cell]:
         """Cells of one row by language; missing ones are absent."""
         found = ((code, self.cells.get((target, system, code))) for code in self.languages[target])

@@ -13,8 +13,9 @@ import numpy as np
 
 from adapters_xling.report.cells import REFERENCE, ZERO, System, Target
 from adapters_xling.report.comparisons import Interval, Share
-from adapters_xling.report.formats import duration, method_name, number, quantity, signed, target_name
+from adapters_xling.report.formats import UNCONVERGED, duration, method_name, number, quantity, signed, target_name
 from adapters_xling.report.results import Results
+from adapters_xling.report.scores import unconverged
 from adapters_xling.report.sheets import ABSENT, Column, Item, Row, Section, Sheet
 from adapters_xling.statistics import Bootstrap, Drawn
 
@@ -48,7 +49,9 @@ def shares_of(
             ours, theirs = ([_of(row[one], seeds) for row in sides] for one in (system, full))
             floor = [_floor(row[zero], seeds) for row in sides]
             gain, own = bootstrap.difference(theirs, floor), bootstrap.difference(ours, floor)
-            share = bootstrap.share(ours, theirs, floor) if excludes_zero(gain) else None
+            keys = [key for one in (system, full) for key in results.entries.get((target, one), ())]
+            doubtful = unconverged(keys, results.facts)
+            share = bootstrap.share(ours, theirs, floor) if is_gain(gain) and not doubtful else None
             yield Share(
                 **target._asdict(),
                 backbone=system.backbone,
@@ -60,6 +63,7 @@ def shares_of(
                 full=_interval(gain),
                 ours=_interval(own),
                 share=share and Interval(value=share[0], low=share[1], high=share[2]),
+                not_converged=tuple(doubtful),
             )
 
 
@@ -82,9 +86,9 @@ def _floor(by_seed: Mapping[int, Drawn], seeds: Sequence[int]) -> Drawn:
     return _of({seed: by_seed.get(seed, first) for seed in seeds}, seeds)
 
 
-def excludes_zero(one: Any) -> bool:
-    """Whether a difference's interval lies on one side of 0."""
-    return one.low is not None and (one.low > 0 or one.high < 0)
+def is_gain(one: Any) -> bool:
+    """Whether a difference's interval lies above 0."""
+    return one.low is not None and one.low > 0
 
 
 def _interval(found: Any) -> Interval:
@@ -101,7 +105,7 @@ def share_section(shares: Sequence[Share], results: Results) -> Section | None:
     lead = (
         "Gain: score minus that of the same head on the frozen encoder, trained on the target alone. Share: an "
         "adapter's gain in percent of full fine-tuning's, with its 95 % interval from the same paired bootstrap; given "
-        "only where the interval of full fine-tuning's gain excludes 0."
+        "only where the interval of full fine-tuning's gain lies above 0 and the runs of both converged."
     )
     lead += " The frozen floor has fewer seeds than the methods, and its own noise is left out." if single else ""
     return Section("shares", "What adapters keep of full fine-tuning's gain", sheets, lead=lead)
@@ -149,8 +153,10 @@ def _gain(interval: Interval) -> Item:
 
 
 def _share(one: Share) -> Item:
+    if one.not_converged:
+        return Item(UNCONVERGED, title=f"not converged: {', '.join(one.not_converged)}")
     if one.share is None:
-        return Item(ABSENT.text, title="the interval of full fine-tuning's gain holds 0")
+        return Item(ABSENT.text, title="the interval of full fine-tuning's gain does not lie above 0")
     small = (f"[{number(one.share.low)}, {number(one.share.high)}]",)
     return Item(f"{number(one.share.value)} %", one.share.value, small=small)
 

@@ -61,7 +61,7 @@ def summary_sheet(results: Results) -> Sheet:
     return Sheet(
         "summary",
         "Summary",
-        f"{_means(results)} per task, in percent. Δ: difference to the same method without an intermediate task"
+        f"{means_of(results)} per task, in percent. Δ: difference to the same method without an intermediate task"
         f"{noise}. Bold: highest complete mean in its column.",
         tuple(columns),
         tuple(bodies),
@@ -75,7 +75,8 @@ def _beside(results: Results, target: Target) -> bool:
     return bool(results.sources(target)) and not results.source_only
 
 
-def _means(results: Results) -> str:
+def means_of(results: Results) -> str:
+    """What the means of a report are, as a heading begins."""
     return "Scores on the language trained on" if results.source_only else "Zero-shot means"
 
 
@@ -113,7 +114,7 @@ def seeds_sheet(results: Results) -> Sheet:
                         delta_item(results.delta(target, system), system, mark=results.mark(target, system)),
                     )
                 )
-    return Sheet("seeds", f"{_means(results)} by seed", "", tuple(columns), (tuple(rows),), folded=True)
+    return Sheet("seeds", f"{means_of(results)} by seed", "", tuple(columns), (tuple(rows),), folded=True)
 
 
 def highlights(results: Results) -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ from adapters_xling.report.prose import HOW_TO_READ, doubts, facts_line, lexical
 from adapters_xling.report.results import Marks, Results
 from adapters_xling.report.scores import EntryFacts, RunInfo
 from adapters_xling.report.sheets import Section, escape_markdown, markdown_lines
+from adapters_xling.report.summary import means_of
 from adapters_xling.spec import Score, canonical_json
 
 _Facts = Mapping[str, EntryFacts]
@@ -159,7 +160,7 @@ def _floors(results: Results) -> str:
         rows.append([escape_markdown(name), *values, escape_markdown(lead), "lexical" if lexical else ""])
     shown = {floor.method for floor in results.floors}
     legend = "; ".join(f"{name}: {text}" for name, text in FLOORS.items() if name in shown)
-    return _pipes(head, rows, labels=1) + f"\n\nZero-shot means. {legend}."
+    return _pipes(head, rows, labels=1) + f"\n\n{means_of(results)}. {legend}."
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------

@@ -115,6 +115,18 @@ def test_what_was_measured_stands_beside_it(settings: api.Settings) -> None:
     one = next(one for one in found if one.task == "mini-choice")
     mean = np.mean([score.value for score in scores if score.metric == "accuracy"])
     assert one.num_measured == 1 and one.values["measured"] == pytest.approx(mean)
+    api.evaluate(child.key, "mini-paraphrase", languages=["de"], split="dev", settings=settings)  # no part of it
+    found = api.advise("mini-paraphrase", among=[CHOICE], max_rows=50, settings=settings)
+    one = next(one for one in found if one.task == "mini-choice")
+    assert one.values["measured"] == pytest.approx(mean)
+
+
+def test_draws_that_hold_one_class_alone_say_nothing_and_stop_nothing() -> None:
+    """Forty rows, two of a rare class: one draw in eight lacks it."""
+    rng = np.random.default_rng(0)
+    rows = [(rng.normal(size=(1, 8)), np.array([int(i < 2)])) for i in range(40)]
+    drawn = advisor._resampled(rows)
+    assert 0 < np.isnan(drawn).sum() < len(drawn) / 2 and np.isfinite(drawn).any()
 
 
 @pytest.mark.parametrize(

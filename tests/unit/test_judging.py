@@ -78,5 +78,5 @@ def test_the_page_is_tables_of_one_width_and_json_has_the_same_numbers() -> None
 
 
 def test_one_candidate_more_than_k_is_enough() -> None:
-    row = Regret(Target("t", "lora"), 2, {1: 5.0, 3: 0.0}, {1: 2.5, 3: 0.0}, None, "a", "b")
+    row = Regret(Target("t", "lora"), 2, {1: 5.0, 3: 0.0}, {1: 2.5, 3: 0.0}, None, "a", "b", 5.0, 1)
     assert "| t lora | 2 | a | b | 5.0 | 0.0 | 2.5 | 0.0 | · |" in markdown([judge("x", [row])], title="t")

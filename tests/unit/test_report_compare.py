@@ -455,6 +455,47 @@ def test_an_adapter_s_share_of_the_gain_is_over_the_frozen_head_under_the_same_d
     assert f"{one.share.value:.1f} %" in text and "has fewer seeds" in section.lead
 
 
+def test_a_language_that_one_of_two_rows_was_trained_on_is_in_no_zero_shot_mean(tmp_path: Path) -> None:
+    """The report's own Δ leaves it out; so must the interval and the mark that stand on that Δ."""
+    world = World(tmp_path)
+    for seed in (0, 1):
+        world.entry(f"plain-s{seed}", 0.5, seed=seed)
+        world.entry(f"german-s{seed}", 0.9, seed=seed, trained="en de", languages="en de", **AFTER)
+        world.entry(f"german-s{seed}", 0.5, seed=seed, trained="en de", languages="sw", **AFTER)
+    results = collect(world.scores)
+    (after,) = [system for system in results.contenders if system.has_intermediate]
+    one = by_task(world.compare())["mini-pos"]
+    assert one.mean and one.mean.value == pytest.approx(results.delta(results.headline[0], after).mean or 0.0)
+    assert (one.num_languages, one.expected, one.verdict) == (1, 2, "")
+    assert set(one.languages) == {"en", "de", "sw"} and one.languages["de"].value > 20
+    only = World(tmp_path / "only")
+    only.entry("plain-s0", 0.5)
+    only.entry("all-s0", 0.9, trained="en de sw", **AFTER)
+    (none,) = only.compare().comparisons
+    assert none.mean is None and not none.source_only, "not the mean over what one of them was trained on"
+
+
+def test_no_share_is_printed_of_a_loss_or_of_runs_that_did_not_converge(tmp_path: Path) -> None:
+    """Full fine-tuning that stays at chance loses to the frozen head, and nobody keeps 118 % of that."""
+    world = World(tmp_path)
+    for seed in (0, 1):
+        world.entry(f"full-s{seed}", 0.2, seed=seed, method="full")
+        world.entry(f"lora-s{seed}", 0.1, seed=seed)
+        world.entry(f"head-s{seed}", 0.6, seed=seed, method="head")
+    found = world.compare()
+    assert found.shares and all(one.share is None and one.full.value < 0 for one in found.shares)
+    good = World(tmp_path / "good")
+    for seed in (0, 1):
+        good.entry(f"full-s{seed}", 0.9, seed=seed, method="full")
+        good.entry(f"lora-s{seed}", 0.8, seed=seed)
+        good.entry(f"head-s{seed}", 0.5, seed=seed, method="head")
+    assert all(one.share for one in good.compare({"head-s0": EntryFacts(converged=False)}).shares)
+    doubtful = good.compare({"full-s1": EntryFacts(converged=False)})
+    assert all(one.share is None and one.not_converged == ("full-s1",) for one in doubtful.shares)
+    (section,) = [s for s in sections_of_(good, doubtful) if s.id == "shares"]
+    assert any(item.text == "†" for sheet in section.sheets for row in sheet.rows for item in row)
+
+
 def test_no_share_is_printed_of_a_gain_that_may_be_none(tmp_path: Path) -> None:
     world = World(tmp_path)
     for seed in (0, 1):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from adapters_xling.errors import DataError
+from adapters_xling.judging import judge
 from adapters_xling.spec import Score
 from adapters_xling.transferability import Target, best_elsewhere, fit_evidence, logme, regrets, transfer_matrix
 
@@ -154,3 +155,24 @@ def test_the_matrix_is_zero_shot_means_over_languages_then_seeds() -> None:
         a_score(method="majority", intermediate="none", value=33.0),
     ]
     assert transfer_matrix(scores) == {XNLI: {"mnli": 62.5, "none": 45.0}}
+
+
+def test_one_split_counts_and_two_entries_in_one_cell_are_refused_whatever_their_order() -> None:
+    dev, test = a_score(value=10.0), a_score(split="test", value=60.0)
+    none = [a_score(split=split, intermediate="none", value=40.0) for split in ("dev", "test")]
+    for scores in ([dev, test, *none], [*none, test, dev]):
+        assert transfer_matrix(scores) == {XNLI: {"mnli": 60.0, "none": 40.0}}
+    other = a_score(key="other-settings", value=70.0)
+    for scores in ([dev, other], [other, dev]):
+        with pytest.raises(DataError, match=r"are both mnli before xnli lora, seed 0 .*differ in settings"):
+            transfer_matrix(scores)
+    with pytest.raises(DataError, match="precision"):
+        transfer_matrix([dev, a_score(value=11.0, precision="bf16")])
+
+
+def test_a_ranking_that_names_one_of_several_best_ones_was_right() -> None:
+    target = Target("x", "lora")
+    (row,) = regrets({target: {"a": 70.0, "b": 70.0, "c": 10.0}}, {target: {"a": 0.0, "b": 2.0, "c": 1.0}}, ks=(1,))
+    assert (row.first, row.at_first, row.num_best) == ("b", 0.0, 2)
+    judged = judge("x", [row])
+    assert judged.hits.value == 100.0 and judged.lucky.value == pytest.approx(200 / 3)
