@@ -31,7 +31,7 @@ from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Features
 from adapters_xling.tasks.kinds.common import pad_rows
-from adapters_xling.zoo import HeadCard, Zoo
+from adapters_xling.zoo import HeadCard, Zoo, trace
 
 ENCODER = "encoder"
 ONNX = "onnx"
@@ -110,6 +110,7 @@ def export(
     if to.exists():
         raise ConfigError(f"{to} exists already: name a folder that does not")
     entry = zoo.get(key)
+    terms = trace(zoo, key).licence()  # of all that it started from and stands on, which goes with it
     model = open_entry(key, zoo=zoo, backbone=backbone)
     spec = None if form == ENCODER else _head(model, key, task, form)
     aside = to.with_name(f".{to.name}.partial-{uuid.uuid4().hex[:12]}")
@@ -132,7 +133,8 @@ def export(
             "entry": key,
             "form": form,
             "backbone": model.backbone.repo,
-            "licence": entry.card.licence,
+            "licence": terms.expression,
+            "terms": list(terms.lines()),
             "pooling": model.pooling,
             "layer": model.num_layers if model.read_layer is None else model.read_layer,
             "heads": {n: {"kind": c.kind, "labels": list(c.labels)} for n, c in _heads_of(model, spec).items()},

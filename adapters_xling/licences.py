@@ -86,7 +86,7 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"CC[ -]?0(?:[ -]1\.0)?", ("CC0-1.0",)),
     (r"MIT(?: licen[cs]e)?", ("MIT",)),
     (r"BSD[ -]([23])(?:-Clause)?", ()),
-    (r"Apache(?:[ -]Licen[cs]e)?[ -,]*(?:v|version )?2\.0", ("Apache-2.0",)),
+    (r"Apache(?:[ -]Licen[cs]e)?[ ,-]*(?:v|version )?2\.0", ("Apache-2.0",)),
     (r"free for any purpose, attribution to Google", ("PAWS",)),
     (r"OANC and others \(MultiNLI mix\)|MultiNLI mix", _MULTINLI),
     (r"Quora'?s terms of service", ("Quora",)),
@@ -98,7 +98,8 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 _CC = r"CC[ -]BY(?P<more>(?:-(?:NC|SA|ND))*)(?:[ -](?P<version>\d\.\d))?(?:[ -](?P<port>[A-Z]{2}))?"
 _WHOSE = r"(?:(?:some|passages|(?:[\w-]+ )?text|Wikipedia|Wikinews)\s+)?"
-_AFTER = r"(?:\s*\((?![^)]*\b(?:non|no|not|only|except|unless|research)\b)[\w ,.'-]+\))?"
+_LESS = r"non\w*|no|not|only|except|unless|without|research|academic|educational|personal|private|internal|evaluation"
+_AFTER = rf"(?:\s*\((?![^)]*\b(?:{_LESS}|commercial|use)\b)[\w ,.'-]+\))?"
 """What a licence is of, in brackets; words that could take from it what it allows leave it unread."""
 
 

@@ -115,13 +115,14 @@ def adapt(
     require_head(parent)
     languages.language(language)
     recipe = grid.recipes().require(recipe or default_recipe(parent.card.run.backbone.name))
-    base = tasks.with_labels(task(on or answering(parent), settings), data_dir=settings.data_dir)
+    folder = settings.tasks or paths.private_tasks_dir() or settings.runs_dir / "tasks"
+    known = dataclasses.replace(settings, tasks=folder) if folder.is_dir() else settings  # of an entry adapted before
+    base = tasks.with_labels(task(on or answering(parent), known), data_dir=settings.data_dir)
     if base.head_name not in parent.card.heads:
         raise ConfigError(
             f"entry {parent.key} has no head {base.head_name!r} for task {base.name!r}; it has: "
             f"{', '.join(parent.card.heads) or 'none'}"
         )
-    folder = settings.tasks or paths.private_tasks_dir() or settings.runs_dir / "tasks"
     name = name or re.sub(r"[^a-z0-9]+", "-", f"{rows.stem}-{language}".lower()).strip("-")
     file = catalog.new_file(name, folder)
     draft = private.draft(rows, name=name, kind=base.kind, columns=columns, language=language, pair=base.pair)

@@ -166,6 +166,15 @@ def _mixture(run: RunSpec) -> list[str]:
 
 
 def _composition(run: RunSpec) -> list[str]:
-    """The options that say what a run starts from and stands on."""
+    """The options that say what a run starts from and stands on.
+
+    Raises:
+        ConfigError: for one that does both (an adapted entry that stands on others), which no option says.
+    """
+    if not isinstance(run.init, Fresh) and not isinstance(run.route, Slot):
+        raise ConfigError(
+            f"it starts from {describe(run.init)} and stands on {describe(run.route)} at once: `xling adapt` does that "
+            "and no option of `xling train`"
+        )
     words = [] if isinstance(run.init, Fresh) else ["--warm", describe(run.init)]
     return words if isinstance(run.route, Slot) else [*words, "--on", describe(run.route)]

@@ -213,6 +213,8 @@ def _reader(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
     """Reader of a file of one's own, and its options: a table, or to tag also words one per line, the tag in the last
     column (that of CoNLL-U is known to the reader).
 
+    Comments and marks of documents say nothing of the columns.
+
     Raises:
         DataError: where blanks separate words and tags.
     """
@@ -221,7 +223,8 @@ def _reader(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
         return "table", {}
     if suffix == ".conllu":
         return "conll", {"conllu": True}
-    number, first = next(((number, line) for number, line in readers.lines(path) if line.strip()), (0, ""))
+    said = [(n, line) for n, line in readers.lines(path) if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
+    number, first = next((one for one in said if "\t" in one[1]), said[0] if said else (0, ""))
     last = first.count("\t")
     if not last and " " in first.strip():
         raise DataError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from accelerate.utils import set_seed
 
+from adapters_xling import tasks
+from adapters_xling.errors import XlingError
 from adapters_xling.model import Model, build, save_entry
 from adapters_xling.prefix_cache import IN_MEMORY, OFF, PrefixCache, session
 from adapters_xling.spec import RunSpec, key
@@ -19,7 +22,7 @@ from adapters_xling.training.division import require_divisible
 from adapters_xling.training.loop import Loop
 from adapters_xling.training.preparing import check, join, task_of
 from adapters_xling.training.progress import selecting, training_card
-from adapters_xling.zoo import Entry, Facts, Zoo
+from adapters_xling.zoo import Entry, Facts, Zoo, ZooWarning
 
 
 def train(
@@ -74,7 +77,7 @@ def train(
     accelerator, processes, place = join(device, trackers, log_dir)
     if processes.first_says(name in zoo):
         processes.on_first(checkpoint.remove)
-        return zoo.get(name)
+        return _known_terms(zoo.get(name), extra_tasks)
     check(run)
     require_divisible({ref.name: run.recipe_for(ref.name) for ref in run.tasks}, processes)
     sharded = sharded and processes.count > 1
@@ -135,4 +138,21 @@ def train(
     processes.on_first(keep)
     entry = zoo.get(name)
     processes.on_first(checkpoint.remove)
+    return entry
+
+
+def _known_terms(entry: Entry, extra_tasks: Path | None) -> Entry:
+    """An entry that is here already; warns where its task files name another licence now than its sealed card."""
+    try:
+        specs = [tasks.get(ref.name, extra=extra_tasks) for ref in entry.card.run.tasks]
+    except XlingError:
+        return entry
+    now = "; ".join(dict.fromkeys(task.licence for task in specs))
+    if now != entry.card.licence:
+        warnings.warn(
+            f"entry {entry.key} is here already, with licence {entry.card.licence!r}, and its task file says {now!r} "
+            f"now. A card is never changed: for the new terms remove it (xling zoo rm {entry.key}) and train it again",
+            ZooWarning,
+            stacklevel=3,
+        )
     return entry

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from adapters_xling import spec
-from adapters_xling.spec import Imported, Score
+from adapters_xling.spec import Imported, Score, entries
 from adapters_xling.zoo.card import Card
 from adapters_xling.zoo.lineage import Lineage, alone, facts
 
@@ -157,6 +157,9 @@ def _datasets(cards: Sequence[Card]) -> list[str]:
 
 
 def _native(card: Card) -> _Native | None:
+    """How its own library loads it: none where it stands on others, which those lines would leave out."""
+    if entries(card.run.route):
+        return None
     return next((native for name, native in _NATIVE.items() if name in card.files), None)
 
 

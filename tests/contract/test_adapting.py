@@ -16,6 +16,7 @@ from adapters_xling.api.adapting import BUCKETS, _metric_in, _partition
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName, XlingError
 from adapters_xling.paths import predictions_file
+from adapters_xling.zoo import ZooWarning
 
 NLI = tasks.get("mini-nli")
 ENTRY = "mini-nli-bottleneck"
@@ -155,6 +156,12 @@ def test_doing_it_again_trains_nothing(adapted: tuple[api.Adapted, api.Settings]
     same = settings.runs_dir.parent / "Mine Rows.jsonl"
     again = api.adapt(ENTRY, same, language="sw", overrides=SHORT, settings=settings, show_progress=False)
     assert again.entry.card == found.entry.card
+    # and the adapted one is adapted in its turn, by its own task's file, which lies in the folder of the runs
+    more = write_rows(tmp_path / "more.jsonl", "sw", 60)
+    further = api.adapt(
+        found.entry.key, more, language="sw", overrides=SHORT, settings=settings, show_progress=False, recipe="nano"
+    )
+    assert further.entry.card.parents == (found.entry.key,)
 
 
 def test_a_longer_file_leaves_every_row_where_it_was(tmp_path: Path) -> None:
@@ -278,6 +285,9 @@ def test_the_licence_of_the_rows_is_the_users_word_and_stays_what_it_was(tmp_pat
     assert (again.entry.key, again.task.licence) == (found.entry.key, "CC BY 4.0")
     with pytest.raises(ConfigError, match="another licence"):
         api.adapt(ENTRY, rows, licence="Apache-2.0", **how)
+    (found.folder / "mine-sw.yaml").unlink()  # as that message advises: but the entry's card is sealed
+    with pytest.warns(ZooWarning, match=r"is here already, with licence 'CC BY 4\.0', and .* says 'CC BY-NC 4\.0' now"):
+        api.adapt(ENTRY, rows, licence="CC BY-NC 4.0", **how)
     found_rows = found.entry.card.known_rows
     assert found_rows is not None and "mine-sw/test/sw" in found_rows.checked
     assert found_rows.known["mini-nli/dev/sw"] == found.num_rows["train"], "the file was made of that set"

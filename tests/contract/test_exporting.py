@@ -19,7 +19,7 @@ from adapters_xling.methods import resolve
 from adapters_xling.model import open_entry
 from adapters_xling.spec import Slot, Stack, TaskSpec, Use
 from adapters_xling.tasks.examples import Answer, ChoiceExample, SpanExample
-from adapters_xling.zoo import Zoo
+from adapters_xling.zoo import Zoo, trace
 
 SPANS = TaskSpec(
     name="tiny-spans", kind="span", role="private", title="tiny", languages=("en",), sources=(), metrics=("f1",)
@@ -104,7 +104,11 @@ def test_an_encoder_whose_heads_read_a_lower_layer_is_written_whole_and_says_whi
     entry, _ = train_entry(run, zoo)
     done = export(entry.key, tmp_path / "out", zoo=zoo, backbone=backbone)
     assert done.difference is not None and done.difference < 1e-5
-    assert json.loads((tmp_path / "out" / "xling.json").read_text())["layer"] == 1
+    about = json.loads((tmp_path / "out" / "xling.json").read_text())
+    assert about["layer"] == 1
+    terms = trace(zoo, entry.key).licence()  # of the rows, and of the backbone and parents that go with them
+    assert (about["licence"], about["terms"]) == (terms.expression, list(terms.lines()))
+    assert about["licence"] != entry.card.licence
 
 
 @pytest.mark.parametrize("case", ["lora", "full"])

@@ -37,6 +37,11 @@ TEXTS = sorted({spec.licence for spec in SPECS} | {"", "see the authors", "CC BY
         ("CC BY 4.0; BSD-2-Clause (English)", "BSD-2-Clause AND CC-BY-4.0", "cc-by-4.0", True, True),
         ("MIT (research only)", "NOASSERTION", "unknown", None, None),
         ("CC BY 4.0 (non-commercial)", "NOASSERTION", "unknown", None, None),
+        ("CC BY 4.0 (noncommercial)", "NOASSERTION", "unknown", None, None),
+        ("MIT (academic use)", "NOASSERTION", "unknown", None, None),
+        ("CC BY-SA 4.0 (without commercial rights)", "NOASSERTION", "unknown", None, None),
+        ("apache-2.0", "Apache-2.0", "apache-2.0", True, True),
+        ("cc-by-sa-4.0", "CC-BY-SA-4.0", "cc-by-sa-4.0", True, True),
         ("CC BY 4.0 unless said otherwise", "NOASSERTION", "unknown", None, None),
     ],
 )

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from zoo_samples import an_entry, an_imported
 
@@ -134,6 +135,15 @@ def test_an_entry_without_a_head_is_refused_with_the_command_that_starts_from_it
 def test_what_options_cannot_say_is_refused_and_not_approximated(zoo: Zoo) -> None:
     run = a_run("mini-nli mini-pos", rows_at_once={"mini-pos": 8})
     with pytest.raises(ConfigError, match="rows_at_once"):
+        api.retraining(an_entry(zoo, run).card)
+
+
+def test_a_start_from_one_entry_above_another_has_no_command(zoo: Zoo) -> None:
+    """`xling adapt` makes such runs of entries that stand on others; `xling train` refuses the options together."""
+    below, start = an_entry(zoo, a_run(seed=6)), an_entry(zoo, a_run(seed=7))
+    route = Stack(parts=(Use(entry=below.key), Slot()))
+    run = msgspec.structs.replace(a_run(seed=8), init=Warm(entry=start.key), route=route)
+    with pytest.raises(ConfigError, match=r"starts from .* and stands on .* at once"):
         api.retraining(an_entry(zoo, run).card)
 
 

@@ -277,6 +277,18 @@ def test_words_one_per_line_become_a_task_and_can_be_tagged(tmp_path: Path, suff
         assert example.words == ("Ada", "came")  # type: ignore[union-attr]
 
 
+def test_comments_and_marks_of_documents_do_not_say_which_column_the_tag_is_in(tmp_path: Path) -> None:
+    """The first line with a tab does: after a bare -DOCSTART- the second column was learnt, a part of speech."""
+    path = tmp_path / "in.conll"
+    words = "\n\n".join(f"Ada\tPROPN\tx\tB\ncame{i}\tVERB\tx\tO" for i in range(60))
+    for head in ("-DOCSTART-\n\n", "# a sentence\n"):
+        path.write_text(head + words + "\n")
+        assert private._reader(path, "tag") == ("conll", {"tag": 3})
+    path.write_text("-DOCSTART-\n\nAda B\n")
+    with pytest.raises(DataError, match="line 3 is 'Ada B': a tab must separate"):
+        private._reader(path, "tag")
+
+
 # --- rows to predict for -----------------------------------------------------------------------------------------
 
 

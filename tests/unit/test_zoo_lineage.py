@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from zoo_samples import a_run, a_score, an_entry, an_imported, sealed, some_facts, tensors
@@ -242,6 +243,18 @@ def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -
             search(zoo, query)
     with pytest.raises(ConfigError, match="no percentage"):
         search(zoo, Query(min_score=101))
+
+
+def test_a_readme_gives_no_lines_that_would_leave_out_what_an_entry_stands_on(zoo: Zoo) -> None:
+    below = an_entry(zoo)
+    above = an_entry(zoo, a_run("mini-ner", under=below.key))
+    alone, text = (
+        render_readme(msgspec.structs.replace(one.card, files={"encoder/adapter_model.safetensors": file}))
+        for one in (below, above)
+        for file in list(one.card.files.values())[:1]
+    )
+    assert "The encoder alone, without adapters_xling" in alone and "library_name: peft\n" in alone
+    assert "The encoder alone" not in text and "library_name: peft\n" not in text and "xling predict" in text
 
 
 def test_a_search_where_nothing_is_or_nothing_is_scored_says_that_and_not_that_a_name_is_wrong(zoo: Zoo) -> None:
