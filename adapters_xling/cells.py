@@ -12,8 +12,8 @@ from typing import Any, cast
 from adapters_xling import inference, keeping, tasks
 from adapters_xling.errors import MissingData
 from adapters_xling.paths import score_file
-from adapters_xling.prefix_cache import PrefixCache
-from adapters_xling.scored import Reading, trained_languages, weights_of
+from adapters_xling.prefix_cache import OFF, PrefixCache
+from adapters_xling.scored import READ_AS_SET, Reading, trained_languages, weights_of
 from adapters_xling.spec import Precision, Route, Score, TaskSpec, canonical, digest, entries, outline, scored_as
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
@@ -40,21 +40,21 @@ class Asked:
     task: TaskSpec
     split: str
     codes: tuple[str, ...]
-    tuned_on: str | None
     scoring: str
     limit: int | None
-    unscored: bool
-    skip_missing: bool
-    reading: Reading
     precision: str
-    prefix_cache: PrefixCache
-    compiled: bool
     zoo: Zoo
     runs_dir: Path
-    data_dir: Path | None
     extra_tasks: Path | None
-    on_missing: Callable[[str, str], Any]
-    on_left_out: Callable[[str, dict[str, int]], Any]
+    tuned_on: str | None = None
+    unscored: bool = False
+    skip_missing: bool = False
+    reading: Reading = READ_AS_SET
+    prefix_cache: PrefixCache = OFF
+    compiled: bool = False
+    data_dir: Path | None = None
+    on_missing: Callable[[str, str], Any] = lambda *_: None
+    on_left_out: Callable[[str, dict[str, int]], Any] = lambda *_: None
 
 
 @dataclass

@@ -208,21 +208,12 @@ def cell_as_set(
         task=task,
         split=split,
         codes=(language,),
-        tuned_on=None,
         scoring=scoring_code(),
         limit=limit,
-        unscored=False,
-        skip_missing=False,
-        reading=READ_AS_SET,
         precision=precision,
-        prefix_cache=OFF,
-        compiled=False,
         zoo=zoo,
         runs_dir=runs_dir,
-        data_dir=None,
         extra_tasks=extra_tasks,
-        on_missing=lambda *_: None,
-        on_left_out=lambda *_: None,
     )
     return Cell(asked, _subject(asked, name, lambda *_: None, backbone), Set(language, rows, None, 0.0))
 

@@ -45,7 +45,7 @@ def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
         num_devices=trained.get("processes", 1) if trained and device else None,  # each on a device of its own
         parents=card.parents,
         stands_on=entries(card.run.route),
-        mixture=_mixture(name, card, planned, zoo),
+        mixture=_mixture(name, card, planned),
         num_trainable=card.num_trainable,
         num_bytes=card.num_bytes,
         seconds=trained.seconds if trained else None,
@@ -57,18 +57,13 @@ def facts_of(zoo: Zoo, name: str, planned: Plan) -> EntryFacts:
     )
 
 
-def _mixture(name: str, card: Card, planned: Plan, zoo: Zoo) -> str:
+def _mixture(name: str, card: Card, planned: Plan) -> str:
     """What the grid calls a run's intermediate step, or several, where a mixture is among them; else empty."""
     if name in planned.mixtures:
         return planned.mixtures[name]
     if not any(parent in planned.mixtures for parent in card.parents):
         return ""
-    names = [
-        planned.mixtures.get(parent)
-        or (planned.runs[parent] if parent in planned.runs else zoo.get(parent, verify=False).card.run).task
-        for parent in card.parents
-    ]
-    return "+".join(dict.fromkeys(names))
+    return "+".join(dict.fromkeys(planned.mixtures.get(one) or planned.runs[one].task for one in card.parents))
 
 
 def _row_method(zoo: Zoo, run: RunSpec) -> MethodSpec:

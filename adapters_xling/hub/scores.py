@@ -8,7 +8,7 @@ from is kept with the entry's origin.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,25 +112,23 @@ def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Si
         ours = attestations.read(entry.folder, card)
     except XlingError as err:
         return Side(note=f"attested scores of {card.key} at {hub.where} are left out, for yours are not sound: {err}")
-    held = [one for one in ours if _came_from_there(one, ours, pin if same_place else None)]
-    own = _by_cell(one for one in ours if one not in held)
+    held = _by_cell(_from_there(ours, pin if same_place else None))
+    own = _by_cell(one for one in ours if one.cell not in held)
     differing = sum(own.get(one.cell, one) != one for one in theirs)
     note = f"{differing} scores of {card.key} at {hub.where} differ from yours, which stay" if differing else ""
-    new = tuple(one for one in theirs if one.cell not in own and one not in held)
+    new = tuple(one for one in theirs if one.cell not in own and held.get(one.cell) != one)
     if new and entry.folder.parent != zoo.root:
         return Side(note=f"{card.key} is read-only in {entry.folder.parent}: {len(new)} scores of it are left out")
-    cells = _by_cell(new)
-    taken = _short([one for one in held if one.cell not in cells]) + _short(new)
-    return Side(new=new, digest=digest, taken=taken, note=note)
+    return Side(new=new, digest=digest, taken=_short((held | _by_cell(new)).values()), note=note)
 
 
-def _came_from_there(one: Attestation, ours: Iterable[Attestation], pin: Mapping[str, Any] | None) -> bool:
-    """Whether a score of ours was pulled from the place of `pin`; pins of old have a digest of all scores alone."""
+def _from_there(ours: Sequence[Attestation], pin: Mapping[str, Any] | None) -> Sequence[Attestation]:
+    """Those of our scores that were pulled from the place of `pin`; pins of old have a digest of all scores alone."""
     if pin is None:
-        return False
-    if (taken := pin.get("taken")) is not None:
-        return _short([one])[0] in taken
-    return pin.get("scores") == _digest(ours)
+        return ()
+    if (taken := pin.get("taken")) is None:
+        return ours if pin.get("scores") == _digest(ours) else ()
+    return [one for one, seal in zip(ours, _short(ours), strict=True) if seal in taken]
 
 
 def _short(lines: Iterable[Attestation]) -> tuple[str, ...]:

@@ -223,8 +223,9 @@ def _reader(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
         return "table", {}
     if suffix == ".conllu":
         return "conll", {"conllu": True}
-    said = [(n, line) for n, line in readers.lines(path) if line.strip() and not line.startswith(("#", "-DOCSTART-"))]
-    number, first = next((one for one in said if "\t" in one[1]), said[0] if said else (0, ""))
+    said = (one for one in readers.lines(path) if one[1].strip() and not one[1].startswith(("#", "-DOCSTART-")))
+    shown = next(said, (0, ""))
+    number, first = next((one for one in itertools.chain([shown], said) if "\t" in one[1]), shown)
     last = first.count("\t")
     if not last and " " in first.strip():
         raise DataError(

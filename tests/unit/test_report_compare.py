@@ -435,6 +435,16 @@ def families(tmp_path: Path) -> World:
     return world
 
 
+def three(root: Path, *, full: float, lora: float, head: float) -> World:
+    """Full fine-tuning, LoRA and the frozen head, two seeds."""
+    world = World(root)
+    for seed in (0, 1):
+        world.entry(f"full-s{seed}", full, seed=seed, method="full")
+        world.entry(f"lora-s{seed}", lora, seed=seed)
+        world.entry(f"head-s{seed}", head, seed=seed, method="head")
+    return world
+
+
 def test_an_adapter_s_share_of_the_gain_is_over_the_frozen_head_under_the_same_draws(families: World) -> None:
     found = families.compare()
     shares = {one.over: one for one in found.shares}
@@ -477,18 +487,9 @@ def test_a_language_that_one_of_two_rows_was_trained_on_is_in_no_zero_shot_mean(
 
 def test_no_share_is_printed_of_a_loss_or_of_runs_that_did_not_converge(tmp_path: Path) -> None:
     """Full fine-tuning that stays at chance loses to the frozen head, and nobody keeps 118 % of that."""
-    world = World(tmp_path)
-    for seed in (0, 1):
-        world.entry(f"full-s{seed}", 0.2, seed=seed, method="full")
-        world.entry(f"lora-s{seed}", 0.1, seed=seed)
-        world.entry(f"head-s{seed}", 0.6, seed=seed, method="head")
-    found = world.compare()
+    found = three(tmp_path, full=0.2, lora=0.1, head=0.6).compare()
     assert found.shares and all(one.share is None and one.full.value < 0 for one in found.shares)
-    good = World(tmp_path / "good")
-    for seed in (0, 1):
-        good.entry(f"full-s{seed}", 0.9, seed=seed, method="full")
-        good.entry(f"lora-s{seed}", 0.8, seed=seed)
-        good.entry(f"head-s{seed}", 0.5, seed=seed, method="head")
+    good = three(tmp_path / "good", full=0.9, lora=0.8, head=0.5)
     assert all(one.share for one in good.compare({"head-s0": EntryFacts(converged=False)}).shares)
     doubtful = good.compare({"full-s1": EntryFacts(converged=False)})
     assert all(one.share is None and one.not_converged == ("full-s1",) for one in doubtful.shares)
@@ -497,11 +498,7 @@ def test_no_share_is_printed_of_a_loss_or_of_runs_that_did_not_converge(tmp_path
 
 
 def test_no_share_is_printed_of_a_gain_that_may_be_none(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    for seed in (0, 1):
-        world.entry(f"full-s{seed}", 0.51, seed=seed, method="full")
-        world.entry(f"lora-s{seed}", 0.7, seed=seed)
-        world.entry(f"head-s{seed}", 0.5, seed=seed, method="head")
+    world = three(tmp_path, full=0.51, lora=0.7, head=0.5)
     found = world.compare()
     assert found.shares and all(one.share is None for one in found.shares)
     (section,) = [s for s in sections_of_(world, found) if s.id == "shares"]
