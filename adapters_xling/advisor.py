@@ -28,7 +28,7 @@ from adapters_xling.errors import ConfigError
 from adapters_xling.metrics import Metric
 from adapters_xling.model import Model
 from adapters_xling.paths import score_file
-from adapters_xling.spec import RunSpec, Score, TaskSpec
+from adapters_xling.spec import FULL, RunSpec, Score, TaskSpec
 from adapters_xling.statistics import Bootstrap, Sample
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Features
@@ -180,7 +180,8 @@ def _features(model: Model, task: TaskSpec, rows: Sequence[Any]) -> list[_Rows]:
     encoded = [one for one in encoded if one.label is not None]
     found: list[_Rows | None] = [None] * len(encoded)
     model.eval()
-    for indices in inference.token_batches([one.num_tokens for one in encoded], inference.TOKENS_PER_BATCH):
+    at_once = inference.tokens_at_once(model, FULL)
+    for indices in inference.token_batches([one.num_tokens for one in encoded], at_once):
         batch = kind.collate([encoded[i] for i in indices], pad_id=model.pad_id)
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         hidden_NTD = model.encode(batch).float().cpu().numpy()

@@ -32,6 +32,9 @@ from adapters_xling.tasks.kinds.vectors import VectorFile, require_room, working
 
 TOKENS_PER_BATCH = 8192
 """Padded tokens of one evaluation batch. It cannot change a result beyond rounding, so it is no setting of a run."""
+CPU_TOKENS_PER_BATCH = 1024
+"""The same in float32 on a processor, whose caches hold what lies between two products of so many tokens and not of
+more; less of it is padding, too."""
 
 BYTES_PER_BLOCK = 64 * 2**20
 """Vectors held back until they are written together. What a killed run loses."""
@@ -61,6 +64,11 @@ class Work:
     def below(self, part: str) -> Work:
         """A part of the work with a folder of its own."""
         return replace(self, folder=self.folder / part)
+
+
+def tokens_at_once(model: Model, precision: str) -> int:
+    """Padded tokens of one evaluation batch of a model, where it is and in that precision."""
+    return CPU_TOKENS_PER_BATCH if model.device.type == "cpu" and precision == FULL else TOKENS_PER_BATCH
 
 
 def passes(model: Model, precision: str) -> AbstractContextManager[None]:
@@ -104,7 +112,7 @@ def run_features(
     task: TaskSpec,
     features: Sequence[Features],
     *,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     on_batch: Callable[[int], Any] | None = None,
     processes: Processes = ALONE,
     precision: str = FULL,
@@ -115,7 +123,7 @@ def run_features(
         model: in whatever mode; it is put in eval mode and left there.
         task: the task whose head reads the encoder.
         features: encoded rows.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `tokens_at_once`.
         on_batch: called with the number of features just done (progress bars).
         processes: share the batches, which are the same for any number of processes, so that the outputs are too.
         precision: of the forward passes, "fp32" or "bf16".
@@ -123,6 +131,7 @@ def run_features(
     kind = kinds.get(task.kind)
     model.eval()
     results: list[np.ndarray | None] = [None] * len(features)
+    tokens_per_batch = tokens_per_batch or tokens_at_once(model, precision)
     how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "precision": precision}
     lengths = [f.num_tokens for f in features]
     for batch_indices in processes.share(token_batches(lengths, tokens_per_batch, repeat=precision != FULL)):
@@ -148,7 +157,7 @@ def write_vectors(
     files: Sequence[VectorFile],
     read: Callable[[Batch], Iterable[torch.Tensor]],
     *,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     on_step: OnStep | None = None,
     precision: str = FULL,
 ) -> None:
@@ -163,7 +172,7 @@ def write_vectors(
         features: one per vector.
         files: filled side by side (one per layer); all are cut back to what every one of them holds.
         read: what the encoder's inputs give for each file, (N,D); there may be more rows than features.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `tokens_at_once`.
         on_step: called after each batch, and once at the start with what is already there.
         precision: of the forward passes, "fp32" or "bf16".
 
@@ -171,6 +180,7 @@ def write_vectors(
         DataError: for a vector that is not finite.
         XlingError: when the disk has no room, or a file cannot be written.
     """
+    tokens_per_batch = tokens_per_batch or tokens_at_once(model, precision)
     how: dict[str, Any] = {"tokens_per_batch": tokens_per_batch, "precision": precision}
     model.eval()
     size = max(1, min(MAX_BLOCK_ROWS, BYTES_PER_BLOCK // (4 * model.hidden_size * len(files))))
@@ -212,7 +222,7 @@ def predict(
     *,
     max_length: int,
     cache_dir: Path | None = None,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     on_step: OnStep | None = None,
     work: Work | None = None,
     processes: Processes = ALONE,
@@ -227,7 +237,7 @@ def predict(
         examples: a whole split, for kinds that compare its rows.
         max_length: tokens of a row.
         cache_dir: folder of tokenised rows.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `tokens_at_once`.
         on_step: progress of encoding and, for kinds with vectors, of the search.
         work: where vectors are kept, to go on from after a kill; a folder that does not outlive this call by default.
         processes: share the rows, where the kind has no vectors.
@@ -277,7 +287,7 @@ def predict_vectors(
     works: Sequence[Work],
     *,
     unchanged: int = 0,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     on_step: OnStep | None = None,
     precision: str = FULL,
 ) -> list[list[Prediction]]:
@@ -290,7 +300,7 @@ def predict_vectors(
         examples: a whole split.
         works: where each model's vectors are kept.
         unchanged: hidden state up to which all models compute the same.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `tokens_at_once`.
         on_step: progress of encoding and of each search.
         precision: of the forward passes.
     """
@@ -329,13 +339,13 @@ class Job:
 
 @torch.no_grad()
 def predict_together(
-    jobs: Sequence[Job], *, tokens_per_batch: int = TOKENS_PER_BATCH, on_cut: OnCut | None = None
+    jobs: Sequence[Job], *, tokens_per_batch: int | None = None, on_cut: OnCut | None = None
 ) -> list[list[Prediction]]:
     """Predict for several entries in one encoder: every batch takes rows of all of them, each to its own head.
 
     Args:
         jobs: models opened beside each other, put in eval mode and left there; one alone may be of any method.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `tokens_at_once`.
         on_cut: told for each job which examples were too long, where any was.
 
     Returns:
@@ -358,7 +368,8 @@ def predict_together(
         _tell_cut(encoded[-1], job.examples, on_cut)
     places = [(j, i) for j, features in enumerate(encoded) for i in range(len(features))]
     outputs: dict[tuple[int, int], np.ndarray] = {}
-    for chosen in token_batches([encoded[j][i].num_tokens for j, i in places], tokens_per_batch):
+    tokens = tokens_per_batch or tokens_at_once(jobs[0].model, FULL)
+    for chosen in token_batches([encoded[j][i].num_tokens for j, i in places], tokens):
         batch_places: dict[int, list[int]] = {}
         for j, i in (places[one] for one in chosen):
             batch_places.setdefault(j, []).append(i)

@@ -17,13 +17,13 @@ import torch
 
 from adapters_xling.inference import (
     FULL,
-    TOKENS_PER_BATCH,
     OnStep,
     Work,
     passes,
     predict_vectors,
     ready,
     token_batches,
+    tokens_at_once,
 )
 from adapters_xling.model import Model
 from adapters_xling.spec import TaskSpec
@@ -69,7 +69,7 @@ def predict_sets(
     sets: Sequence[Sequence[Example]],
     *,
     works: Sequence[Sequence[Work]] = (),
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     on_step: OnStep | None = None,
 ) -> list[Answers]:
     """Predict with every entry for every set; rows of all sets are batched by length together.
@@ -81,10 +81,11 @@ def predict_sets(
         task: what to predict.
         sets: the rows, such as a split in several languages; kinds with vectors read them one after the other.
         works: for kinds with vectors, where those of each entry (and in it of each set) lie.
-        tokens_per_batch: padded tokens of a batch.
+        tokens_per_batch: padded tokens of a batch; by default `inference.tokens_at_once`.
         on_step: progress over the rows of all sets, and of searches.
     """
     kind = kinds.get(task.kind)
+    tokens_per_batch = tokens_per_batch or tokens_at_once(readers.models[0], readers.precision)
     began = time.perf_counter()
     encoded = [
         cache.features(kind, rows, readers.models[0].tokenizer, task, max_length=readers.max_length) for rows in sets

@@ -10,7 +10,6 @@ device are never used.
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -60,8 +59,8 @@ OPEN_S, BYTES_PER_S = 0.5, 4e8
 PADDING = 1.15
 """Tokens of a training batch over tokens of its rows; evaluation sorts by length."""
 
-TOKENS_PER_BATCH = 8192
-"""Tokens of one evaluation batch (`inference.TOKENS_PER_BATCH`, which cannot be read without torch)."""
+TOKENS_PER_BATCH, CPU_TOKENS_PER_BATCH = 8192, 1024
+"""Tokens of one evaluation batch (`inference` has the same two, which cannot be read without torch)."""
 RETRIEVAL_LENGTH = 512
 """Tokens at which retrieval cuts a sentence (`evaluation.DEFAULT_MAX_LENGTH`, likewise)."""
 
@@ -84,7 +83,7 @@ class Load:
         forward: tokens of a forward pass alone.
         trained: tokens of a forward and a backward pass.
         steps: batches of `trained`.
-        batches: batches of `forward`.
+        batches: batches of `forward` at least: one for each time that a set is read.
         width: tokens of one encoder row.
         guessed: tokens, times the passes over them, whose logits over the vocabulary are computed (masked-LM).
         opened: models put together.
@@ -137,7 +136,7 @@ def training_load(
         forward=evaluations * dev_tokens,
         trained=trained,
         steps=batches,
-        batches=evaluations * math.ceil(dev_tokens / TOKENS_PER_BATCH),
+        batches=evaluations if dev_tokens else 0,
         width=width,
         guessed=masked * (3 * trained + evaluations * dev_tokens),
         opened=opened,
@@ -147,7 +146,7 @@ def training_load(
 def scoring_load(size: Size, rows: float, read: int | None) -> Load:
     """What scoring so many encoded rows of a set loads the machine with; `read` as in `Load`."""
     tokens = rows * size.tokens
-    return Load(rows=rows, forward=tokens, batches=math.ceil(tokens / TOKENS_PER_BATCH), width=size.width, read=read)
+    return Load(rows=rows, forward=tokens, batches=1 if tokens else 0, width=size.width, read=read)
 
 
 def retrieval_layer(task: TaskSpec, backbone: str, shape: Shape) -> int | None:
@@ -190,7 +189,9 @@ class Machine:
         backward = (above + own / shape.layer_parameters) * layer + 2 * slot
         flops = (load.forward + load.trained * PADDING) * forward + load.trained * PADDING * backward
         flops += 2 * load.guessed * shape.vocabulary * shape.hidden
-        calls = (load.batches + load.steps) * read + load.steps * (above + min(above, read))
+        at_once = CPU_TOKENS_PER_BATCH if self.device == "cpu" else TOKENS_PER_BATCH
+        batches = max(load.batches, load.forward / at_once)
+        calls = (batches + load.steps) * read + load.steps * (above + min(above, read))
         opening = load.opened * (OPEN_S + 4 * shape.num_parameters / BYTES_PER_S)
         return flops / speed + calls * LAYER_S + load.rows * ROW_S + opening
 

@@ -128,3 +128,26 @@ def test_kept_rows_are_computed_in_shapes_that_come_again_in_bfloat16(
     assert 0 < open_store(IN_MEMORY).use.share < 1
     full = {2048 // bucket_width(width) for width in range(6, 58)}
     assert all(count in full or count == bucket(count) for count in counts) == (precision == "bf16")
+
+
+@pytest.mark.parametrize(("precision", "tokens"), [("fp32", 1024), ("bf16", 8192)])
+def test_a_processor_reads_small_batches_in_float32_and_the_outputs_stay(
+    precision: str, tokens: int, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, task = model_of(backbone_folder, "mini-nli", "first")
+    padded: list[int] = []
+    plain = Model.encode
+
+    def noting(self: Model, batch: Any, *rest: Any, **how: Any) -> Any:
+        padded.append(batch["input_ids"].numel())
+        return plain(self, batch, *rest, **how)
+
+    draw = random.Random(0)
+    features = [Features(example=i, input_ids=[[0] + [5] * draw.randint(4, 55) + [2]], label=0) for i in range(600)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "encode", noting)
+        found = inference.run_features(model, task, features, precision=precision)
+    assert tokens / 2 < max(padded) <= tokens
+    at_once = inference.run_features(model, task, features, precision=precision, tokens_per_batch=10**6)
+    for one, right in zip(found, at_once, strict=True):
+        assert one == pytest.approx(right, abs=1e-5 if precision == "fp32" else 2e-2)

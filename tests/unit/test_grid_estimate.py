@@ -172,6 +172,7 @@ def test_the_most_similar_measurement_counts_and_of_several_the_median() -> None
 
 def test_figures_that_cannot_be_imported_without_torch_are_the_same_there() -> None:
     assert cost.TOKENS_PER_BATCH == inference.TOKENS_PER_BATCH
+    assert cost.CPU_TOKENS_PER_BATCH == inference.CPU_TOKENS_PER_BATCH
     assert cost.RETRIEVAL_LENGTH == evaluation.DEFAULT_MAX_LENGTH
     assert grid.Common(zoo_root=Path(), runs_dir=Path()).threads == timings.THREADS
     assert [name for name in kinds.names() if kinds.get(name).vectors] == [RETRIEVAL]
