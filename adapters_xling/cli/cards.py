@@ -12,6 +12,7 @@ from adapters_xling import api
 from adapters_xling.cli.common import (
     Bars,
     folders,
+    listed,
     print_json,
     print_table,
     require_output,
@@ -180,7 +181,7 @@ def attest(entry: str, tasks: tuple[str, ...], **options: Any) -> None:
 @click.command()
 @click.argument("entry")
 @click.option("--on", multiple=True, metavar="TASK", help="Look at this task's scored rows; all benchmarks by default.")
-@click.option("--languages", metavar="CODES", help="Comma-separated codes; all when left out.")
+@listed("--languages", metavar="CODES", help="Comma-separated codes; all when left out.")
 @click.option("--examples", is_flag=True, help="Print the first rows found in each task, by way.")
 @click.option("--by-language", is_flag=True, help="A line for each language.")
 @click.option("--strict", is_flag=True, help="Fail (exit 2) when training rows are known, or unchecked.")

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, listed, print_json, print_table, settings_from
 
 
 @click.command()
 @click.argument("entry")
 @click.argument("task")
 @click.argument("candidates", nargs=-1, required=True, metavar="EXPR...")
-@click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
+@listed("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", default="dev", show_default=True, help="Rows to choose and check on.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first rows of each language, both halves together.")
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")

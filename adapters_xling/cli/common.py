@@ -203,6 +203,20 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, Any]:
     return found
 
 
+def listed(name: str, **how: Any) -> Callable[[F], F]:
+    """An option that takes several with commas between them, or is given several times, or both; `parts` reads it.
+
+    Args:
+        name: such as ``--languages``.
+        how: as `click.option` takes it.
+    """
+
+    def together(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> str | None:
+        return ",".join(values) if values else None
+
+    return click.option(name, multiple=True, callback=together, **how)
+
+
 def parts(value: str | None, option: str) -> list[str]:
     """What stands between the commas of an option, each once; none where it was left out.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import folders, print_json, print_table, settings_from
+from adapters_xling.cli.common import folders, listed, print_json, print_table, settings_from
 
 if TYPE_CHECKING:
     from adapters_xling.report import Interval, Versus
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--task", "name", required=True, help="Task on which both were scored.")
 @click.option("--metric", help="One of the task's scores; the one models are selected by when left out.")
 @click.option("--split", help="Split that was scored; the task's own when left out.")
-@click.option("--languages", help="Only these languages.")
+@listed("--languages", help="Only these languages.")
 @click.option("--limit", type=click.IntRange(min=1), help="Compare what was scored of so many first rows.")
 @click.option(
     "--precision",

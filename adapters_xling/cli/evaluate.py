@@ -12,6 +12,7 @@ from adapters_xling.cli.common import (
     Bars,
     compiling,
     folders,
+    listed,
     packing,
     prefixes,
     print_json,
@@ -27,7 +28,7 @@ from adapters_xling.spec import entry_scored
 @click.command()
 @click.argument("entries", nargs=-1, required=True, metavar="ENTRY...")
 @click.argument("task", metavar="TASK[,TASK]")
-@click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
+@listed("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", help="Split to score; the task's own choice when left out.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first rows of each language.")
 @click.option("--unscored", is_flag=True, help="Only keep the predictions: for test sets whose answers are withheld.")

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import Bars, duration, folders, parts, print_json, print_table, reading, settings_from
+from adapters_xling.cli.common import (
+    Bars,
+    duration,
+    folders,
+    listed,
+    parts,
+    print_json,
+    print_table,
+    reading,
+    settings_from,
+)
 from adapters_xling.errors import ConfigError, Held, MissingData, unknown
 
 if TYPE_CHECKING:
@@ -29,12 +39,12 @@ BAR = 30
 @click.option("--on", metavar="ENTRY", help="Entry whose encoder reads the sentences; else the bare backbone.")
 @click.option("--backbone", help="Backbone to sweep without an entry.  [default: xlmr-nano]")
 @click.option("--grid", help="Sweep the bare backbone and every entry of this grid that is scored on TASK.")
-@click.option("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
+@listed("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", default="dev", show_default=True, help="Another one can be looked at, not chosen on.")
 @click.option("--limit", type=click.IntRange(min=1), help="Score only the first queries of each language.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="Of the forward passes; a grid brings its own.")
-@click.option("--methods", help="With --grid: only these methods (comma-separated).")
-@click.option("--intermediate", help="With --grid: only these intermediate tasks.")
+@listed("--methods", help="With --grid: only these methods (comma-separated).")
+@listed("--intermediate", help="With --grid: only these intermediate tasks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the sweep as JSON.")
 @reading
 @folders

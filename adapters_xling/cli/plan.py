@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from adapters_xling import api
-from adapters_xling.cli.common import duration, folders, parts, print_json, print_table, settings_from, size
+from adapters_xling.cli.common import duration, folders, listed, parts, print_json, print_table, settings_from, size
 
 if TYPE_CHECKING:
     from adapters_xling.api import Settings
@@ -34,11 +34,11 @@ _PARTS = ("methods", "intermediate", "targets", "languages")
 def narrowing(function: F) -> F:
     """Add the options that keep a part of a grid; `narrowed` reads them."""
     for option in (
-        click.option("--seeds", help="Only these seeds."),
-        click.option("--languages", help="Only these languages."),
-        click.option("--targets", help="Only these targets."),
-        click.option("--intermediate", help="Only these intermediate tasks."),
-        click.option("--methods", help="Only these methods (comma-separated)."),
+        listed("--seeds", help="Only these seeds."),
+        listed("--languages", help="Only these languages."),
+        listed("--targets", help="Only these targets."),
+        listed("--intermediate", help="Only these intermediate tasks."),
+        listed("--methods", help="Only these methods (comma-separated)."),
     ):
         function = option(function)
     return function

@@ -72,6 +72,37 @@ with working(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.parametrize(
+    ("once", "several"),
+    [
+        (["--targets", "mini-ner,mini-choice"], ["--targets", "mini-ner", "--targets", "mini-choice"]),
+        (["--methods", "full,lora"], ["--methods", "lora, lora", "--methods", "full"]),
+        (["--intermediate", "none"], ["--intermediate", "none", "--intermediate", "none"]),
+    ],
+)
+def test_a_list_may_be_given_in_one_option_or_in_several(once: list[str], several: list[str], capsys: Capsys) -> None:
+    every, one, two = (
+        json.loads(xling("run", "quickstart", "--dry-run", "--json", *how, capsys=capsys)[1])
+        for how in ([], once, several)
+    )
+    assert (one["runs"], one["cells"]) == (two["runs"], two["cells"])
+    assert (one["runs"], one["cells"]) != (every["runs"], every["cells"])
+
+
+def test_each_of_several_lists_of_languages_is_scored(capsys: Capsys) -> None:
+    how = ["--languages", "de,tr", "--languages", "sw", "--limit", "3", "--json"]
+    code, out, err = xling("layers", "mini-retrieval", "--split", "test", *how, capsys=capsys)
+    assert code == 0, err
+    assert set(json.loads(out)["values"]) == {"de", "tr", "sw"}
+
+
+@pytest.mark.parametrize("empty", [["--targets", ""], ["--targets", ",", "--targets", " "]])
+def test_a_list_without_anything_does_not_mean_everything(empty: list[str], capsys: Capsys) -> None:
+    code, out, err = xling("run", "quickstart", "--dry-run", *empty, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert "--targets is empty" in err
+
+
 def test_what_another_process_sweeps_comes_last(capsys: Capsys, tmp_path: Path) -> None:
     grid, runs = grid_file(tmp_path), tmp_path / "runs"
     code, _, err = xling("run", grid, "--targets", "mini-retrieval", "--limit", "5", capsys=capsys)
