@@ -22,7 +22,7 @@ from adapters_xling.errors import ConfigError, DataError
 from adapters_xling.model import Model
 from adapters_xling.model.mixed import Segment, forward_mixed
 from adapters_xling.model.shared import Shared
-from adapters_xling.precision import rounded
+from adapters_xling.precision import in_float32, rounded
 from adapters_xling.processes import ALONE, Processes
 from adapters_xling.spec import FULL, TaskSpec
 from adapters_xling.tasks import cache, kinds
@@ -33,8 +33,8 @@ from adapters_xling.tasks.kinds.vectors import VectorFile, require_room, working
 TOKENS_PER_BATCH = 8192
 """Padded tokens of one evaluation batch. It cannot change a result beyond rounding, so it is no setting of a run."""
 CPU_TOKENS_PER_BATCH = 1024
-"""The same in float32 on a processor, whose caches hold what lies between two products of so many tokens and not of
-more; less of it is padding, too."""
+"""The same where a processor multiplies in float32: its caches hold what lies between two products of so many tokens and
+not of more, and less of it is padding."""
 
 BYTES_PER_BLOCK = 64 * 2**20
 """Vectors held back until they are written together. What a killed run loses."""
@@ -68,7 +68,8 @@ class Work:
 
 def tokens_at_once(model: Model, precision: str) -> int:
     """Padded tokens of one evaluation batch of a model, where it is and in that precision."""
-    return CPU_TOKENS_PER_BATCH if model.device.type == "cpu" and precision == FULL else TOKENS_PER_BATCH
+    float32 = precision == FULL or in_float32(model.device, precision)
+    return CPU_TOKENS_PER_BATCH if model.device.type == "cpu" and float32 else TOKENS_PER_BATCH
 
 
 def passes(model: Model, precision: str) -> AbstractContextManager[None]:

@@ -5,17 +5,9 @@ from adapters_xling.grid.execute import Common, Outcome, execute
 from adapters_xling.grid.executors import EXECUTORS, Executor, open_executor
 from adapters_xling.grid.memory import Need, device_memory
 from adapters_xling.grid.mixing import Mix
-from adapters_xling.grid.plan import (
-    Cell,
-    GridSpec,
-    Intermediate,
-    Origin,
-    Plan,
-    expand,
-    grid_path,
-    load_grid,
-)
+from adapters_xling.grid.plan import Cell, Origin, Plan, expand
 from adapters_xling.grid.runs import make_run, recipes
+from adapters_xling.grid.spec import GridSpec, Intermediate, grid_path, load_grid
 from adapters_xling.grid.targets import Target
 
 __all__ = [

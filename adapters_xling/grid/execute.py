@@ -19,7 +19,8 @@ from typing import Any
 from adapters_xling import tasks
 from adapters_xling.errors import Held, XlingError
 from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
-from adapters_xling.grid.plan import Cell, GridSpec, Plan
+from adapters_xling.grid.plan import Cell, Plan
+from adapters_xling.grid.spec import GridSpec
 from adapters_xling.grid.targets import Target, floor_name, languages_of, target_tasks
 from adapters_xling.paths import hold
 from adapters_xling.prefix_cache import OFF, PrefixCache

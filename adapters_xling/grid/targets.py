@@ -14,7 +14,7 @@ from adapters_xling.grid.language_adapters import Swap
 from adapters_xling.spec import Frozen, Name, TaskSpec
 
 if TYPE_CHECKING:
-    from adapters_xling.grid.plan import GridSpec
+    from adapters_xling.grid.spec import GridSpec
 
 
 class Target(Frozen, frozen=True):

@@ -130,10 +130,13 @@ def test_kept_rows_are_computed_in_shapes_that_come_again_in_bfloat16(
     assert all(count in full or count == bucket(count) for count in counts) == (precision == "bf16")
 
 
-@pytest.mark.parametrize(("precision", "tokens"), [("fp32", 1024), ("bf16", 8192)])
-def test_a_processor_reads_small_batches_in_float32_and_the_outputs_stay(
-    precision: str, tokens: int, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("precision", "has_kernels", "tokens"), [("fp32", True, 1024), ("bf16", True, 8192), ("bf16", False, 1024)]
+)
+def test_a_processor_that_multiplies_in_float32_reads_small_batches_and_the_outputs_stay(
+    precision: str, has_kernels: bool, tokens: int, backbone_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(inference, "in_float32", lambda _, precision: precision == "bf16" and not has_kernels)
     model, task = model_of(backbone_folder, "mini-nli", "first")
     padded: list[int] = []
     plain = Model.encode

@@ -12,7 +12,7 @@ import pytest
 from adapters_xling import grid
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.evaluation import labels_of
-from adapters_xling.grid.plan import Composed
+from adapters_xling.grid.spec import Composed
 from adapters_xling.spec import Fresh, RunSpec, Slot, Warm, named, outline
 from adapters_xling.zoo import Zoo
 

@@ -10,8 +10,8 @@ import pytest
 
 from adapters_xling import tasks
 from adapters_xling.errors import ConfigError
+from adapters_xling.grid import expand, load_grid
 from adapters_xling.grid.controls import equal_steps, planned_steps
-from adapters_xling.grid.plan import expand, load_grid
 from adapters_xling.spec import Fresh, Mixture, Part, Proportional, Recipe, RunSpec, Slot, TaskRef, key
 
 
