@@ -33,8 +33,8 @@ from adapters_xling.tasks.kinds.vectors import VectorFile, require_room, working
 TOKENS_PER_BATCH = 8192
 """Padded tokens of one evaluation batch. It cannot change a result beyond rounding, so it is no setting of a run."""
 CPU_TOKENS_PER_BATCH = 1024
-"""The same where a processor multiplies in float32: its caches hold what lies between two products of so many tokens and
-not of more, and less of it is padding."""
+"""The same where a processor multiplies in float32: its caches hold what lies between two products of so many tokens
+and not of more, and less of it is padding."""
 
 BYTES_PER_BLOCK = 64 * 2**20
 """Vectors held back until they are written together. What a killed run loses."""
