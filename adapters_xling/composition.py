@@ -240,6 +240,31 @@ def entries(route: Route) -> tuple[str, ...]:
     return tuple(found)
 
 
+def highest(route: Route) -> Merge | tuple[str, ...]:
+    """What a run's slot stands on directly, from which its pooler and heads start: a merge, or an entry; several where
+    they stand side by side and are no plain mean.
+
+    >>> highest(Stack(parts=(Use(entry="a"), Use(entry="b"), Slot())))
+    ('b',)
+    >>> highest(Fuse(parts=(Use(entry="a"), Stack(parts=(Use(entry="a"), Alone(entry="b"))))))
+    ('a', 'b')
+    >>> highest(Average(parts=(Use(entry="a"), Use(entry="b")), weights=(0.5, 0.5)))
+    WeightAverage(entries=('a', 'b'), weights=(0.5, 0.5))
+    """
+    match route:
+        case Use(entry=entry) | Alone(entry=entry):
+            return (entry,)
+        case Merged(merge=merge):
+            return merge
+        case Stack(parts=parts):
+            return next((found for part in reversed(parts) if (found := highest(part))), ())
+    names = [highest(part) for part in parts_of(route)]
+    flat = dict.fromkeys(name for one in names for name in (one if isinstance(one, tuple) else one.entries))
+    if isinstance(route, Average) and len(flat) == len(names):
+        return WeightAverage(entries=tuple(flat), weights=route.weights)
+    return tuple(flat)
+
+
 def describe(composed: Route | Init) -> str:
     """A route or an init as one readable line, which `expressions.parse` reads back.
 

@@ -37,6 +37,7 @@ from .composition import Warm as Warm
 from .composition import WeightAverage as WeightAverage
 from .composition import describe as describe
 from .composition import entries as entries
+from .composition import highest as highest
 from .composition import named as named
 from .composition import outline as outline
 from .mixture import Mixture as Mixture
@@ -57,6 +58,8 @@ SCHEMA = 1
 ALGORITHM = 1
 """Version of what training means (head initialisation, order of rows, optimiser grouping, selection). Raised by any
 change that gives another result from the same run, so that old entries are never taken for new ones."""
+ALGORITHM_ON_SEVERAL = 2
+"""That of runs whose pooler or head starts from entries side by side; under 1 it was the last one named."""
 
 SEEDS = 2**32
 """Seeds are below this: numpy takes no larger ones."""

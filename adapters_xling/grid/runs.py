@@ -12,7 +12,21 @@ from adapters_xling.errors import ConfigError, MissingData
 from adapters_xling.grid.mixing import Mix, mixture_of
 from adapters_xling.methods import Method
 from adapters_xling.recipes import Recipes, load_recipes
-from adapters_xling.spec import SEEDS, BackboneId, Fresh, Init, Route, RunSpec, Slot, TaskRef, TaskSpec
+from adapters_xling.spec import (
+    ALGORITHM,
+    ALGORITHM_ON_SEVERAL,
+    SEEDS,
+    BackboneId,
+    Fresh,
+    Init,
+    Recipe,
+    Route,
+    RunSpec,
+    Slot,
+    TaskRef,
+    TaskSpec,
+    highest,
+)
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds import options
 
@@ -97,9 +111,19 @@ def make_run(
         init=init,
         route=route,
         seed=seed,
+        algorithm=_algorithm(specs, settings, init, route),
         mixture=mixture,
         lm_head=lm_head_digest(backbone, backbone=backbone_folder) if masked else None,
     )
+
+
+def _algorithm(specs: Sequence[TaskSpec], recipe: Recipe, init: Init, route: Route) -> int:
+    """Version of what training means for a run."""
+    nearest = highest(route) if isinstance(init, Fresh) else ()
+    several = not isinstance(nearest, tuple) or len(nearest) > 1
+    pooled = any(kinds.get(one.kind).pooled for one in specs)
+    carried = recipe.carry == "head" or (recipe.carry == "pooler" and pooled)
+    return ALGORITHM_ON_SEVERAL if several and carried else ALGORITHM
 
 
 class Refs:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
-from adapters_xling.composition import transform
+from adapters_xling.composition import highest, transform
 from adapters_xling.errors import ConfigError, XlingError, ZooError
 from adapters_xling.methods import Method, resolve
 from adapters_xling.methods.native import read_tensors
@@ -38,7 +38,6 @@ from adapters_xling.spec import (
     Use,
     Warm,
     describe,
-    entries,
     key,
 )
 from adapters_xling.tasks.kinds import options
@@ -58,6 +57,7 @@ def build(
     zoo: Zoo,
     tasks: Sequence[TaskSpec],
     device: Any = "cpu",
+    trains_on: Any = None,
     backbone: str | Path | None = None,
 ) -> Model:
     """Make the model a run trains: parents resident and frozen, the slot attached, heads fresh or carried over.
@@ -70,6 +70,7 @@ def build(
         zoo: where the parents are.
         tasks: the run's tasks, in the run's order.
         device: where the model goes.
+        trains_on: device it is trained on, which decides the kernel of its attention, where that is another one.
         backbone: folder of the run's backbone, when it cannot be found by itself; its files must be the same.
 
     Raises:
@@ -93,7 +94,7 @@ def build(
             f"route {describe(run.route)} cannot be trained: the run's own slot must be in it, at its top. "
             "Valid: slot, stack(<entries>, slot), or fuse(<entries>), whose mixing is what trains"
         )
-    attention = _training_attention(run.recipe.precision, device)
+    attention = _training_attention(run.recipe.precision, trains_on or device)
     loaded = load_for(run, zoo=zoo, who=f"run {key(run)}", backbone=backbone, attention=attention)
     method.check(loaded.family)
     model = Model(loaded, method, pooling=run.recipe.pooling, dropout=run.recipe.dropout, seed=run.seed)
@@ -370,20 +371,20 @@ def _outward(route: Route, resident: Resident) -> Route:
 
 
 def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
-    """Copy pooler and heads of the nearest parent, as far as the recipe says: the pooler always, a head to its like."""
+    """Copy pooler and heads of the nearest parents as far as the recipe says: the pooler always, a head to its like."""
     if run.recipe.carry == "none":
         return
-    above = entries(run.route)
-    if not isinstance(run.init, Merge):
-        parent = warm or (zoo.get(above[-1]) if above else None)
-        if parent is None:
-            return
-        cards, tensors = parent.card.heads, _head_tensors(parent)
-    else:
-        found = [zoo.get(name) for name in run.init.entries]
+    nearest = run.init if isinstance(run.init, Merge) else (warm.key,) if warm else highest(run.route)
+    found = [zoo.get(name) for name in (nearest.entries if isinstance(nearest, Merge) else nearest)]
+    if not found:
+        return
+    if isinstance(nearest, Merge):
         parent = found[0]
-        cards, tensors, _ = merges.merged_heads(run.init, found)
-    wanted = {name for name in tensors if name.startswith("pooler.")}
+        cards, tensors, _ = merges.merged_heads(nearest, found)
+    else:
+        parent = next((one for one in found if any(map(_is_pooler, _head_tensors(one)))), found[0])
+        cards, tensors = parent.card.heads, _head_tensors(parent)
+    wanted = set(filter(_is_pooler, tensors))
     if run.recipe.carry == "head":
         for name, card in model.head_cards.items():
             there = cards.get(name)
@@ -400,6 +401,10 @@ def _carry(model: Model, run: RunSpec, warm: Entry | None, zoo: Zoo) -> None:
     with torch.no_grad():
         for name in wanted & set(own):
             own[name].copy_(tensors[name])
+
+
+def _is_pooler(name: str) -> bool:
+    return name.startswith("pooler.")
 
 
 def _ends_in_slot(route: Route) -> bool:

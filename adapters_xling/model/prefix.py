@@ -16,6 +16,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,16 +146,18 @@ def address(model: Model, layer: int, *, precision: str, storage: str, compiled:
         storage: how it is kept.
         compiled: whether the passes go through `torch.compile`, which rounds otherwise.
     """
+    acting = below(model, layer)
     facts = {
         "format": FORMAT,
         "backbone": [model.backbone.digest, model.backbone_fingerprint],
-        "below": below(model, layer),
+        "below": acting,
         "layer": layer,
         "precision": precision,
         "storage": storage,
         "attention": str(model.encoder.config._attn_implementation),
         "machine": _machine(model.device),
         "versions": [torch.__version__, transformers.__version__],
+        **({"libraries": [metadata.version(name) for name in ("adapters", "peft")]} if acting else {}),
         **({"compiled": True} if compiled else {}),
     }
     return digest(facts)[:32]

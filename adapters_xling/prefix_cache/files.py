@@ -61,26 +61,24 @@ class Place:
         crc: check sum of its bytes.
     """
 
-    file: Mapped
+    file: RowFile
     start: int
     tokens: int
     crc: int
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
-    """A file of rows, mapped into memory.
+class RowFile:
+    """A file of rows. It is opened for each row that is read: there are more files than a process may hold open.
 
     Attributes:
         path: where it lies.
-        content: all its bytes.
         dtype: of the numbers.
         width: D.
         checked: first bytes of the rows whose check sums were right.
     """
 
     path: Path
-    content: np.ndarray
     dtype: torch.dtype
     width: int
     checked: set[int] = field(default_factory=set)
@@ -90,11 +88,12 @@ class Mapped:
 
         Raises:
             DamagedError: when they differ.
+            OSError: when the file cannot be read.
         """
         size = place.tokens * self.width * self.dtype.itemsize
-        raw = np.array(self.content[place.start : place.start + size])
-        if place.start not in self.checked:
-            if zlib.crc32(raw.data) != place.crc:
+        raw = np.fromfile(self.path, np.uint8, count=size, offset=place.start)
+        if len(raw) < size or place.start not in self.checked:
+            if len(raw) < size or zlib.crc32(raw.data) != place.crc:
                 raise DamagedError(f"the check sum of the row at byte {place.start} is wrong")
             self.checked.add(place.start)
         return torch.from_numpy(raw).view(self.dtype).view(place.tokens, self.width)
@@ -121,6 +120,7 @@ class Files(Store):
         self._looked: dict[str, float] = {}
         self._waiting: dict[str, dict[bytes, Tensor]] = {}
         self._closed = False
+        self._left_alone = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -138,7 +138,7 @@ class Files(Store):
         """See `Store.begin`; other processes' new files are looked for, and whether there is room again."""
         super().begin()
         self._looked.clear()
-        self._closed = False
+        self._closed = self._left_alone = False
 
     def get(self, address: str, names: Sequence[bytes]) -> list[Tensor | None]:
         """See `Store.get`."""
@@ -178,7 +178,11 @@ class Files(Store):
             return place.file.row(place)
         except DamagedError as err:
             self._drop(address, place.file.path, err)
-            return None
+        except FileNotFoundError:
+            self._forget(address, place.file.path)
+        except OSError as err:
+            self._leave(address, place.file.path, err)
+        return None
 
     def _is_time(self, address: str) -> bool:
         return time.monotonic() - self._looked[address] > LOOK_S
@@ -187,7 +191,10 @@ class Files(Store):
         """Take in the files that are new."""
         self._looked[address] = time.monotonic()
         places = self._known.setdefault(address, {})
-        for path in sorted((self.folder / address).glob("*.rows")):
+        there: list[Path] = []
+        with contextlib.suppress(OSError):
+            there = sorted((self.folder / address).glob("*.rows"))
+        for path in there:
             if path in self._seen:
                 continue
             self._seen.add(path)
@@ -196,15 +203,33 @@ class Files(Store):
                     places.setdefault(name, place)
             except FileNotFoundError:
                 continue
-            except (DamagedError, OSError) as err:
+            except DamagedError as err:
                 self._drop(address, path, err)
+            except OSError as err:
+                self._leave(address, path, err)
 
-    def _drop(self, address: str, path: Path, err: Exception) -> None:
+    def _drop(self, address: str, path: Path, err: DamagedError) -> None:
         """Throw a damaged file away and forget its rows."""
         warnings.warn(f"{path}: damaged file of the prefix cache ({err}); its rows are computed again")
-        self._known[address] = {n: p for n, p in self._known.get(address, {}).items() if p.file.path != path}
+        self._forget(address, path)
         with contextlib.suppress(OSError):
             path.unlink()
+
+    def _leave(self, address: str, path: Path, err: OSError) -> None:
+        """Do without a file that cannot be read now, which says nothing of what is in it; others may be reading it."""
+        if not self._left_alone:
+            warnings.warn(
+                f"{path}: file of the prefix cache that cannot be read ({err.strerror or err}); the rows of such files "
+                "are computed each time"
+            )
+        self._left_alone = True
+        self._forget(address, path)
+        self._seen.discard(path)
+
+    def _forget(self, address: str, path: Path) -> None:
+        known = self._known.get(address, {})
+        for name in [name for name, place in known.items() if place.file.path == path]:
+            del known[name]
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -289,28 +314,30 @@ def _file(address: str, rows: Mapping[bytes, Tensor]) -> bytes:
 
 
 def _open(path: Path, address: str) -> dict[bytes, Place]:
-    """Map a file and read where its rows lie.
+    """Read where the rows of a file lie.
 
     Raises:
         DamagedError: when mark, header or length are not what was written.
         OSError: when it cannot be read.
     """
-    if path.stat().st_size < _START.size:
-        raise DamagedError("it is cut off")
-    content = np.memmap(path, dtype=np.uint8, mode="r")
-    mark, length, crc = _START.unpack(content[: _START.size].tobytes())
-    head = content[_START.size : _START.size + length].tobytes()
+    with path.open("rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        start = handle.read(_START.size)
+        if len(start) < _START.size:
+            raise DamagedError("it is cut off")
+        mark, length, crc = _START.unpack(start)
+        head = handle.read(length if length <= size else 0)
     if mark != _MARK or zlib.crc32(head) != crc:
         raise DamagedError("its header is not what was written")
     header = json.loads(head)
     if header["format"] != FORMAT or header["address"] != address or header["dtype"] not in _DTYPES:
         raise DamagedError("it is of another form or belongs elsewhere")
-    file = Mapped(path, content, _DTYPES[header["dtype"]], header["width"])
+    file = RowFile(path, _DTYPES[header["dtype"]], header["width"])
     places: dict[bytes, Place] = {}
-    start = _START.size + length
+    end = _START.size + length
     for name, tokens, check in header["rows"]:
-        places[bytes.fromhex(name)] = Place(file, start, tokens, check)
-        start += tokens * file.width * file.dtype.itemsize
-    if start != len(content):
-        raise DamagedError(f"it has {len(content):,} bytes where {start:,} were written")
+        places[bytes.fromhex(name)] = Place(file, end, tokens, check)
+        end += tokens * file.width * file.dtype.itemsize
+    if end != size:
+        raise DamagedError(f"it has {size:,} bytes where {end:,} were written")
     return places

@@ -298,7 +298,17 @@ class Loop:
         return loss if weight == 1.0 else loss * weight
 
     def _evaluate(self, select: Mapping[str, TaskData]) -> None:
-        """Score the dev rows of every task and keep the weights when they are the best so far."""
+        """Score the dev rows of every task and keep the weights when they are the best so far.
+
+        Raises:
+            XlingError: for weights that are not finite, which no loss has shown where the last step made them.
+        """
+        bad = sum(not bool(torch.isfinite(one.detach()).all()) for one in self.trainable)
+        if self.processes.add_up((float(bad),))[0]:
+            raise XlingError(
+                f"{key(self.run)}: weights are not finite after step {self.progress.step} of {self.steps}; lower the "
+                f"learning rate ({self.run.recipe.learning_rate:g}), raise the warm-up, or use precision fp32"
+            )
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # evaluation must not shift the random numbers training draws
             scores = {name: part.dev_score(self.model, self.processes) for name, part in self.parts.items()}

@@ -85,7 +85,7 @@ def train(
     set_seed(run.seed)
 
     def made(device: torch.device) -> Model:
-        return build(run, zoo=zoo, tasks=specs, device=device, backbone=backbone)
+        return build(run, zoo=zoo, tasks=specs, device=device, trains_on=place, backbone=backbone)
 
     specs = [task_of(ref, name, data_dir=data_dir, extra=extra_tasks) for ref in run.tasks]
     model = made(torch.device("cpu") if sharded else place)

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from worlds import (
     CASES,
     HIDDEN,
@@ -56,7 +57,23 @@ from adapters_xling.model import (
 )
 from adapters_xling.model import backbone as backbone_module
 from adapters_xling.model.core import pair_features
-from adapters_xling.spec import Base, Fresh, RunSpec, Slot, Stack, TaskSpec, Use, Warm, key
+from adapters_xling.spec import (
+    Arithmetic,
+    Average,
+    Base,
+    Fresh,
+    Fuse,
+    Merged,
+    Route,
+    RunSpec,
+    Slot,
+    Stack,
+    TaskSpec,
+    Use,
+    Warm,
+    WeightAverage,
+    key,
+)
 from adapters_xling.tasks import kinds
 from adapters_xling.zoo import Facts, HeadCard, Zoo
 
@@ -195,6 +212,32 @@ def test_what_travels_from_a_parent_is_what_the_recipe_says(
     assert torch.equal(here["pooler.dense.weight"], there["pooler.dense.weight"]) is pooler
     own = [name for name in here if name.startswith("heads.") and name.endswith("weight")]
     assert own and all((name in there and torch.equal(here[name], there[name])) is head for name in own)
+
+
+def test_what_a_run_on_several_starts_from_does_not_hang_on_who_is_named_last(backbone_folder: Path, zoo: Zoo) -> None:
+    first, _ = train_entry(a_run("lora", backbone_folder), zoo)
+    second, _ = train_entry(a_run("lora", backbone_folder, seed=1), zoo)
+    tags, _ = train_entry(a_run("lora", backbone_folder, task=TAGS, seed=2), zoo, TAGS)
+    one, two = (load_file(entry.folder / "heads.safetensors")["pooler.dense.weight"] for entry in (first, second))
+
+    def pooler(on: Route) -> Tensor:
+        route = on if isinstance(on, Fuse) else Stack(parts=(on, Slot()))
+        run = a_run("lora", backbone_folder, route=route, seed=3, carry="pooler")
+        return build(run, zoo=zoo, tasks=[NLI]).head_state()["pooler.dense.weight"]
+
+    use = [Use(entry=entry.key) for entry in (first, second, tags)]
+    both = (first.key, second.key)
+    for weights in ((0.75, 0.25), (0.25, 0.75)):
+        expected = weights[0] * one + weights[1] * two
+        for on in (
+            Average(parts=(use[0], use[1]), weights=weights),
+            Average(parts=(use[1], use[0]), weights=weights[::-1]),
+        ):
+            assert torch.allclose(pooler(on), expected, atol=1e-6)
+        merged = pooler(Merged(merge=WeightAverage(entries=both, weights=weights)))
+        assert torch.allclose(merged, expected, atol=1e-6)
+    assert torch.equal(pooler(Merged(merge=Arithmetic(entries=both, weights=(1.0, -0.5)))), one)
+    assert torch.equal(pooler(Fuse(parts=(use[2], use[1], use[0]))), two)  # the first that has one
 
 
 def test_a_token_head_has_no_pooler_and_reopens(backbone_folder: Path, zoo: Zoo) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -94,6 +97,22 @@ def test_a_loss_that_is_not_a_number_says_so_and_leaves_no_entry(
 
     monkeypatch.setattr(type(kinds.get("sentence")), "loss", lambda self, logits, batch: logits.sum() * float("nan"))
     with pytest.raises(XlingError, match=r"became nan at step 1 of 4; lower the learning rate"):
+        trained(run_of(backbone_folder), tmp_path)
+    assert Zoo(tmp_path, fallbacks=()).keys() == ()
+
+
+def test_weights_that_the_last_step_spoilt_are_not_kept(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, steps = torch.optim.AdamW.step, itertools.count(1)
+
+    def step(self: Any, *args: Any, **how: Any) -> Any:
+        if next(steps) == 4:
+            next(p for group in self.param_groups for p in group["params"] if p.grad is not None).grad.fill_(math.nan)
+        return plain(self, *args, **how)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(XlingError, match=r"weights are not finite after step 4 of 4; lower the learning rate"):
         trained(run_of(backbone_folder), tmp_path)
     assert Zoo(tmp_path, fallbacks=()).keys() == ()
 

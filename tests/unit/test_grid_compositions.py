@@ -132,3 +132,14 @@ def test_rows_at_once_of_a_task_that_nobody_knows_are_refused() -> None:
     with pytest.raises(UnknownName, match=r"rows_at_once: unknown task 'mini-nerr'\. Did you mean 'mini-ner'"):
         expanded(rows_at_once={"mini-nerr": 4})
     expanded(rows_at_once={"mini-ner": 4})
+
+
+def test_runs_that_start_their_pooler_from_several_entries_are_told_from_those_made_under_the_old_rule() -> None:
+    plan, _ = expanded()
+    for run in composed(plan):
+        side_by_side = outline(run.route) in ("stack(average)", "fuse")
+        pooled = run.task == "mini-choice"
+        assert run.algorithm == (2 if side_by_side and pooled else 1), (run.task, outline(run.init), outline(run.route))
+    assert {run.algorithm for run in plan.runs.values() if len(run.parents) < 2} == {1}
+    plan, _ = expanded(overrides={"carry": "none"})
+    assert {run.algorithm for run in plan.runs.values()} == {1}

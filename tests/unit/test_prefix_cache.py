@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 import time
 import warnings
@@ -207,7 +209,45 @@ def test_a_file_that_somebody_deletes_costs_nothing(tmp_path: Path) -> None:
     store = Files(tmp_path, 10**6)
     assert store.get("one", [b"000"]) != [None]
     path.unlink()
-    assert store.get("one", [b"001"]) != [None]  # mapped before
+    assert store.get("one", [b"001"]) == [None]  # known, and gone
+
+
+def test_a_process_that_may_open_nothing_more_leaves_every_file_where_it_is(tmp_path: Path) -> None:
+    names = numbers(40)
+    for name in names:
+        store = Files(tmp_path, 10**6)
+        store.put("one", rows(name))
+        store.flush()
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), contextlib.ExitStack()
+    store = Files(tmp_path, 10**6)
+    with held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+        assert None not in store.get("one", [name.encode() for name in names])  # read, and not one of them held open
+        with contextlib.suppress(OSError):
+            while True:
+                held.enter_context(Path(os.devnull).open())  # noqa: SIM115
+        with pytest.warns(UserWarning, match="cannot be read .*Too many open files") as said:
+            assert store.get("one", [b"001", b"002"]) == [None, None]
+    assert len(said) == 1
+    assert len(list(tmp_path.glob("one/*.rows"))) == len(names)
+    store.begin()
+    assert None not in store.get("one", [name.encode() for name in names])
+
+
+def test_a_file_of_somebody_elses_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = filled(tmp_path)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store = Files(tmp_path, 10**6)
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="cannot be read .*Permission denied"):
+        patch.setattr(Path, "open", refused)
+        assert store.get("one", [b"001"]) == [None]
+    assert path.exists()
+    store.begin()
+    assert store.get("one", [b"001"]) != [None]
 
 
 def test_a_full_disk_is_said_once_and_nothing_is_left_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
