@@ -27,7 +27,7 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 S = TypeVar("S")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]+)`(?: - at `\$?([^`]*)`)?")
 
 

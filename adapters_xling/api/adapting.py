@@ -224,7 +224,7 @@ def _metric_in(name: str, codes: Sequence[str]) -> str:
 
 def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any]:
     """Buckets of the splits: the held-out ones first, so that they stay while others change their use."""
-    test, dev = round(held_out * BUCKETS), round(dev_share * BUCKETS)
+    test, dev = (round(share * BUCKETS) if 0 < share < 1 else 0 for share in (held_out, dev_share))
     if test < 1 or dev < 1 or test + dev >= BUCKETS:
         raise ConfigError(
             f"held out {held_out:g}, choosing the step {dev_share:g}: each must be a twentieth at least, and both "

@@ -173,7 +173,7 @@ def attested(entry: Entry, settings: Settings | None = None) -> str:
         return ""
     last = max(one.created for one in found)
     pulled = hub.scores_origin(zoo, entry)
-    return f"{len(found)} scores, the last of {last}" + (f"; pulled from {pulled}" if pulled else "")
+    return f"{len(found)} scores, the last of {last}" + (f"; pulled{pulled}" if pulled else "")
 
 
 def _is_task(name: str, settings: Settings) -> bool:

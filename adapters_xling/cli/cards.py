@@ -54,7 +54,7 @@ def find(max_size: str | None, as_json: bool, **options: Any) -> None:
     from adapters_xling.zoo.finding import Query, asked, search
 
     settings = settings_from(options)
-    query = Query(max_bytes=_bytes(max_size) if max_size else None, **options)
+    query = Query(max_bytes=None if max_size is None else _bytes(max_size), **options)
     hits = search(api.open_zoo(settings), query, measured=api.kept_scores(settings))
     if as_json:
         print_json(
@@ -86,7 +86,7 @@ def _bytes(text: str) -> int:
     unit = text.strip().lower()[len(number) :] or "b"
     try:
         return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError) as err:
+    except (ValueError, KeyError, OverflowError) as err:
         raise ConfigError(f"--max-size {text!r}: give a number and a unit: B, kB, MB or GB") from err
 
 

@@ -247,6 +247,8 @@ def require_output(output: Path | None, begins: str, *inputs: Path | None) -> No
     Raises:
         ConfigError: naming the file and the way out.
     """
+    if output is not None and (output.is_dir() or not output.name):
+        raise ConfigError(f"--output {str(output)!r}: is a folder; name a file in it, or leave it out")
     if output is None or not output.is_file():
         return
     for source in inputs:

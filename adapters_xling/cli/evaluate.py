@@ -14,6 +14,7 @@ from adapters_xling.cli.common import (
     folders,
     listed,
     packing,
+    parts,
     prefixes,
     print_json,
     reading,
@@ -65,7 +66,7 @@ def evaluate(
     """
     settings = settings_from(options)
     bars = Bars(show=not as_json)
-    names = list(dict.fromkeys(name.strip() for name in task.split(",") if name.strip()))
+    names = parts(task, "TASK")
     entries = tuple(dict.fromkeys(entries))
     several = len(entries) > 1 or len(names) > 1
 

@@ -44,10 +44,13 @@ class FileSystemHub(Hub):
                 f"{self.where}: {address.protocol}:// needs {address.package}: pip install {address.package}"
             )
         from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
 
         with self._explained("be opened"):
-            url = address.path if "://" in address.path else f"file://{address.path}"
-            self._fs, self._root = url_to_fs(url, **(options or {}))
+            if "://" in address.path:
+                self._fs, self._root = url_to_fs(address.path, **(options or {}))
+            else:  # as it stands: in an address two colons would name a second place
+                self._fs, self._root = LocalFileSystem(**(options or {})), LocalFileSystem._strip_protocol(address.path)
             self._fs.use_listings_cache = False
         self._root = self._root.rstrip("/")
 
@@ -89,7 +92,7 @@ class FileSystemHub(Hub):
             self._fs.invalidate_cache()
             base = self._at(key)
             found = self._fs.find(base, detail=True, withdirs=False)
-            names = {path: str(path)[str(path).index(key) + len(key) + 1 :] for path in found}
+            names = {path: str(path)[str(path).rindex(f"{key}/") + len(key) + 1 :] for path in found}
             for name in names.values():
                 self._refuse_link(f"{key}/{name}")
             return {names[path]: int(info["size"]) for path, info in found.items() if names[path]}

@@ -106,32 +106,33 @@ def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Si
             f"ones that were pulled from that very commit before: somebody rewrote it. Ask the owner of {hub.where}"
         )
     if card.key not in zoo:
-        return Side(new=theirs, digest=digest, taken=_short(theirs))
+        return Side(new=theirs, digest=digest, taken=shortened(theirs))
     entry = zoo.get(card.key, verify=False)
     try:
         ours = attestations.read(entry.folder, card)
     except XlingError as err:
         return Side(note=f"attested scores of {card.key} at {hub.where} are left out, for yours are not sound: {err}")
-    held = _by_cell(_from_there(ours, pin if same_place else None))
+    held = _by_cell(from_there(ours, pin if same_place else None))
     own = _by_cell(one for one in ours if one.cell not in held)
     differing = sum(own.get(one.cell, one) != one for one in theirs)
     note = f"{differing} scores of {card.key} at {hub.where} differ from yours, which stay" if differing else ""
     new = tuple(one for one in theirs if one.cell not in own and held.get(one.cell) != one)
     if new and entry.folder.parent != zoo.root:
         return Side(note=f"{card.key} is read-only in {entry.folder.parent}: {len(new)} scores of it are left out")
-    return Side(new=new, digest=digest, taken=_short((held | _by_cell(new)).values()), note=note)
+    return Side(new=new, digest=digest, taken=shortened((held | _by_cell(new)).values()), note=note)
 
 
-def _from_there(ours: Sequence[Attestation], pin: Mapping[str, Any] | None) -> Sequence[Attestation]:
+def from_there(ours: Sequence[Attestation], pin: Mapping[str, Any] | None) -> Sequence[Attestation]:
     """Those of our scores that were pulled from the place of `pin`; pins of old have a digest of all scores alone."""
     if pin is None:
         return ()
     if (taken := pin.get("taken")) is None:
         return ours if pin.get("scores") == _digest(ours) else ()
-    return [one for one, seal in zip(ours, _short(ours), strict=True) if seal in taken]
+    return [one for one, seal in zip(ours, shortened(ours), strict=True) if seal in taken]
 
 
-def _short(lines: Iterable[Attestation]) -> tuple[str, ...]:
+def shortened(lines: Iterable[Attestation]) -> tuple[str, ...]:
+    """Seals as they are kept with the origin of an entry."""
     return tuple(one.seal[:16] for one in lines)
 
 

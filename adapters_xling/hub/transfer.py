@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +15,14 @@ from adapters_xling import paths, spec
 from adapters_xling.errors import HubError, UnknownName, XlingError, unknown
 from adapters_xling.licences import Terms
 from adapters_xling.strict import parse_json
-from adapters_xling.zoo import CARD, Card, Entry, Zoo, attestations, lineage, render_readme
+from adapters_xling.zoo import CARD, Attestation, Card, Entry, Zoo, attestations, lineage, render_readme
 from adapters_xling.zoo.card import KEY
 from adapters_xling.zoo.entry import matches
 from adapters_xling.zoo.staging import alone
 
 from .base import Absent, Hub, OnStep, other_content
 from .hugging_face import HuggingFaceHub
-from .scores import Side, to_publish, to_take
+from .scores import Side, from_there, shortened, to_publish, to_take
 
 PULLED = ".pulled.json"
 """File in a zoo that says where its pulled entries came from: place, commit, digests of the card and of its scores."""
@@ -363,20 +364,39 @@ def _is_pin(pin: dict[str, Any]) -> bool:
 
 
 def _pin_scores(zoo: Zoo, hub: Hub, key: str, side: Side) -> None:
-    """Keep which scores were taken from the place an entry was pulled from; of others the origin stays as it was."""
+    """Keep where scores were taken from; only from the place the entry itself came from are they a part of its pin."""
     pin = _pins(zoo).get(key)
-    if pin is not None and pin["where"] == hub.where:
-        _pin(zoo, hub, key, str(pin["card"]), side)
+    same = pin is not None and pin["where"] == hub.where
+    _pin(zoo, hub, key, str(pin["card"]) if pin and same else None, side)
 
 
-def _pin(zoo: Zoo, hub: Hub, key: str, card: str, side: Side) -> None:
+def _pin(zoo: Zoo, hub: Hub, key: str, card: str | None, side: Side) -> None:
+    """Keep the origin of an entry (`card`: digest of its card; None leaves it as it was) and of each of its scores."""
     pin = {"where": hub.where, "revision": hub.revision, "card": card, "scores": side.digest, "taken": [*side.taken]}
     with contextlib.suppress(XlingError, OSError), alone(zoo.root):  # a zoo without notes is a zoo all the same
         path = zoo.root / PULLED
         if (notes := _notes(zoo)) is None:  # nobody's origins are thrown away
             notes = {}
             path.rename(path.with_name(f"{PULLED}.unreadable-{uuid.uuid4().hex[:8]}"))
-        paths.atomic_write(path, json.dumps({**notes, key: pin}, indent=1, sort_keys=True) + "\n")
+        new = {} if card is None else {key: pin}
+        if side.taken:
+            new[_scores_of(key)] = {**_seals(notes, key), **dict.fromkeys(side.taken, _place(pin))}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.atomic_write(path, json.dumps({**notes, **new}, indent=1, sort_keys=True) + "\n")
+
+
+def _scores_of(key: str) -> str:
+    return f"scores of {key}"
+
+
+def _seals(notes: Mapping[str, Any] | None, key: str) -> dict[str, str]:
+    """Seal of a pulled score, in short -> where it was pulled from."""
+    found = (notes or {}).get(_scores_of(key))
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+def _place(pin: Mapping[str, Any]) -> str:
+    return f"{pin['where']} ({pin['revision']})" if pin["revision"] else str(pin["where"])
 
 
 def _refuse_swapped(hub: Hub, pin: dict[str, Any] | None, raw: bytes, key: str) -> None:
@@ -394,13 +414,25 @@ def _refuse_swapped(hub: Hub, pin: dict[str, Any] | None, raw: bytes, key: str) 
         )
 
 
-def scores_origin(zoo: Zoo, entry: Entry) -> str | None:
-    """Where scores of an entry were pulled from; None where all of them were attested here, or nobody knows."""
-    pin = _pins(zoo).get(entry.key)
-    return origin(zoo, entry) if pin and pin.get("scores") else None
+def scores_origin(zoo: Zoo, entry: Entry) -> str:
+    """Where scores that lie beside an entry now were pulled from, and how many where it is not all of them, to be read
+    after "pulled"; empty where every one was attested here, or nobody knows."""
+    lines = zoo.scores(entry.key)
+    known = {**_seals_of_pin(_pins(zoo).get(entry.key), lines), **_seals(_notes(zoo), entry.key)}
+    places = Counter(known[seal] for seal in shortened(lines) if seal in known)
+    if len(places) == 1 and places.total() == len(lines):
+        return f" from {next(iter(places))}"
+    some = ", ".join(f"{count} of them from {place}" for place, count in places.items())
+    return some and f": {some}"
+
+
+def _seals_of_pin(pin: Mapping[str, Any] | None, lines: Sequence[Attestation]) -> dict[str, str]:
+    return {} if pin is None else dict.fromkeys(shortened(from_there(lines, pin)), _place(pin))
 
 
 def origin(zoo: Zoo, entry: Entry) -> str | None:
-    """Where an entry was pulled from, or None for one that was made here."""
+    """Where an entry was pulled from, or None for one that was made here, also in the place of one that was pulled."""
     pin = _pins(zoo).get(entry.key)
-    return f"{pin['where']} ({pin['revision']})" if pin and pin["revision"] else (pin["where"] if pin else None)
+    if pin is None or not isinstance(pin["card"], str):
+        return None
+    return _place(pin) if pin["card"] == hashlib.sha256((entry.folder / CARD).read_bytes()).hexdigest() else None

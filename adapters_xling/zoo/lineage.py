@@ -235,8 +235,7 @@ def facts(card: Card) -> list[str]:
         f"{verb} {made.created[:10]} at {(made.commit or 'unknown commit')[:12]}{dirty} on {made.gpu or made.cpu}"
     )
     lines.append(f"licence of {licensed}: {card.licence}")
-    if card.notes:
-        lines.append(card.notes)
+    lines += [f"note: {line}" for line in card.notes.splitlines() if line.strip()]
     return lines
 
 

@@ -147,3 +147,18 @@ def test_every_layer_of_what_a_grid_scores_is_swept(capsys: Capsys, tmp_path: Pa
     assert (code, "target of the grid" in err) == (2, True)
     code, _, err = xling("layers", "mini-retrieval", "--grid", grid, "--backbone", "xlmr-nano", capsys=capsys)
     assert (code, "one of --on, --backbone and --grid" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["evaluate", "mini-nli-bottleneck", ","], "TASK is empty"),
+        (["zoo", "find", "--max-size", "inf"], "--max-size 'inf': give a number and a unit"),
+        (["zoo", "find", "--max-size", ""], "--max-size '': give a number and a unit"),
+        (["zoo", "readme", "mini-nli-bottleneck", "--output", ""], "is a folder; name a file in it"),
+    ],
+)
+def test_what_an_unset_variable_leaves_is_an_error(command: list[str], said: str, capsys: Capsys) -> None:
+    code, out, err = xling(*command, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert said in err

@@ -13,13 +13,13 @@ from zoo_samples import a_run, a_score, an_entry, an_imported, sealed, some_fact
 
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, UnknownName
-from adapters_xling.hub import open_hub, pull, push
+from adapters_xling.hub import open_hub, origin, pull, push
 from adapters_xling.spec import BackboneId
 from adapters_xling.zoo import Entry, HeadCard, Measured, Zoo, ZooWarning
 from adapters_xling.zoo.attestations import attest
 from adapters_xling.zoo.difference import differences
 from adapters_xling.zoo.finding import Query, search
-from adapters_xling.zoo.lineage import alone, trace
+from adapters_xling.zoo.lineage import alone, facts, trace
 from adapters_xling.zoo.readme import metadata, render_readme
 
 
@@ -227,6 +227,43 @@ def test_show_says_whose_scores_are_beside_the_card(zoo: Zoo, capsys: pytest.Cap
     pull(away, first.key, open_hub(shared))
     main(["zoo", "show", first.key, "--runs", str(away.root.parent)])
     assert f"2026-02-01T00:00:00Z; pulled from {shared}" in capsys.readouterr().out
+    away.attest(first.key, sealed(first, "sw", value=33.0, created="2026-03-01T00:00:00Z"))  # measured by oneself
+    main(["zoo", "show", first.key, "--runs", str(away.root.parent)])
+    assert f"2026-03-01T00:00:00Z; pulled: 1 of them from {shared}" in capsys.readouterr().out
+
+
+def test_scores_from_elsewhere_are_not_shown_as_if_they_were_measured_here(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _, _ = a_family(zoo)
+    first_place, second_place = (str(zoo.root.parent / name) for name in ("first place", "second::place"))
+    push(zoo, first.key, open_hub(first_place))
+    stranger, reader = (Zoo(zoo.root.parent / name / "zoo", fallbacks=()) for name in ("stranger", "reader"))
+    for there in (stranger, reader):
+        pull(there, first.key, open_hub(first_place))
+    stranger.attest(first.key, sealed(first, "sw", value=99.9, created="2026-02-01T00:00:00Z"))
+    push(stranger, first.key, open_hub(second_place))
+    assert (zoo.root.parent / "second::place" / first.key / "card.json").is_file()
+    assert not (zoo.root.parent / "second").exists()
+    for there in (reader, zoo):  # who pulled the entry from another place, and who made it
+        pull(there, first.key, open_hub(second_place))
+        main(["zoo", "show", first.key, "--runs", str(there.root.parent)])
+        assert f"1 scores, the last of 2026-02-01T00:00:00Z; pulled from {second_place}" in capsys.readouterr().out
+        assert origin(there, first) == (None if there is zoo else first_place)
+
+
+def test_a_folder_that_is_called_like_the_entry_may_hold_it(zoo: Zoo) -> None:
+    first, _, _ = a_family(zoo)
+    place = open_hub(str(zoo.root.parent / first.key))
+    push(zoo, first.key, place)
+    away = Zoo(zoo.root.parent / "away" / "zoo", fallbacks=())
+    pull(away, first.key, place)
+    assert away.get(first.key).card == first.card
+
+
+def test_notes_of_a_card_cannot_forge_a_line_of_its_lineage(zoo: Zoo) -> None:
+    card = msgspec.structs.replace(a_family(zoo)[0].card, notes="nice\n└─ starts from another\n\n")
+    assert facts(card)[-2:] == ["note: nice", "note: └─ starts from another"]
 
 
 def test_a_search_for_what_no_entry_has_is_an_error_with_the_closest(zoo: Zoo) -> None:
