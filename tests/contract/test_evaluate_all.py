@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from loops import SMALL, trained
 
-from adapters_xling import evaluation, matrix, tasks
+from adapters_xling import evaluation, inference, matrix, tasks
 from adapters_xling.errors import ConfigError, DataError, ZooError
 from adapters_xling.evaluation import evaluate, evaluate_all
 from adapters_xling.grid import make_run
@@ -89,6 +89,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_entries_together_answer_as_they_do_alone(world: World, tmp_path: Path, monkeypatch: Any) -> None:
     alone = {short: world.alone(tmp_path / "alone", short) for short in world.keys}
     loaded = loads(monkeypatch)
+    monkeypatch.setattr(inference, "CPU_TOKENS_PER_BATCH", inference.TOKENS_PER_BATCH)
     batches: list[int] = []
     plain = matrix.ready
     monkeypatch.setattr(
@@ -120,6 +121,7 @@ def test_layers_below_all_entries_run_once(world: World, tmp_path: Path, monkeyp
     for short in ("lora-a", "lora-b"):
         opened.model(world.keys[short], world.zoo.get(world.keys[short]).card)
     monkeypatch.setattr(Model, "encode", noting)
+    monkeypatch.setattr(inference, "CPU_TOKENS_PER_BATCH", inference.TOKENS_PER_BATCH)
     world.together(tmp_path, "lora-a", "lora-b", opened=opened)
     assert calls == [(0, 1), (1, None), (1, None)]
 
