@@ -31,13 +31,7 @@ from adapters_xling.spec import SEEDS
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--label", "labels", multiple=True, metavar="FILE=HEAD", help="What a label of the file means.")
 @click.option("--held-out", type=float, default=0.3, show_default=True, help="Share that is only scored.")
-@click.option(
-    "--dev-share",
-    type=float,
-    default=0.15,
-    show_default=True,
-    help="Share that chooses the best step.",
-)
+@click.option("--dev-share", type=float, default=0.15, show_default=True, help="Share that chooses the best step.")
 @click.option("--licence", help="Of the rows, e.g. 'CC BY 4.0'; 'private' until you say otherwise.")
 @click.option("--recipe", help="Optimisation settings by name (task_configs/recipes.yaml).")
 @click.option("--with", "overrides", multiple=True, metavar="NAME=VALUE", help="A difference to the recipe.")

@@ -381,7 +381,6 @@ def _pin(zoo: Zoo, hub: Hub, key: str, card: str | None, side: Side) -> None:
         new = {} if card is None else {key: pin}
         if side.taken:
             new[_scores_of(key)] = {**_seals(notes, key), **dict.fromkeys(side.taken, _place(pin))}
-        path.parent.mkdir(parents=True, exist_ok=True)
         paths.atomic_write(path, json.dumps({**notes, **new}, indent=1, sort_keys=True) + "\n")
 
 
@@ -433,6 +432,6 @@ def _seals_of_pin(pin: Mapping[str, Any] | None, lines: Sequence[Attestation]) -
 def origin(zoo: Zoo, entry: Entry) -> str | None:
     """Where an entry was pulled from, or None for one that was made here, also in the place of one that was pulled."""
     pin = _pins(zoo).get(entry.key)
-    if pin is None or not isinstance(pin["card"], str):
+    if pin is None or pin["card"] != hashlib.sha256((entry.folder / CARD).read_bytes()).hexdigest():
         return None
-    return _place(pin) if pin["card"] == hashlib.sha256((entry.folder / CARD).read_bytes()).hexdigest() else None
+    return _place(pin)
