@@ -27,7 +27,6 @@ from adapters_xling.spec import (
     TaskSpec,
     highest,
 )
-from adapters_xling.tasks import kinds
 from adapters_xling.tasks.kinds import options
 
 FRESH, SLOT = Fresh(), Slot()
@@ -121,7 +120,7 @@ def _algorithm(specs: Sequence[TaskSpec], recipe: Recipe, init: Init, route: Rou
     """Version of what training means for a run."""
     nearest = highest(route) if isinstance(init, Fresh) else ()
     several = not isinstance(nearest, tuple) or len(nearest) > 1
-    pooled = any(kinds.get(one.kind).pooled for one in specs)
+    pooled = any(one.kind in options.POOLED for one in specs)
     carried = recipe.carry == "head" or (recipe.carry == "pooler" and pooled)
     return ALGORITHM_ON_SEVERAL if several and carried else ALGORITHM
 
@@ -181,5 +180,5 @@ def unlike_poolers(run: RunSpec, parent: RunSpec, *, extra: Path | None = None) 
     if (run.recipe.pooling == "pair") == (parent.recipe.pooling == "pair"):
         return False
     return all(
-        any(kinds.get(tasks.get(ref.name, extra=extra).kind).pooled for ref in one.tasks) for one in (run, parent)
+        any(tasks.get(ref.name, extra=extra).kind in options.POOLED for ref in one.tasks) for one in (run, parent)
     )

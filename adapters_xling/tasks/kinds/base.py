@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adapters_xling.spec import TaskSpec
 from adapters_xling.tasks.examples import Example, Features, Prediction
 
+from . import options
 from .vectors import Vectors
 
 IGNORE = -100
@@ -44,7 +45,6 @@ class Kind(ABC):
     Attributes:
         name: the name used in task files.
         example_type: the example class it works on.
-        pooled: True when the head reads one pooled vector per row (through the shared pooler) instead of all tokens.
         trains: False for kinds without head and loss (retrieval).
         vectors: True where every example is one feature, in order, and its output one vector of the encoder's width:
             such outputs are kept on disk, and read by `decode_vectors`.
@@ -53,12 +53,16 @@ class Kind(ABC):
 
     name: ClassVar[str]
     example_type: ClassVar[type]
-    pooled: ClassVar[bool]
     trains: ClassVar[bool] = True
     vectors: ClassVar[bool] = False
     default_options: ClassVar[dict[str, Any]] = {}
     texts: ClassVar[str]
     """What `from_texts` takes, in words."""
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the head reads one pooled vector per row (through the shared pooler) instead of all tokens."""
+        return self.name in options.POOLED
 
     @abstractmethod
     def check_spec(self, task: TaskSpec) -> None:

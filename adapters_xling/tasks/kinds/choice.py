@@ -48,7 +48,6 @@ class Choice(Kind):
     name = "choice"
     texts = "a prompt and at least two choices"
     example_type = ChoiceExample
-    pooled = True
     default_options: ClassVar[dict[str, Any]] = DEFAULTS["choice"]
 
     def check_spec(self, task: TaskSpec) -> None:

@@ -59,7 +59,6 @@ class MaskedText(Kind):
     name = "mlm"
     texts = "one text"
     example_type = TextExample
-    pooled = False
     default_options = DEFAULTS["mlm"]
 
     def check_spec(self, task: TaskSpec) -> None:

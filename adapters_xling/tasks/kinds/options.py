@@ -31,6 +31,9 @@ COMPANIONS = frozenset({"mlm"})
 FROM_LM_HEAD = frozenset({"mlm"})
 """Kinds whose fresh head takes the backbone's pretrained masked-LM head."""
 
+POOLED = frozenset({"sentence", "choice", "retrieve"})
+"""Kinds that read one pooled vector per row (through the shared pooler), and not all tokens."""
+
 LATER: dict[tuple[str, str], Any] = {("retrieve", "layer"): -1, ("retrieve", "pooling"): ""}
 """(kind, option) -> value that reproduces the behaviour before the option existed; left out of what is hashed at that
 value, as `spec.LATER_FIELDS` is. Entries are never removed."""

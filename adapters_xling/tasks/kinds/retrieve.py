@@ -55,7 +55,6 @@ class Retrieve(Kind):
     name = "retrieve"
     texts = "nothing: retrieval compares whole sets of sentences"
     example_type = RetrieveExample
-    pooled = True
     trains = False
     vectors = True
     default_options: ClassVar[dict[str, Any]] = DEFAULTS["retrieve"]

@@ -46,7 +46,6 @@ class Sentence(Kind):
     name = "sentence"
     texts = "one sentence, or two"
     example_type = SentenceExample
-    pooled = True
 
     def check_spec(self, task: TaskSpec) -> None:
         """See `Kind.check_spec`."""

@@ -58,7 +58,6 @@ class Span(Kind):
     name = "span"
     texts = "a question and its context"
     example_type = SpanExample
-    pooled = False
     default_options: ClassVar[dict[str, Any]] = DEFAULTS["span"]
 
     def check_spec(self, task: TaskSpec) -> None:

@@ -47,7 +47,6 @@ class Tag(Kind):
     name = "tag"
     texts = "one sentence, its words separated by blanks"
     example_type = TagExample
-    pooled = False
 
     def check_spec(self, task: TaskSpec) -> None:
         """See `Kind.check_spec`."""
