@@ -333,6 +333,25 @@ def _cell(score: Score) -> str:
     return canonical_json(structs.replace(score, value=0.0))
 
 
+def encoder_row(planned: Plan, name: str) -> tuple[str, str]:
+    """The row that an encoder of a grid belongs to, with those of other seeds.
+
+    Args:
+        planned: the grid.
+        name: key of an entry, or name of a bare backbone.
+
+    Returns:
+        Its method as the grid calls it, for two settings of one family are two rows, and what it was trained on.
+    """
+    from adapters_xling import methods, report
+
+    run = planned.runs.get(name)
+    if run is None:
+        return report.BASE, "none"
+    label = method_label(run.method, planned.grid.methods) or methods.resolve(run.method).label
+    return label, planned.mixtures.get(name) or run.task
+
+
 def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -> Path | None:
     """Keep layer sweeps of a grid's entries, and of its bare backbone, in the grid's folder for its report.
 
@@ -344,19 +363,15 @@ def keep_layers(planned: Plan, sweeps: Mapping[str, LayerSweep], folder: Path) -
     Returns:
         The file; None where nothing of the grid's own was swept.
     """
-    from adapters_xling import methods, report
+    from adapters_xling import report
 
     found = []
     for name, sweep in sweeps.items():
         run = planned.runs.get(name)
         if run is None and name != planned.grid.backbone:
             continue  # the twin with random weights is a floor of the scores, not an encoder to compare layers of
-        label = report.BASE
-        if run:  # as the grid calls it: two settings of one family are two rows
-            label = method_label(run.method, planned.grid.methods) or methods.resolve(run.method).label
-        after = (planned.mixtures.get(name) or run.task) if run else "none"
-        seed = run.seed if run else 0
-        found.append(report.Swept(name, label, after, seed, sweep.configured, sweep.values))
+        label, after = encoder_row(planned, name)
+        found.append(report.Swept(name, label, after, run.seed if run else 0, sweep.configured, sweep.values))
     if not found:
         return None
     one = next(iter(sweeps.values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -204,18 +205,46 @@ def _sweep_grid(
         return
     first = next(iter(sweeps.values()))
     click.echo(f"{task}, {first.split}: mean {first.metric} by layer, pooling {first.pooling}")
-    columns = ("what was read", *(str(layer) for layer in range(len(first.means))), "best")
-    rows = []
+    rows: dict[tuple[str, ...], list[LayerSweep]] = {}
     for name, sweep in sweeps.items():
-        run = planned.runs.get(name)
-        after = planned.mixtures.get(name) or (run.task if run else "")
-        what = f"{after} · {run.method.name} · seed {run.seed}" if run else f"{name} (bare)"
-        rows.append((what, *sweep.means, "·" if sweep.best is None else str(sweep.best)))
-    print_table(columns, rows)
+        row = api.encoder_row(planned, name) if name in planned.runs else (name,)
+        rows.setdefault(row, []).append(sweep)
+    layers = range(len(first.means))
+    print_table(
+        ("what was read", *map(str, layers), "best"),
+        [
+            (_row_name(row, planned, own), *(_over_seeds(own, i) for i in layers), _best(own))
+            for row, own in rows.items()
+        ],
+    )
     if untrained:
         click.secho(
             f"{len(untrained)} of the grid's entries are not trained yet: xling run {grid}", fg="yellow", err=True
         )
+
+
+def _row_name(row: Sequence[str], planned: Plan, sweeps: Sequence[LayerSweep]) -> str:
+    if len(row) == 1:
+        return f"{row[0]} (bare)"
+    seeds = [str(planned.runs[sweep.name].seed) for sweep in sweeps]
+    method, after = row
+    return f"{after} · {method} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def _over_seeds(sweeps: Sequence[LayerSweep], layer: int) -> float | str:
+    """Mean of an encoder's row at a layer, with its standard deviation where there are several seeds."""
+    values = [sweep.means[layer] for sweep in sweeps]
+    if len(values) == 1:
+        return values[0]
+    return f"{statistics.mean(values):.1f} ±{statistics.stdev(values):.1f}"
+
+
+def _best(sweeps: Sequence[LayerSweep]) -> str:
+    """Layer with the highest mean over the seeds, where one may be chosen."""
+    if any(sweep.best is None for sweep in sweeps):
+        return "·"
+    means = [statistics.mean(column) for column in zip(*(sweep.means for sweep in sweeps), strict=True)]
+    return str(means.index(max(means)))
 
 
 def _bar(value: float, highest: float) -> str:

@@ -10,17 +10,18 @@ import msgspec
 
 from adapters_xling.errors import DataError
 from adapters_xling.paths import atomic_write, hold
-from adapters_xling.report.cells import BASE
+from adapters_xling.report.cells import BASE, Cell
 from adapters_xling.report.curves import BARE, curves
 from adapters_xling.report.effects import tint, whole_scale
-from adapters_xling.report.formats import number, signed
+from adapters_xling.report.formats import number, signed, spread
 from adapters_xling.report.sheets import Column, Item, Row, Section, Sheet
 from adapters_xling.spec import FULL, Frozen
 
 PATTERN = "layers-*.json"
 LEAD = (
     "Each hidden state of the encoder read as sentence vectors (0: the token vectors), mean over the languages; below "
-    "it the difference to the bare encoder at the same layer. Colours follow that difference."
+    "it the difference to the bare encoder at the same layer. ± is the standard deviation over seeds. Colours follow "
+    "that difference."
 )
 FOOT = (
     "The layer that is read was fixed beforehand; the others are here to be looked at. Whether a difference at that "
@@ -174,15 +175,16 @@ def _sheet(layers: Layers, reading: str) -> Sheet:
     for one in layers.sweeps:
         if one is not bare:
             groups.setdefault((one.method, one.intermediate), []).append(one)
-    lines = {name: _means(one.means(codes) for one in own) for name, own in groups.items()}
+    read = {name: _over_seeds(own, codes) for name, own in groups.items()}
+    lines = {name: [cell.mean for cell in cells] for name, cells in read.items()}
     base = bare.means(codes) if bare else None
     num = len(layers.sweeps[0].means(codes))
     scale = whole_scale(a - b for line in lines.values() for a, b in zip(line, base or line, strict=True))
     rows: list[Row] = []
-    for (method, intermediate), line in lines.items():
+    for (method, intermediate), line in read.items():
         seeds = {one.seed for one in groups[method, intermediate]}
         small = () if len(seeds) == 1 else (f"{len(seeds)} seeds",)
-        cells = [_cell(value, base[i] if base else None, scale) for i, value in enumerate(line)]
+        cells = [_item(cell, base[i] if base else None, scale) for i, cell in enumerate(line)]
         rows.append((Item(method, after=intermediate, small=small), *cells))
     above: list[Row] = [(Item(BARE), *(Item(number(value), value) for value in base))] if base else []
     configured = layers.sweeps[0].configured
@@ -210,8 +212,17 @@ def _means(lines: Iterable[Sequence[float]]) -> list[float]:
     return [math.fsum(column) / len(column) for column in zip(*lines, strict=True)]
 
 
-def _cell(value: float, base: float | None, scale: float) -> Item:
+def _over_seeds(entries: Sequence[Swept], codes: Sequence[str]) -> list[Cell]:
+    """What one row found by layer: means over the languages, an entry for each seed."""
+    return [
+        Cell(dict(enumerate(column)), zero_shot=True)
+        for column in zip(*(one.means(codes) for one in entries), strict=True)
+    ]
+
+
+def _item(cell: Cell, base: float | None, scale: float) -> Item:
+    text = number(cell.mean) + spread(cell)
     if base is None:
-        return Item(number(value), value)
-    depth, sign = tint(value - base, scale)
-    return Item(number(value), value, small=(signed(value - base),), tint=depth, sign=sign)
+        return Item(text, cell.mean)
+    depth, sign = tint(cell.mean - base, scale)
+    return Item(text, cell.mean, small=(signed(cell.mean - base),), tint=depth, sign=sign)

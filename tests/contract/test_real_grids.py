@@ -41,6 +41,7 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mini-headline", 3 * 3 * 4 + 2 * 4),
         ("mini-stack", 2 * (4 + 2 * 4 * 2)),
         ("mini-retrieval", 3 * AFTER),
+        ("mini-retrieval-seeds", 3 * 3 * 3),
         ("mini-mlm-retrieval", 3 * (AFTER - 1)),
         ("mini-mlm-cosmos", 3 * 3),
     ],
@@ -56,6 +57,8 @@ def test_a_grid_finds_its_encoder_by_name_and_has_the_runs_it_says(encoders: Pat
 def test_the_retrieval_grid_reads_the_entries_of_the_main_one(encoders: Path) -> None:
     main, retrieval, stack = (api.plan(name) for name in ("mini-encoder", "mini-retrieval", "mini-stack"))
     assert set(retrieval.runs) <= set(main.runs)
+    first = {name for name, run in api.plan("mini-retrieval-seeds").runs.items() if run.seed == 0}
+    assert len(first) == 3 * 3 and first <= set(retrieval.runs)
     warm = {name for name, run in stack.runs.items() if run.route == spec.Slot()}
     assert warm <= set(main.runs) and len(set(stack.runs) - warm) == 2 * 4 * 2
 

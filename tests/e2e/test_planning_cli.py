@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from statistics import stdev
 
 import pytest
-from test_cli import SHORT, grid_file, xling
+from test_cli import GRID, SHORT, grid_file, xling
 
 from adapters_xling import paths
 
@@ -130,6 +131,31 @@ def test_what_another_process_sweeps_comes_last(capsys: Capsys, tmp_path: Path) 
     assert second.startswith("[2/2] xlmr-nano  ")
     lines = out.splitlines()
     assert lines[2].startswith("xlmr-nano (bare)") and lines[3].startswith("mini-nli · lora")  # in the grid's order
+
+
+def test_seeds_of_one_encoder_are_one_row_with_their_spread(capsys: Capsys, tmp_path: Path) -> None:
+    grid = grid_file(tmp_path, GRID + "seeds: [0, 1]\n")
+    narrow = ("--targets", "mini-retrieval", "--limit", "5")
+    code, _, err = xling("run", grid, *narrow, capsys=capsys)
+    assert code == 0, err
+    sweep = ("layers", "mini-retrieval", "--grid", grid, "--languages", "de,sw", "--limit", "200")
+    code, out, err = xling(*sweep, capsys=capsys)
+    assert code == 0, err
+    _, _, bare, both = out.splitlines()
+    assert bare.startswith("xlmr-nano (bare)") and "±" not in bare
+    assert both.startswith("mini-nli · lora · seeds 0, 1  ")
+    code, out, _ = xling(*sweep, "--json", capsys=capsys)
+    _, *seeds = json.loads(out)["sweeps"]
+    lines = [one["means"] for one in seeds]
+    assert len(lines) == 2 and lines[0] != lines[1]
+    shown = [(float(mean), float(sd)) for mean, sd in re.findall(r"([\d.]+) ±([\d.]+)", both)]
+    columns = list(zip(*lines, strict=True))
+    means = [sum(column) / 2 for column in columns]
+    assert shown == [
+        (pytest.approx(mean, abs=0.051), pytest.approx(stdev(column), abs=0.051))
+        for mean, column in zip(means, columns, strict=True)
+    ]
+    assert int(both.split()[-1]) == means.index(max(means))
 
 
 def test_every_layer_of_what_a_grid_scores_is_swept(capsys: Capsys, tmp_path: Path) -> None:

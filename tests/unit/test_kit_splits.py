@@ -23,6 +23,7 @@ GRIDS = (
     "mini-headline",
     "mini-stack",
     "mini-retrieval",
+    "mini-retrieval-seeds",
     "mini-mlm-retrieval",
     "mini-mlm-cosmos",
 )

@@ -52,7 +52,8 @@ def test_a_sweep_is_a_table_with_its_difference_to_the_bare_encoder() -> None:
     above, row = sheet.rows
     assert [item.text for item in above] == ["bare encoder", "5.0", "15.0", "25.0"]
     assert (row[0].text, row[0].after, row[0].small) == ("lora", "kit-nli", ("2 seeds",))
-    assert [item.plain for item in row[1:]] == ["5.0 0.0", "17.0 +2.0", "25.0 0.0"]
+    assert [item.plain for item in row[1:]] == ["5.0 ±0.0 0.0", "17.0 ±2.8 +2.0", "25.0 ±0.0 0.0"]
+    assert row[2].sort == 17.0
     assert row[2].sign == "gain" and row[2].tint
 
 
