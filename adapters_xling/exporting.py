@@ -97,16 +97,21 @@ def export(
         zoo: where entry and parents are.
         form: `encoder` (the merged encoder, its tokenizer and the heads), a task-model class of transformers
             (``token-classification``, …), or `onnx` (encoder and one head as a graph).
-        task: whose head, for an entry with several.
+        task: whose head, for an entry with several; not with `encoder`, which takes all of them.
         backbone: folder of the entry's backbone, when it cannot be found by itself.
 
     Raises:
         UnknownName: for an entry or form nobody knows.
-        ConfigError: when the entry cannot take that form, saying which it can.
+        ConfigError: when the entry cannot take that form, saying which it can; for a task that would choose nothing.
         ZooError: when the entry is not what its card says, or the export does not answer as the entry does.
     """
     if form not in FORMS:
         raise unknown("form of an export", form, FORMS)
+    if form == ENCODER and task is not None:
+        raise ConfigError(
+            f"an exported {ENCODER} takes every head along, so there is none to choose: leave the task {task!r} out, "
+            f"or name another form ({', '.join(one for one in FORMS if one != ENCODER)})"
+        )
     if to.exists():
         raise ConfigError(f"{to} exists already: name a folder that does not")
     entry = zoo.get(key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from adapters_xling import hub
 from adapters_xling.errors import ConfigError
-from adapters_xling.hub import Journey, OnStep
+from adapters_xling.hub import Hub, Journey, OnStep
 
 from .entries import entry_readme
 from .models import default_recipe
@@ -54,7 +54,7 @@ def push(
 
 def pull(
     entry: str | None,
-    where: str,
+    where: str | Hub,
     *,
     dry_run: bool = False,
     settings: Settings | None = None,
@@ -64,7 +64,8 @@ def pull(
 
     Args:
         entry: key or short name there; None for the one entry the place is about.
-        where: hf://owner/repository[@revision], a folder, s3://…, https://….
+        where: hf://owner/repository[@revision], a folder, s3://…, https://…; or a place that was opened, so that
+            several entries are of one commit.
         dry_run: only say what would be fetched.
         settings: folders.
         on_step: called with entry, file, bytes done and bytes in all.
@@ -73,7 +74,7 @@ def pull(
         HubError: when the place cannot be read, or holds something no entry may be.
         ZooError: when what arrived is not what its card says.
     """
-    zoo, place = open_zoo(settings), hub.open_hub(where)
+    zoo, place = open_zoo(settings), hub.open_hub(where) if isinstance(where, str) else where
     return hub.plan_pull(zoo, entry, place) if dry_run else hub.pull(zoo, entry, place, on_step=on_step)
 
 

@@ -128,7 +128,13 @@ def lock(names: tuple[str, ...], upgrade: bool, lock_file: Path | None, **option
 
 @data.command()
 @click.argument("names", nargs=-1, metavar="[TASK]...")
-@click.option("--limit", default=200, show_default=True, help="Rows of each set; 0: all. Retrieval: always all.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=200,
+    show_default=True,
+    help="Rows of each set; 0: all. Retrieval: always all.",
+)
 @click.option("--language", "languages", multiple=True, help="Only this language; may be given several times.")
 @click.option("--download", is_flag=True, help="Fetch from the hub what is not at hand.")
 @LOCK

@@ -11,7 +11,7 @@ import click
 
 from adapters_xling import api
 from adapters_xling.cli.common import Bars, folders, print_json, print_table, settings_from, size
-from adapters_xling.hub import Journey
+from adapters_xling.hub import Journey, open_hub
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only list what would travel, with size and licence.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print what travelled as JSON.")
@@ -36,13 +36,20 @@ def push(
     plans = [api.push(entry, where, private=private, dry_run=True, settings=settings) for entry in entries]
     if not as_json:  # size and licence are said before anything leaves this machine
         _list(plans, "would push" if dry_run else "to push")
-    done = plans
-    if not dry_run:
-        done = []
+    if dry_run:
+        _say(plans, "would push", as_json=as_json)
+        return
+    done: list[Journey] = []
+    try:
         for entry in entries:
             with _progress() as bars:
                 done.append(api.push(entry, where, private=private, settings=settings, on_step=bars))
-    _say(done, "would push" if dry_run else "pushed", as_json=as_json)
+    finally:  # what was published is said, whatever became of the rest
+        if done:
+            _say(done, "pushed", as_json=as_json)
+        if done and len(done) < len(entries):
+            rest = ", ".join(entries[len(done) :])
+            click.echo(f"published: {', '.join(entries[: len(done)])}; not published: {rest}", err=True)
 
 
 @click.command()
@@ -60,10 +67,11 @@ def pull(names: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) -
     *entries, where = names
     settings, found = settings_from(options), []
     wanted: list[str | None] = [*dict.fromkeys(entries)] or [None]
+    place = open_hub(where)  # once, so that all of them are of one commit
     try:
         for entry in wanted:
             with _progress() as bars:
-                found.append(api.pull(entry, where, dry_run=dry_run, settings=settings, on_step=bars))
+                found.append(api.pull(entry, place, dry_run=dry_run, settings=settings, on_step=bars))
     finally:  # what was taken is said, whatever became of the rest
         if found and not as_json:
             _list(found, "would pull" if dry_run else "pulled")

@@ -9,7 +9,7 @@ import click
 
 from adapters_xling import api
 from adapters_xling.cli.common import folders, plain_assignments, print_json, print_table, settings_from
-from adapters_xling.errors import XlingError
+from adapters_xling.errors import ConfigError, XlingError
 from adapters_xling.spec import TaskSpec
 
 
@@ -21,6 +21,9 @@ from adapters_xling.spec import TaskSpec
 def tasks(ctx: click.Context, as_json: bool, as_markdown: bool, **options: Any) -> None:
     """List the tasks, check them, or make one from your own file."""
     if ctx.invoked_subcommand is not None:
+        if as_json or as_markdown:
+            option = "--json" if as_json else "--markdown"
+            raise ConfigError(f"{option} prints the list of tasks; leave it out before {ctx.invoked_subcommand}")
         given = {name: value for name, value in options.items() if value is not None}
         ctx.default_map = {ctx.invoked_subcommand: given}  # what the command itself is not told, it takes from here
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +17,10 @@ from adapters_xling.zoo.files import ALLOWED, SIDE_FILE
 OnStep = Callable[[str, str, int, int], Any]
 """Called with entry, what is being done, how much of it is done and its total."""
 
+
+MOST_TOLERANCE = 0.01
+"""Most that the answers of a probe from elsewhere may be off by, as a share of its largest one, or of 1 where that is
+less; entries made here have 2e-4."""
 
 BESIDE = frozenset({CARD, SIDE_FILE})
 """Files of an entry that its card does not list."""
@@ -161,6 +165,8 @@ class Hub(ABC):
             )
         if problem := _names_problem(card):
             raise HubError(f"{where}: files: {problem}. Nothing was taken; tell the owner of {self.where}")
+        if problem := _numbers_problem(card):
+            raise HubError(f"{where}: {problem}. Nothing was taken; tell the owner of {self.where}")
         return card
 
     def check_sizes(self, card: Card) -> None:
@@ -222,6 +228,33 @@ def other_content(where: str, key: str) -> str:
         f"{where} holds {key} with other content than your zoo: the same run, trained or described again. A published "
         "entry is never overwritten; pull theirs into an empty zoo to compare, or push yours elsewhere"
     )
+
+
+def _numbers_problem(card: Card) -> str | None:
+    """What a card from elsewhere claims that no entry can have, or None: shares above all rows, a proof of nothing."""
+    claims: dict[str, float] = {}
+    if card.training:
+        claims |= {"training: dev_score": card.training.dev_score, "training: chance": card.training.chance}
+        for name, part in card.training.tasks.items():
+            claims |= {f"training of {name}: dev_score": part.dev_score, f"training of {name}: chance": part.chance}
+    claims |= {f"score on {one.task} ({one.language})": one.value for one in (*card.dev_scores, *card.scores)}
+    for where, value in claims.items():
+        if not 0 <= value <= 100:
+            return f"{where} is {value:g}; a percentage lies between 0 and 100"
+    if card.probe:
+        largest = max((abs(value) for output in card.probe.outputs for value in _flat(output)), default=0.0)
+        most = MOST_TOLERANCE * max(1.0, largest)
+        if card.probe.tolerance > most:
+            return f"probe: a tolerance of {card.probe.tolerance:g} proves nothing; at most {most:g} is taken"
+    return None
+
+
+def _flat(value: Any) -> Iterator[float]:
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _flat(one)
+    else:
+        yield float(value)
 
 
 def _names_problem(card: Card) -> str | None:

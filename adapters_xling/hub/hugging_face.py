@@ -6,7 +6,6 @@ for there: a README, and the native files of the entry the repository is about (
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -139,9 +138,16 @@ class HuggingFaceHub(Hub):
             raise HubError(
                 f"{self.where}: a commit cannot be added to; name a branch, or leave @{self._asked[:12]} out"
             )
-        with contextlib.suppress(Absent):  # it will be made as is asked for
+        try:
             self._listed()
-            self._require_openness(self._private, private)
+        except Absent as err:  # it will be made as is asked for, and then has the main branch alone
+            if self._asked != _MAIN:
+                raise HubError(
+                    f"{err}; it would be made without a branch {self._asked!r}: push to hf://{self._repo}, and make "
+                    "the branch there"
+                ) from err
+            return
+        self._require_openness(self._private, private)
 
     def _require_openness(self, is_private: bool | None, wanted: bool | None) -> None:
         """Refuse a repository that is open to others than was asked for.

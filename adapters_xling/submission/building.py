@@ -15,9 +15,8 @@ from adapters_xling.spec import TaskSpec
 
 from . import kept
 from .benchmark import Benchmark, Part
-from .writing import check_target, refuse, write
+from .writing import check_target, refuse, sources_of, write
 
-SOURCES = ".sources.json"
 """Ending of the file, beside the folder, that says which entry filled what."""
 
 
@@ -70,9 +69,6 @@ def build(
         XlingError: when `out` exists and may not be replaced.
     """
     check_target(out, benchmark, force=force)
-    beside = out.with_name(out.name + SOURCES)
-    if beside.exists() and not force:
-        raise XlingError(f"{beside} exists; choose another --out, or --force to replace it")
     folders = kept.entry_folders(sources, runs_dir)
     if not folders:
         raise MissingData(f"no kept predictions in {', '.join(sources)}: `xling evaluate ENTRY TASK` keeps predictions")
@@ -104,7 +100,7 @@ def build(
         refuse(benchmark, wrong or gaps, can_leave_out=not ambiguous and bool(texts))
     left_out = tuple(gaps)
     write(texts, out, benchmark)
-    _write_sources(beside, benchmark, entries, texts, left_out, notes)
+    _write_sources(sources_of(out), benchmark, entries, texts, left_out, notes)
     return Built(folder=out, num_files=len(texts), entries=entries, left_out=left_out, notes=tuple(notes))
 
 

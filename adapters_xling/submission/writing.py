@@ -15,6 +15,8 @@ from . import checking
 from .benchmark import Benchmark
 from .files import count
 
+SOURCES = ".sources.json"
+"""What the file beside a submission adds to its name: which entries it is made of."""
 _SHOWN = 40
 
 
@@ -33,12 +35,19 @@ def refuse(benchmark: Benchmark, wrong: Sequence[str], *, can_leave_out: bool, h
     )
 
 
+def sources_of(out: Path) -> Path:
+    """The file beside a submission that says which entries it is made of."""
+    return out.with_name(out.name + SOURCES)
+
+
 def check_target(out: Path, benchmark: Benchmark, *, force: bool) -> None:
     """Refuse to replace anything, and with `force` anything that is no submission.
 
     Raises:
         XlingError: naming what is in the way.
     """
+    if (beside := sources_of(out)).exists() and not force:
+        raise XlingError(f"{beside} exists; choose another --out, or --force to replace it")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir():
@@ -82,6 +91,7 @@ def write(texts: Mapping[str, str], out: Path, benchmark: Benchmark, *, labels: 
         if out.exists() and any(out.iterdir()):
             out.replace(old)
         partial.replace(out)
+        sources_of(out).unlink(missing_ok=True)  # it speaks of what was there
     except OSError as err:
         if old.exists() and not out.exists():
             old.replace(out)

@@ -72,7 +72,7 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
         measured: scores kept elsewhere than with the entries (a runs folder); each counts for the entry it names.
 
     Raises:
-        UnknownName: for an order, or a task or language that no entry has, with the closest.
+        UnknownName: for an order, or a task, language or licence that no entry has, with the closest.
         ConfigError: for numbers that make no sense.
     """
     if query.order not in ORDERS:
@@ -87,6 +87,11 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
         entry.key: _cells([*entry.card.scores, *_attested(zoo, entry), *by_key.get(entry.key, ())]) for entry in entries
     }
     check_names(query, entries, scores)
+    asks = {entry.key: trace(zoo, entry.key).licence() for entry in entries}
+    if query.licence and entries:
+        names = {one.name.lower(): one.name for terms in asks.values() for one in terms.licences}
+        if query.licence.lower() not in names:
+            raise unknown("licence", query.licence, sorted(names.values()))
     hits = []
     for entry in entries:
         if not _fits(entry, query):
@@ -96,7 +101,7 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
             continue
         if query.language and not number and (query.on or query.language not in trained_in(entry)):
             continue
-        terms = trace(zoo, entry.key).licence()
+        terms = asks[entry.key]
         if query.licence and query.licence.lower() not in [one.name.lower() for one in terms.licences]:
             continue
         if query.commercial and not terms.commercial:

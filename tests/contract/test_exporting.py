@@ -193,6 +193,10 @@ def test_what_cannot_be_exported_says_what_can(world: tuple[Path, Zoo], tmp_path
         export(blocks.key, tmp_path / "out", zoo=zoo, form="token-clasification", backbone=backbone)
     with pytest.raises(ConfigError, match="exists already"):
         export(blocks.key, tmp_path, zoo=zoo, backbone=backbone)
+    with pytest.raises(
+        ConfigError, match="takes every head along, so there is none to choose: leave the task 'tiny-nli'"
+    ):
+        export(blocks.key, tmp_path / "out", zoo=zoo, task="tiny-nli", backbone=backbone)
     with pytest.raises(UnknownName):
         export("nothing", tmp_path / "out", zoo=zoo, backbone=backbone)
     assert list(tmp_path.iterdir()) == [] and "encoder" in FORMS

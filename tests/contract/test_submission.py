@@ -44,6 +44,10 @@ def test_a_built_folder_scores_what_evaluate_says(tmp_path: Path) -> None:
     for task, metric in (("mini-ner", "f1"), ("mini-retrieval", "accuracy")):
         for code in ("sw", "zh"):
             assert found.tasks[task].languages[code][metric] == pytest.approx(said[task, code, metric]), (task, code)
+    beside = built.folder.with_name("out.sources.json")
+    assert beside.exists()
+    api.submission_labels(built.folder, benchmark=str(own), force=True, settings=settings)
+    assert not beside.exists(), "it spoke of what was replaced"
     assert found.overall == pytest.approx(sum(task.score for task in found.tasks.values()) / 2)
     assert 50 < found.overall < 100, "a folder that scores 0 or 100 would show nothing"
 

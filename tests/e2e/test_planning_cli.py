@@ -133,6 +133,18 @@ def test_what_another_process_sweeps_comes_last(capsys: Capsys, tmp_path: Path) 
     assert lines[2].startswith("xlmr-nano (bare)") and lines[3].startswith("mini-nli · lora")  # in the grid's order
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tasks", "--json", "check", "mini-nli"], "--json prints the list of tasks; leave it out before check"),
+        (["data", "check", "mini-nli", "--limit", "-1"], "-1 is not in the range x>=0"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(words: list[str], said: str, capsys: Capsys) -> None:
+    code, out, err = xling(*words, capsys=capsys)
+    assert (code, out) == (2, "") and said in err
+
+
 def test_seeds_of_one_encoder_are_one_row_with_their_spread(capsys: Capsys, tmp_path: Path) -> None:
     grid = grid_file(tmp_path, GRID + "seeds: [0, 1]\n")
     narrow = ("--targets", "mini-retrieval", "--limit", "5")

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from adapters_xling import hub
+from adapters_xling.cli import share
 from adapters_xling.errors import HubError, XlingError
 from adapters_xling.hub import open_hub, plan_pull, plan_push, pull, push
 from adapters_xling.model import open_entry
@@ -356,6 +358,36 @@ def test_pushing_to_a_branch_and_not_to_a_commit(repo: str, home: Zoo, away: Zoo
         push(home, entry.key, open_hub(f"hf://{repo}@{commit}"))
     with pytest.raises(HubError, match="has no revision 'nowhere'"):
         push(home, entry.key, open_hub(f"hf://{repo}@nowhere"))
+
+
+def test_a_branch_of_a_repository_that_is_not_there_is_refused_before_it_is_made(repo: str, home: Zoo) -> None:
+    entry = samples.an_entry(home)
+    for attempt in (plan_push, push):
+        with pytest.raises(HubError, match=rf"without a branch 'draft': push to hf://{repo}, and make"):
+            attempt(home, entry.key, open_hub(f"hf://{repo}@draft"))
+    with pytest.raises(HubError, match="knows no repository"):
+        plan_pull(home, entry.key, open_hub(f"hf://{repo}"))
+
+
+def test_entries_that_are_pulled_together_are_of_one_commit(
+    repo: str, home: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = samples.an_entry(home), samples.an_entry(home, samples.a_run("mini-ner"))
+    for entry in (first, second):
+        push(home, entry.key, open_hub(f"hf://{repo}"))
+    found = HUB.repo(repo, "model")
+    real, read = share.api.pull, []
+
+    def pulled(*args: Any, **options: Any) -> Any:
+        read.append(real(*args, **options))
+        found.commit({"NOTES.md": f"{len(read)}\n"})
+        return read[-1]
+
+    monkeypatch.setattr(share.api, "pull", pulled)
+    done = CliRunner().invoke(share.pull, [first.key, second.key, f"hf://{repo}", "--runs", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert len({one.revision for one in read}) == 1 and found.refs["main"] != read[0].revision
+    assert set(Zoo(tmp_path / "zoo", fallbacks=()).keys()) == {first.key, second.key}
 
 
 # --- uploads that go wrong ---------------------------------------------------------------------------------------

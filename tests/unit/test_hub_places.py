@@ -6,7 +6,7 @@ import functools
 import http.server
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import pytest
 from click.testing import CliRunner
 from zoo_samples import a_run, an_entry, sealed, tensors
 
+from adapters_xling.cli.common import size
 from adapters_xling.cli.share import pull as pull_command
 from adapters_xling.cli.share import push as push_command
 from adapters_xling.errors import HubError, UnknownName, XlingError, ZooError
 from adapters_xling.hub import open_hub, origin, parse, plan_pull, plan_push, pull, push
+from adapters_xling.hub.filesystem import FileSystemHub
 from adapters_xling.zoo import CARD, Entry, Zoo
 from adapters_xling.zoo.attestations import SCORES, Attestation
 
@@ -624,6 +626,26 @@ def test_a_server_that_is_gone_is_said_to_be(away: Zoo) -> None:
 
 
 # --- the command line --------------------------------------------------------------------------------------------
+
+
+def test_a_push_of_several_that_breaks_off_says_what_was_published(tmp_path: Path) -> None:
+    runs, shared = tmp_path / "runs", tmp_path / "shared"
+    zoo = Zoo(runs / "zoo", fallbacks=())
+    first, second = an_entry(zoo), an_entry(zoo, a_run("mini-ner"))
+    real = FileSystemHub.publish
+
+    def publish(self: FileSystemHub, entries: Sequence[Entry], **options: Any) -> str:
+        if entries[-1].key == second.key:
+            raise HubError("the disk is full")
+        return real(self, entries, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileSystemHub, "publish", publish)
+        broken = CliRunner().invoke(push_command, [first.key, second.key, str(shared), "--runs", str(runs)])
+    assert isinstance(broken.exception, HubError)
+    assert f"pushed {size(first.card.num_bytes)}: {shared}" in broken.stdout
+    assert f"published: {first.key}; not published: {second.key}" in broken.stderr
+    assert Zoo(shared, fallbacks=()).keys() == (first.key,)
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from zoo_samples import a_run, an_entry, reseal, tensors
+from zoo_samples import a_run, a_score, an_entry, reseal, tensors
 
 from adapters_xling import spec
 from adapters_xling.errors import HubError, XlingError
@@ -370,6 +371,23 @@ def test_a_newer_card_is_not_guessed_at() -> None:
     card = plain()
     card["schema"] = 99
     names(refused({**sound()[1], "card.json": reseal(card)}), "upgrade it")
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("training", {"dev_score": 1e9}, "training: dev_score is 1e+09; a percentage lies between 0 and 100"),
+        ("training", {"chance": -1.0}, "training: chance is -1; a percentage"),
+        ("probe", {"tolerance": 0.5}, "a tolerance of 0.5 proves nothing; at most 0.0225 is taken"),
+    ],
+)
+def test_a_card_that_claims_what_no_entry_can_have_is_refused(part: str, change: dict[str, float], said: str) -> None:
+    names(refused(described(sound()[1], **{part: {**plain()[part], **change}})), said)
+
+
+def test_a_card_whose_scores_are_no_percentages_is_refused() -> None:
+    score = msgspec.to_builtins(a_score(sound()[0], "sw", 100.5))
+    names(refused(described(sound()[1], scores=[score])), "score on mini-nli (sw) is 100.5; a percentage lies between")
 
 
 @pytest.mark.parametrize("field", ["notes", "licence"])

@@ -363,6 +363,10 @@ def test_the_commands_print_what_the_functions_find(
     assert "seed" not in out("diff", first.key, second.key).split("rows")[0]
     assert json.loads(out("find", "--task", "mini-pos", "--method", "lora", "--json"))[0]["key"] == second.key
     assert "no entry fits" in out("find", "--max-size", "1B")
+    assert second.key in out("find", "--licence", "cc-by-sa-4.0", "--task", "mini-pos"), "its parent's"
+    with pytest.raises(SystemExit):
+        main(["zoo", "find", "--licence", "CC-BY-SA"])
+    assert "unknown licence 'CC-BY-SA'. Did you mean 'CC-BY-SA-4.0'?" in capsys.readouterr().err
     assert out("readme", third.key).startswith("---\n")
     for wrong in ("4 elephants", "kB", ""):
         with pytest.raises(SystemExit):
