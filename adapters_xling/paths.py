@@ -143,6 +143,17 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
                     path.unlink()
 
 
+def is_held(path: Path) -> bool:
+    """Whether a file is held as a lock, by whomever: another process, or a thread of this one."""
+    if not path.exists():
+        return False
+    try:
+        with hold(path):
+            return False
+    except Held:
+        return True
+
+
 def _held(path: Path, *, wait: bool) -> IO[bytes] | None:
     """The file, locked; None when it was removed before that: a lock on it would keep nobody out."""
     with contextlib.ExitStack() as opened:

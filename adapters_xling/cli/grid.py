@@ -96,13 +96,13 @@ class _Events:
         self.started = time.perf_counter()
 
     def __call__(self, what: str, name: str, text: str) -> None:
-        if name in self.estimate.jobs and what != "again":
+        if name in self.estimate.jobs and what not in ("again", "held"):
             self.done.add(name)
         if self.quiet:
             return
         count, total = len(self.done & self.runs), len(self.runs)
         left = f", about {duration(self.left(time.perf_counter() - self.started))} left" if count < total else ""
-        colour = {"fail": "red", "blocked": "yellow", "again": "yellow"}.get(what)
+        colour = {"fail": "red", "blocked": "yellow", "again": "yellow", "held": "yellow"}.get(what)
         click.secho(f"[{count}/{total}{left}] {what:<7} {name}  {text}", fg=colour)
 
     def left(self, spent: float) -> float:

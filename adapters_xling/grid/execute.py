@@ -1,12 +1,14 @@
 """Run a plan: train what is missing, several runs at a time, score every cell, keep failures apart.
 
 Each run is trained once however many cells need it. A run that fails blocks its descendants and nothing else; a cell
-that cannot be scored blocks nothing; one whose worker dies is tried again and goes on from its checkpoint. Results do
-not depend on the executor or the number of workers: each has its own process and threads.
+that cannot be scored blocks nothing; one whose worker dies is tried again and goes on from its checkpoint. What
+another process is at work on comes last, so that several that run one grid divide it. Results do not depend on the
+executor or the number of workers: each has its own process and threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +24,7 @@ from adapters_xling.grid.executors import Executor, Here, Resources, WorkerDied
 from adapters_xling.grid.plan import Cell, Plan
 from adapters_xling.grid.spec import GridSpec
 from adapters_xling.grid.targets import Target, floor_name, languages_of, target_tasks
-from adapters_xling.paths import hold
+from adapters_xling.paths import hold, is_held
 from adapters_xling.prefix_cache import OFF, PrefixCache
 from adapters_xling.spec import Route, RunSpec, Score
 from adapters_xling.zoo import Zoo
@@ -30,7 +32,7 @@ from adapters_xling.zoo import Zoo
 ATTEMPTS = 2
 """How often a job is tried whose worker process died (an out-of-memory kill may have hit the wrong one)."""
 HELD_S = 2.0
-"""Seconds between two looks at cells that another process is at work on, when nothing else is left."""
+"""Seconds between two looks at what another process is at work on, when nothing else is left."""
 
 
 @dataclass
@@ -122,7 +124,8 @@ def execute(
         plan: what `expand` gave.
         common: folders and device.
         executor: where; in this process by default. It is shut down at the end, also after an interrupt.
-        on_event: called with (event, name, text); events are `train`, `have`, `again`, `fail` and `blocked`.
+        on_event: called with (event, name, text); events are `train`, `have`, `again`, `fail`, `blocked` and, where
+            another process is at work on it, `held`.
     """
     started = time.perf_counter()
     jobs = {
@@ -132,7 +135,11 @@ def execute(
     jobs |= {floor_name(t): Job(partial(_floor, common, plan.grid, t), Resources(gpu=False)) for t in plan.floors}
     outcome = Outcome([], [], {}, 0.0)
     found: dict[str, list[Score]] = {}
-    for name, result in _finished(jobs, plan, executor or Here(), outcome.failed, on_event):
+
+    def busy(name: str) -> bool:
+        return is_held(_work_file(common, name))
+
+    for name, result in _finished(jobs, plan, executor or Here(), outcome.failed, on_event, busy=busy):
         found[name] = result.scores
         if result.trained:
             outcome.trained.append(name)
@@ -151,12 +158,18 @@ def _finished(
     executor: Executor,
     failed: dict[str, str],
     on_event: Callable[[str, str, str], Any],
+    *,
+    busy: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[tuple[str, Result]]:
-    """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too."""
+    """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too.
+
+    Jobs that are `busy`, because another process is at work on them, come last.
+    """
     parents = plan.parents()
     awaited = {parent for names in parents.values() for parent in names}  # first, for others stand on them
     todo, done = dict(jobs), set[str]()
     attempts: dict[str, int] = {}
+    told = set[tuple[str, str]]()
     running: dict[Future[Result | str], str] = {}
     try:
         while todo or running:
@@ -167,13 +180,21 @@ def _finished(
                 del todo[name]
             ready = [n for n in todo if all(p in done for p in parents.get(n, []))]
             ready.sort(key=lambda n: n not in awaited)
-            for name in ready[: executor.slots - len(running)]:
+            held = [n for n in ready if busy(n)] if len(running) < executor.slots else []
+            then = "the others first" if running or len(held) < len(ready) else "waiting for it"
+            for name in (n for n in held if (n, then) not in told):
+                told.add((name, then))
+                on_event("held", name, f"another process is at work on it: {then}")
+            free = [n for n in ready if n not in held]
+            for name in free[: executor.slots - len(running)]:
                 attempts[name] = attempts.get(name, 0) + 1
                 job = todo.pop(name)
                 running[executor.submit(job, job.resources)] = name
             if not running:
+                if held:
+                    time.sleep(HELD_S)
                 continue
-            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            ended, _ = wait(running, timeout=HELD_S if held else None, return_when=FIRST_COMPLETED)
             for future in ended:
                 name = running.pop(future)
                 try:
@@ -199,8 +220,22 @@ def _message(err: Exception) -> str:
     return str(err) if isinstance(err, XlingError) else f"{type(err).__name__}: {err}"
 
 
+def _work_file(common: Common, name: str) -> Path:
+    """Held by whoever is at work on a job."""
+    return common.runs_dir / "checkpoints" / f".{name}.work"
+
+
 def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str) -> Result:
     """Train one run when it is missing, then score its cells. Runs in a worker process."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Held):  # it only tells others; one that came first may need other cells
+            stack.enter_context(hold(_work_file(common, name)))
+        return _trained_and_scored(common, run, grid, cells, name)
+
+
+def _trained_and_scored(
+    common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str
+) -> Result:
     import torch
 
     from adapters_xling.training import train

@@ -216,6 +216,58 @@ def test_cells_that_another_process_is_at_work_on_come_last_and_what_it_found_is
     assert found.errors == {"xlmr-nano on mini-ner": "sw is not UTF-8"}, "with the scores of the other languages kept"
 
 
+def test_what_another_process_is_at_work_on_comes_last_and_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    naps: list[float] = []
+    events: list[str] = []
+    monkeypatch.setattr(execution.time, "sleep", naps.append)
+    jobs = {name: Job(partial(works, str(tmp_path / "log"), name)) for name in ("a", "child", "b", "c")}
+    found = _finished(
+        jobs,
+        plan_of({"a": (), "child": ("a",), "b": (), "c": ()}),
+        Here(),
+        {},
+        lambda *event: events.append(" ".join(event)),
+        busy=lambda name: name == "a" and len(naps) < 2,
+    )
+    for name, _ in found:
+        done.append(name)
+    assert done == ["b", "c", "a", "child"]
+    assert naps == [execution.HELD_S] * 2, "only once nothing else was left"
+    assert events == [
+        f"held a another process is at work on it: {then}" for then in ("the others first", "waiting for it")
+    ]
+
+
+def test_two_that_run_one_grid_divide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They trained in the same order, so that one waited for the other before every run."""
+    zoo, trained = set[str](), list[str]()
+
+    def train(run: str, **_: Any) -> None:
+        time.sleep(0.2)
+        trained.append(run)
+        zoo.add(run)
+
+    monkeypatch.setattr("adapters_xling.training.train", train)
+    monkeypatch.setattr(execution, "Zoo", lambda _: zoo)
+    common = Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path)
+    plan: Any = SimpleNamespace(
+        jobs=lambda: dict.fromkeys("abcdef", ()),
+        runs={name: name for name in "abcdef"},
+        parents=dict,
+        floors=(),
+        grid=None,
+    )
+    with ThreadPoolExecutor(2) as pool:
+        both = [one.result() for one in [pool.submit(execution.execute, plan, common) for _ in range(2)]]
+    assert sorted(trained) == list("abcdef")
+    assert sorted(name for one in both for name in one.trained) == list("abcdef")
+    assert min(len(one.trained) for one in both) >= 2, [one.trained for one in both]
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
 def test_a_run_that_two_grids_want_at_once_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo, trained = set[str](), list[str]()
 
