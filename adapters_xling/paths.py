@@ -144,20 +144,31 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a file is held as a lock, by whomever: another process, or a thread of this one."""
-    if not path.exists():
+    """Whether a file is held as a lock, by whomever: another process, or a thread of this one.
+
+    Where nobody can say, because the file may not be opened or there are no locks, it is not.
+    """
+    if fcntl is None:
         return False
     try:
-        with hold(path):
-            return False
-    except Held:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
+    except OSError:
+        pass
+    return False
 
 
 def _held(path: Path, *, wait: bool) -> IO[bytes] | None:
     """The file, locked; None when it was removed before that: a lock on it would keep nobody out."""
     with contextlib.ExitStack() as opened:
-        stream = opened.enter_context(path.open("ab"))
+        try:
+            stream: IO[bytes] = opened.enter_context(path.open("ab"))
+        except PermissionError:
+            if not path.exists():
+                raise
+            stream = opened.enter_context(path.open("rb"))  # another user's: it can be locked all the same
         if fcntl is not None:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -233,10 +233,11 @@ def _row_name(row: Sequence[str], planned: Plan, sweeps: Sequence[LayerSweep]) -
 
 def _over_seeds(sweeps: Sequence[LayerSweep], layer: int) -> float | str:
     """Mean of an encoder's row at a layer, with its standard deviation where there are several seeds."""
-    values = [sweep.means[layer] for sweep in sweeps]
-    if len(values) == 1:
-        return values[0]
-    return f"{statistics.mean(values):.1f} ±{statistics.stdev(values):.1f}"
+    from adapters_xling.report.cells import Cell
+    from adapters_xling.report.formats import number, spread
+
+    cell = Cell({seed: sweep.means[layer] for seed, sweep in enumerate(sweeps)}, zero_shot=True)
+    return number(cell.mean) + spread(cell) if len(sweeps) > 1 else cell.mean
 
 
 def _best(sweeps: Sequence[LayerSweep]) -> str:

@@ -47,9 +47,10 @@ def push(
     finally:  # what was published is said, whatever became of the rest
         if done:
             _say(done, "pushed", as_json=as_json)
-        if done and len(done) < len(entries):
-            rest = ", ".join(entries[len(done) :])
-            click.echo(f"published: {', '.join(entries[: len(done)])}; not published: {rest}", err=True)
+        kept = dict.fromkeys(item.key for one in done for item in one.items)
+        if kept and len(done) < len(entries):
+            rest = [name for name in entries[len(done) :] if name not in kept]
+            click.echo(f"published: {', '.join(kept)}; not finished: {', '.join(rest) or 'nothing'}", err=True)
 
 
 @click.command()

@@ -31,6 +31,7 @@ from adapters_xling.zoo import Zoo
 
 ATTEMPTS = 2
 """How often a job is tried whose worker process died (an out-of-memory kill may have hit the wrong one)."""
+TRAINED, SCORED = "another process trains it", "another process scores it"
 HELD_S = 2.0
 """Seconds between two looks at what another process is at work on, when nothing else is left."""
 
@@ -88,6 +89,11 @@ class Common:
     attention: str = "auto"
 
 
+@dataclass(frozen=True)
+class Postponed:
+    """What a job brought that another process began before it: nothing, yet."""
+
+
 COMMON = Resources()
 
 
@@ -96,14 +102,14 @@ class Job:
     """Something to compute, in whatever process.
 
     Attributes:
-        function: picklable; returns a `Result`, or raises.
+        function: picklable; returns a `Result`, or `Postponed`, or raises.
         resources: what it needs for itself.
     """
 
-    function: Callable[[], Result]
+    function: Callable[[], Result | Postponed]
     resources: Resources = COMMON
 
-    def __call__(self) -> Result | str:
+    def __call__(self) -> Result | Postponed | str:
         """Compute it; a failure becomes its message, so that only a process that died raises at the executor."""
         try:
             return self.function()
@@ -136,10 +142,14 @@ def execute(
     outcome = Outcome([], [], {}, 0.0)
     found: dict[str, list[Score]] = {}
 
-    def busy(name: str) -> bool:
-        return is_held(_work_file(common, name))
+    zoo = Zoo(common.zoo_root)
 
-    for name, result in _finished(jobs, plan, executor or Here(), outcome.failed, on_event, busy=busy):
+    def elsewhere(name: str) -> str:
+        if not is_held(file := _work_file(common, name)):
+            return ""
+        return SCORED if name not in plan.runs or name in zoo else f"{TRAINED} ({file})"
+
+    for name, result in _finished(jobs, plan, executor or Here(), outcome.failed, on_event, elsewhere=elsewhere):
         found[name] = result.scores
         if result.trained:
             outcome.trained.append(name)
@@ -159,18 +169,19 @@ def _finished(
     failed: dict[str, str],
     on_event: Callable[[str, str, str], Any],
     *,
-    busy: Callable[[str], bool] = lambda _: False,
+    elsewhere: Callable[[str], str] = lambda _: "",
 ) -> Iterator[tuple[str, Result]]:
     """Yield (name, result) as jobs end, parents before children; failures go to `failed`, blocked children too.
 
-    Jobs that are `busy`, because another process is at work on them, come last.
+    Jobs that another process is at work on (`elsewhere` says how, else nothing) come last: what is scored there once
+    nothing else can begin, to share its cells; what is trained there once it is no more.
     """
     parents = plan.parents()
     awaited = {parent for names in parents.values() for parent in names}  # first, for others stand on them
     todo, done = dict(jobs), set[str]()
     attempts: dict[str, int] = {}
     told = set[tuple[str, str]]()
-    running: dict[Future[Result | str], str] = {}
+    running: dict[Future[Result | Postponed | str], str] = {}
     try:
         while todo or running:
             for name in [n for n in todo if any(p in failed for p in parents.get(n, []))]:
@@ -180,12 +191,12 @@ def _finished(
                 del todo[name]
             ready = [n for n in todo if all(p in done for p in parents.get(n, []))]
             ready.sort(key=lambda n: n not in awaited)
-            held = [n for n in ready if busy(n)] if len(running) < executor.slots else []
-            then = "the others first" if running or len(held) < len(ready) else "waiting for it"
-            for name in (n for n in held if (n, then) not in told):
+            held = {n: how for n in ready if (how := elsewhere(n))} if len(running) < executor.slots else {}
+            free = [n for n in ready if n not in held] or [n for n, how in held.items() if how == SCORED]
+            then = "waiting for it" if not running and not free else "the others first"
+            for name in (n for n in held if n not in free and (n, then) not in told):
                 told.add((name, then))
-                on_event("held", name, f"another process is at work on it: {then}")
-            free = [n for n in ready if n not in held]
+                on_event("held", name, f"{held[name]}: {then}")
             for name in free[: executor.slots - len(running)]:
                 attempts[name] = attempts.get(name, 0) + 1
                 job = todo.pop(name)
@@ -205,6 +216,10 @@ def _finished(
                         on_event("again", name, f"{err}; it goes on from its last checkpoint")
                         continue
                     result = f"{err}, {attempts[name]} times; {executor.advice}"
+                if isinstance(result, Postponed):
+                    attempts[name] -= 1
+                    todo[name] = jobs[name]
+                    continue
                 if isinstance(result, str):
                     failed[name] = result
                     on_event("fail", name, result)
@@ -221,48 +236,60 @@ def _message(err: Exception) -> str:
 
 
 def _work_file(common: Common, name: str) -> Path:
-    """Held by whoever is at work on a job."""
-    return common.runs_dir / "checkpoints" / f".{name}.work"
+    """Held by whoever is at work on a job: a run by its key, a bare encoder by the name of its folder."""
+    return common.runs_dir / "checkpoints" / f".{Path(name).name}.work"
 
 
-def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str) -> Result:
-    """Train one run when it is missing, then score its cells. Runs in a worker process."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(Held):  # it only tells others; one that came first may need other cells
-            stack.enter_context(hold(_work_file(common, name)))
-        return _trained_and_scored(common, run, grid, cells, name)
+def _job(common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str) -> Result | Postponed:
+    """Train one run when it is missing, then score its cells. Runs in a worker process.
 
-
-def _trained_and_scored(
-    common: Common, run: RunSpec | None, grid: GridSpec, cells: Sequence[Cell], name: str
-) -> Result:
+    Whoever trains holds the job's file, so that a run is trained once however many processes want it; scoring needs no
+    hold, and shows others that they had better begin with something else.
+    """
     import torch
-
-    from adapters_xling.training import train
 
     torch.set_num_threads(common.threads)
     started = time.perf_counter()
     zoo = Zoo(common.zoo_root)
-    missing = run is not None and name not in zoo
-    if run is not None and missing:
-        checkpoints = common.runs_dir / "checkpoints"
-        with hold(checkpoints / f".{name}.lock", wait=True):  # another process may be training it for its own cells
-            if missing := name not in zoo:
-                train(
-                    run,
-                    zoo=zoo,
-                    data_dir=common.data_dir,
-                    log_dir=common.runs_dir / "logs",
-                    checkpoint_dir=checkpoints,
-                    checkpoint_s=common.checkpoint_s,
-                    checkpoint_steps=common.checkpoint_steps,
-                    device=common.device,
-                    show_progress=False,
-                    extra_tasks=common.extra_tasks,
-                    backbone=common.backbone,
-                    prefix_cache=common.prefix_cache,
-                    attention=common.attention,
-                )
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(_work_file(common, name)))
+        except Held:
+            if run is not None and name not in zoo:
+                return Postponed()
+        except OSError:  # a folder one may not write to; where everything is there, nothing has to be written
+            pass
+        missing = run is not None and name not in zoo
+        if run is not None and missing:
+            _train(common, run, zoo)
+        scores, errors = _scores(common, grid, cells, name, zoo)
+    return Result(missing, scores, errors, time.perf_counter() - started)
+
+
+def _train(common: Common, run: RunSpec, zoo: Zoo) -> None:
+    from adapters_xling.training import train
+
+    train(
+        run,
+        zoo=zoo,
+        data_dir=common.data_dir,
+        log_dir=common.runs_dir / "logs",
+        checkpoint_dir=common.runs_dir / "checkpoints",
+        checkpoint_s=common.checkpoint_s,
+        checkpoint_steps=common.checkpoint_steps,
+        device=common.device,
+        show_progress=False,
+        extra_tasks=common.extra_tasks,
+        backbone=common.backbone,
+        prefix_cache=common.prefix_cache,
+        attention=common.attention,
+    )
+
+
+def _scores(
+    common: Common, grid: GridSpec, cells: Sequence[Cell], name: str, zoo: Zoo
+) -> tuple[list[Score], dict[str, str]]:
+    """Scores of a job's cells, and why cells have none."""
     scores: list[Score] = []
     errors: dict[str, str] = {}
     queue, held = deque(cells), set[Cell]()
@@ -279,7 +306,7 @@ def _trained_and_scored(
         scores += found
         if failure is not None:
             errors[f"{name} on {cell.target.label}"] = _message(failure)
-    return Result(missing, scores, errors, time.perf_counter() - started)
+    return scores, errors
 
 
 def _scored(common: Common, grid: GridSpec, cell: Cell, zoo: Zoo) -> tuple[list[Score], Exception | None]:

@@ -12,6 +12,7 @@ import msgspec
 from adapters_xling.errors import HubError, ZooError
 from adapters_xling.strict import control_character
 from adapters_xling.zoo import CARD, Card, Entry, card_file
+from adapters_xling.zoo.card import TaskTraining, Training
 from adapters_xling.zoo.files import ALLOWED, SIDE_FILE
 
 OnStep = Callable[[str, str, int, int], Any]
@@ -233,10 +234,12 @@ def other_content(where: str, key: str) -> str:
 def _numbers_problem(card: Card) -> str | None:
     """What a card from elsewhere claims that no entry can have, or None: shares above all rows, a proof of nothing."""
     claims: dict[str, float] = {}
+    parts: dict[str, Training | TaskTraining]
     if card.training:
-        claims |= {"training: dev_score": card.training.dev_score, "training: chance": card.training.chance}
-        for name, part in card.training.tasks.items():
-            claims |= {f"training of {name}: dev_score": part.dev_score, f"training of {name}: chance": part.chance}
+        parts = {"training": card.training, **{f"training of {n}": one for n, one in card.training.tasks.items()}}
+        for name, part in parts.items():
+            claims |= {f"{name}: dev_score": part.dev_score, f"{name}: chance": part.chance}
+            claims |= {f"{name}: dev_score at step {step}": value for step, value in part.dev_curve}
     claims |= {f"score on {one.task} ({one.language})": one.value for one in (*card.dev_scores, *card.scores)}
     for where, value in claims.items():
         if not 0 <= value <= 100:

@@ -17,8 +17,6 @@ from . import kept
 from .benchmark import Benchmark, Part
 from .writing import check_target, refuse, sources_of, write
 
-"""Ending of the file, beside the folder, that says which entry filled what."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Built:

@@ -91,7 +91,6 @@ def write(texts: Mapping[str, str], out: Path, benchmark: Benchmark, *, labels: 
         if out.exists() and any(out.iterdir()):
             out.replace(old)
         partial.replace(out)
-        sources_of(out).unlink(missing_ok=True)  # it speaks of what was there
     except OSError as err:
         if old.exists() and not out.exists():
             old.replace(out)
@@ -100,3 +99,11 @@ def write(texts: Mapping[str, str], out: Path, benchmark: Benchmark, *, labels: 
         for rest in (partial, old):
             with contextlib.suppress(OSError):
                 shutil.rmtree(rest)
+    beside = sources_of(out)
+    try:
+        beside.unlink(missing_ok=True)  # it speaks of what was there
+    except OSError as err:
+        raise XlingError(
+            f"{out} was written, but {beside}, which speaks of what was there before, cannot be removed "
+            f"({err.strerror or err}); remove it"
+        ) from err

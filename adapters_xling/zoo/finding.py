@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,11 +88,8 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
         entry.key: _cells([*entry.card.scores, *_attested(zoo, entry), *by_key.get(entry.key, ())]) for entry in entries
     }
     check_names(query, entries, scores)
-    asks = {entry.key: trace(zoo, entry.key).licence() for entry in entries}
     if query.licence and entries:
-        names = {one.name.lower(): one.name for terms in asks.values() for one in terms.licences}
-        if query.licence.lower() not in names:
-            raise unknown("licence", query.licence, sorted(names.values()))
+        _require_licence(query.licence, zoo, entries)
     hits = []
     for entry in entries:
         if not _fits(entry, query):
@@ -101,13 +99,27 @@ def search(zoo: Zoo, query: Query, *, measured: Sequence[Score] = ()) -> tuple[H
             continue
         if query.language and not number and (query.on or query.language not in trained_in(entry)):
             continue
-        terms = asks[entry.key]
+        terms = trace(zoo, entry.key).licence()
         if query.licence and query.licence.lower() not in [one.name.lower() for one in terms.licences]:
             continue
         if query.commercial and not terms.commercial:
             continue
         hits.append(Hit(entry, value, number, terms))
     return tuple(sorted(hits, key=lambda hit: _place(hit, query.order)))
+
+
+def _require_licence(name: str, zoo: Zoo, entries: Sequence[Entry]) -> None:
+    """Refuse a licence that no entry has; entries whose lineage cannot be read have none.
+
+    Raises:
+        UnknownName: with the closest of those there are.
+    """
+    known: dict[str, str] = {}
+    for entry in entries:
+        with contextlib.suppress(ZooError):
+            known |= {one.name.lower(): one.name for one in trace(zoo, entry.key).licence().licences}
+    if name.lower() not in known:
+        raise unknown("licence", name, sorted(known.values()))
 
 
 def _attested(zoo: Zoo, entry: Entry) -> list[Score]:

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from adapters_xling.errors import ConfigError, DataError, Held, UnknownName, XlingError
-from adapters_xling.grid.execute import Common, Job, Result, _finished, _job
+from adapters_xling.grid.execute import Common, Job, Postponed, Result, _finished, _job
 from adapters_xling.grid.executors import Executor, Here, Local, open_executor
 from adapters_xling.grid.executors.local import _on_gpus, gpus
 from adapters_xling.grid.plan import Cell, Plan
 from adapters_xling.grid.targets import Target
+from adapters_xling.paths import hold, is_held
 
 execution = sys.modules["adapters_xling.grid.execute"]
 
@@ -230,15 +231,85 @@ def test_what_another_process_is_at_work_on_comes_last_and_is_said(
         Here(),
         {},
         lambda *event: events.append(" ".join(event)),
-        busy=lambda name: name == "a" and len(naps) < 2,
+        elsewhere=lambda name: execution.TRAINED if name == "a" and len(naps) < 2 else "",
     )
     for name, _ in found:
         done.append(name)
     assert done == ["b", "c", "a", "child"]
     assert naps == [execution.HELD_S] * 2, "only once nothing else was left"
-    assert events == [
-        f"held a another process is at work on it: {then}" for then in ("the others first", "waiting for it")
-    ]
+    assert events == [f"held a another process trains it: {then}" for then in ("the others first", "waiting for it")]
+
+
+def test_what_another_process_scores_is_begun_once_nothing_else_can_and_its_children_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution.time, "sleep", lambda _: pytest.fail("there was something to do"))
+    jobs = {name: Job(partial(works, str(tmp_path / "log"), name)) for name in ("a", "child", "b")}
+    events: list[str] = []
+    found = _finished(
+        jobs,
+        plan_of({"a": (), "child": ("a",), "b": ()}),
+        Here(),
+        {},
+        lambda *event: events.append(" ".join(event)),
+        elsewhere=lambda name: execution.SCORED if name == "a" else "",
+    )
+    assert [name for name, _ in found] == ["b", "a", "child"]
+    assert events == ["held a another process scores it: the others first"]
+
+
+def test_a_job_that_another_process_began_first_is_put_off_and_costs_no_attempt(tmp_path: Path) -> None:
+    tries = 0
+
+    def late(log: str, name: str) -> Result | Postponed:
+        nonlocal tries
+        tries += 1
+        return Postponed() if tries <= execution.ATTEMPTS else works(log, name)
+
+    done, failed, events = run({"a": late, "b": works}, {}, Here(), tmp_path / "log")
+    assert (sorted(done), failed, events, tries) == (["a", "b"], {}, [], execution.ATTEMPTS + 1)
+
+
+def test_only_who_holds_a_job_trains_it_and_scores_need_no_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Any] = []
+    zoo = set[str]()
+    monkeypatch.setattr("adapters_xling.training.train", lambda run, **_: trained.append(run))
+    monkeypatch.setattr(execution, "Zoo", lambda _: zoo)
+    monkeypatch.setattr(execution, "_scored", lambda *_: (["a score"], None))
+    cell = Cell("a", Target(task="mini-pos"))
+    arguments: Any = (Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path), "the run", SimpleNamespace(), [cell], "a")
+    file = tmp_path / "checkpoints" / ".a.work"
+    with hold(file):
+        assert is_held(file)
+        assert isinstance(_job(*arguments), Postponed) and not trained
+        zoo.add("a")
+        found = _job(*arguments)
+        assert isinstance(found, Result) and (found.trained, found.scores) == (False, ["a score"])
+    assert not is_held(file)
+    zoo.clear()
+    found = _job(*arguments)
+    assert isinstance(found, Result) and found.trained and trained == ["the run"]
+
+
+def test_what_is_all_there_needs_no_place_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> Any:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(execution, "hold", refused)
+    monkeypatch.setattr(execution, "Zoo", lambda _: {"a"})
+    monkeypatch.setattr(execution, "_scored", lambda *_: (["a score"], None))
+    cell = Cell("a", Target(task="mini-pos"))
+    arguments: Any = (Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path), "the run", SimpleNamespace(), [cell], "a")
+    found = _job(*arguments)
+    assert isinstance(found, Result) and (found.trained, found.scores) == (False, ["a score"])
+
+
+def test_the_file_of_a_bare_encoder_in_a_folder_lies_with_the_others(tmp_path: Path) -> None:
+    common = Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path)
+    for backbone in ("enc", "./enc", "../enc", "/home/me/enc"):
+        assert execution._work_file(common, backbone) == tmp_path / "checkpoints" / ".enc.work"
 
 
 def test_two_that_run_one_grid_divide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,9 +349,10 @@ def test_a_run_that_two_grids_want_at_once_is_trained_once(tmp_path: Path, monke
 
     monkeypatch.setattr("adapters_xling.training.train", train)
     monkeypatch.setattr(execution, "Zoo", lambda _: zoo)
-    common, grid, run = Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path), SimpleNamespace(), SimpleNamespace()
-    arguments: Any = (common, run, grid, [], "a")
+    monkeypatch.setattr(execution, "HELD_S", 0.02)
+    common = Common(zoo_root=tmp_path / "zoo", runs_dir=tmp_path)
+    plan: Any = SimpleNamespace(jobs=lambda: {"a": ()}, runs={"a": "a"}, parents=dict, floors=(), grid=None)
     with ThreadPoolExecutor(2) as pool:
-        found = [one.result() for one in [pool.submit(_job, *arguments) for _ in range(2)]]
-    assert len(trained) == 1 and sorted(one.trained for one in found) == [False, True]
+        found = [one.result() for one in [pool.submit(execution.execute, plan, common) for _ in range(2)]]
+    assert len(trained) == 1 and sorted(one.trained for one in found) == [[], ["a"]]
     assert list((tmp_path / "checkpoints").iterdir()) == []

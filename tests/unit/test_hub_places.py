@@ -644,7 +644,7 @@ def test_a_push_of_several_that_breaks_off_says_what_was_published(tmp_path: Pat
         broken = CliRunner().invoke(push_command, [first.key, second.key, str(shared), "--runs", str(runs)])
     assert isinstance(broken.exception, HubError)
     assert f"pushed {size(first.card.num_bytes)}: {shared}" in broken.stdout
-    assert f"published: {first.key}; not published: {second.key}" in broken.stderr
+    assert f"published: {first.key}; not finished: {second.key}" in broken.stderr
     assert Zoo(shared, fallbacks=()).keys() == (first.key,)
 
 

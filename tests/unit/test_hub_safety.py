@@ -378,10 +378,11 @@ def test_a_newer_card_is_not_guessed_at() -> None:
     [
         ("training", {"dev_score": 1e9}, "training: dev_score is 1e+09; a percentage lies between 0 and 100"),
         ("training", {"chance": -1.0}, "training: chance is -1; a percentage"),
+        ("training", {"dev_curve": [[10, 81.25], [20, 180.0]]}, "training: dev_score at step 20 is 180; a percentage"),
         ("probe", {"tolerance": 0.5}, "a tolerance of 0.5 proves nothing; at most 0.0225 is taken"),
     ],
 )
-def test_a_card_that_claims_what_no_entry_can_have_is_refused(part: str, change: dict[str, float], said: str) -> None:
+def test_a_card_that_claims_what_no_entry_can_have_is_refused(part: str, change: dict[str, Any], said: str) -> None:
     names(refused(described(sound()[1], **{part: {**plain()[part], **change}})), said)
 
 

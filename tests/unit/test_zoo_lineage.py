@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -304,6 +305,16 @@ def test_a_search_where_nothing_is_or_nothing_is_scored_says_that_and_not_that_a
         match=r"^no entry here is scored on or in 'mini-nli', for none is scored yet.*: xling evaluate ENTRY",
     ):
         search(zoo, Query(on="mini-nli"))
+
+
+def test_a_damaged_card_hides_no_other_entry_from_a_search(zoo: Zoo) -> None:
+    _, second, _ = a_family(zoo)
+    alone = an_entry(zoo, a_run("mini-pos", seed=3), licence="MIT")
+    (second.folder / "card.json").write_bytes(b"{")
+    for query in (Query(task="mini-pos"), Query(licence="MIT", task="mini-pos")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ZooWarning)
+            assert [hit.entry.key for hit in search(zoo, query)] == [alone.key]
 
 
 def test_a_list_refuses_what_no_entry_has_as_a_search_does(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
