@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -66,7 +67,7 @@ class LayerSweep:
     @property
     def means(self) -> tuple[float, ...]:
         """Mean over the languages, unweighted, by layer."""
-        return tuple(sum(column) / len(column) for column in zip(*self.values.values(), strict=True))
+        return tuple(math.fsum(column) / len(column) for column in zip(*self.values.values(), strict=True))
 
     @property
     def best(self) -> int | None:
