@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -209,14 +208,8 @@ def _sweep_grid(
     for name, sweep in sweeps.items():
         row = api.encoder_row(planned, name) if name in planned.runs else (name,)
         rows.setdefault(row, []).append(sweep)
-    layers = range(len(first.means))
-    print_table(
-        ("what was read", *map(str, layers), "best"),
-        [
-            (_row_name(row, planned, own), *(_over_seeds(own, i) for i in layers), _best(own))
-            for row, own in rows.items()
-        ],
-    )
+    columns = ("what was read", *map(str, range(len(first.means))), "best")
+    print_table(columns, [_line(_row_name(row, planned, own), own) for row, own in rows.items()])
     if untrained:
         click.secho(
             f"{len(untrained)} of the grid's entries are not trained yet: xling run {grid}", fg="yellow", err=True
@@ -231,21 +224,16 @@ def _row_name(row: Sequence[str], planned: Plan, sweeps: Sequence[LayerSweep]) -
     return f"{after} · {method} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
-def _over_seeds(sweeps: Sequence[LayerSweep], layer: int) -> float | str:
-    """Mean of an encoder's row at a layer, with its standard deviation where there are several seeds."""
+def _line(name: str, sweeps: Sequence[LayerSweep]) -> tuple[Any, ...]:
+    """A row's means by layer, with their standard deviation where there are several seeds, and the best layer, where
+    one may be chosen."""
     from adapters_xling.report.cells import Cell
     from adapters_xling.report.formats import number, spread
 
-    cell = Cell({seed: sweep.means[layer] for seed, sweep in enumerate(sweeps)}, zero_shot=True)
-    return number(cell.mean) + spread(cell) if len(sweeps) > 1 else cell.mean
-
-
-def _best(sweeps: Sequence[LayerSweep]) -> str:
-    """Layer with the highest mean over the seeds, where one may be chosen."""
-    if any(sweep.best is None for sweep in sweeps):
-        return "·"
-    means = [statistics.mean(column) for column in zip(*(sweep.means for sweep in sweeps), strict=True)]
-    return str(means.index(max(means)))
+    cells = [Cell(dict(enumerate(column)), zero_shot=True) for column in zip(*(s.means for s in sweeps), strict=True)]
+    means = [cell.mean for cell in cells]
+    shown = [number(cell.mean) + spread(cell) for cell in cells] if len(sweeps) > 1 else means
+    return (name, *shown, "·" if any(s.best is None for s in sweeps) else str(means.index(max(means))))
 
 
 def _bar(value: float, highest: float) -> str:

@@ -141,7 +141,6 @@ def execute(
     jobs |= {floor_name(t): Job(partial(_floor, common, plan.grid, t), Resources(gpu=False)) for t in plan.floors}
     outcome = Outcome([], [], {}, 0.0)
     found: dict[str, list[Score]] = {}
-
     zoo = Zoo(common.zoo_root)
 
     def elsewhere(name: str) -> str:
