@@ -38,6 +38,8 @@ def encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # A method: 7 sources alone (kit-nli and kit-squad1 are intermediate entries too), 5 other entries, 7 after each
         # of 7; the floors: a head on each source, and the random twin trained on each.
         ("mini-encoder", 3 * (SOURCES + AFTER - 2 + SOURCES * AFTER) + 2 * SOURCES),
+        # Three entries (NLI, SQuAD, NER), and two targets after two of them.
+        ("mini-encoder-seeds", 3 * 3 * (3 + 2 * 2)),
         ("mini-headline", 3 * 3 * 4 + 2 * 4),
         ("mini-stack", 2 * (4 + 2 * 4 * 2)),
         ("mini-retrieval", 3 * AFTER),
@@ -59,6 +61,8 @@ def test_the_retrieval_grid_reads_the_entries_of_the_main_one(encoders: Path) ->
     assert set(retrieval.runs) <= set(main.runs)
     first = {name for name, run in api.plan("mini-retrieval-seeds").runs.items() if run.seed == 0}
     assert len(first) == 3 * 3 and first <= set(retrieval.runs)
+    seeds = {name: run for name, run in api.plan("mini-encoder-seeds").runs.items() if name not in main.runs}
+    assert len(seeds) == 2 * 3 * 7 and all(run.seed > 0 for run in seeds.values())
     warm = {name for name, run in stack.runs.items() if run.route == spec.Slot()}
     assert warm <= set(main.runs) and len(set(stack.runs) - warm) == 2 * 4 * 2
 

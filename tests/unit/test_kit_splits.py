@@ -20,6 +20,7 @@ GRIDS = (
     "english-encoder",
     "english-headline",
     "mini-encoder",
+    "mini-encoder-seeds",
     "mini-headline",
     "mini-stack",
     "mini-retrieval",
