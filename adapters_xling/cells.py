@@ -188,10 +188,9 @@ class Cell:
 
     def _is_zero_shot(self) -> bool:
         """Whether no row of the language trained the head that is scored."""
-        task, card = self.asked.task, self.subject.card
-        return (
-            self.found.language not in trained_languages(card, task, self.asked.zoo) or not kinds.get(task.kind).trains
-        )
+        asked, card = self.asked, self.subject.card
+        trained = trained_languages(card, asked.task, asked.zoo, extra_tasks=asked.extra_tasks)
+        return self.found.language not in trained or not kinds.get(asked.task.kind).trains
 
     def _keep(
         self,

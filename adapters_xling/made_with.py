@@ -58,11 +58,16 @@ def made_with(
 
 
 def max_length_of(run: RunSpec | None, task: TaskSpec, *, extra_tasks: Path | None = None) -> int:
-    """Sub-word tokens of a row where a run's recipe says so, that of the task which trained the head; else 0."""
+    """Sub-word tokens of a row where a run's recipe says so, that of the task which trained the head; else 0.
+
+    In a mixture that is the task itself, the one it trains on, or the first that shares its head.
+    """
     if run is None or task.kind == RETRIEVAL:
         return 0
-    own = {ref.name for ref in run.tasks}
+    own = [ref.name for ref in run.tasks]
     trained = task.name if task.name in own else tasks.train_task(task, extra=extra_tasks).name
+    if run.mixture and trained not in own:
+        trained = next((name for name in own if tasks.head_of(name, extra=extra_tasks) == task.head_name), trained)
     return run.recipe_for(trained).max_length
 
 

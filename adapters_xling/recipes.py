@@ -88,8 +88,8 @@ def resolve_recipe(
             body.get("methods", {}).get(method),
             body.get("kinds", {}).get(kind),
             body.get("methods_kinds", {}).get(method, {}).get(kind),
-            _of_task(body.get("tasks", {}), task),
-            _of_task(body.get("methods_tasks", {}).get(method, {}), task),
+            of_task(body.get("tasks", {}), task),
+            of_task(body.get("methods_tasks", {}).get(method, {}), task),
             body.get("mixture") if mixture else None,
         ):
             values.update(level or {})
@@ -100,6 +100,6 @@ def resolve_recipe(
     return decode(Recipe, values, f"recipe {name!r} for {method}/{kind or 'mixture'}")
 
 
-def _of_task(levels: Mapping[str, Any], task: str) -> Any:
-    """A task's own level; of a task in one of its languages (`mnli-translated.de`) the task's."""
+def of_task(levels: Mapping[str, Any], task: str) -> Any:
+    """What is said of a task, None where nothing is; of one in one language (`mnli-translated.de`) the task's."""
     return levels.get(task, levels.get(task.rpartition(".")[0]))

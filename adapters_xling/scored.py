@@ -75,7 +75,9 @@ def labels_of(card: Card | None, task: TaskSpec, *, zoo: Zoo, extra_tasks: Path 
     }
 
 
-def trained_languages(card: Card | None, task: TaskSpec, zoo: Zoo) -> frozenset[str]:
+def trained_languages(
+    card: Card | None, task: TaskSpec, zoo: Zoo, *, extra_tasks: Path | None = None
+) -> frozenset[str]:
     """Languages of the rows that trained a task's head in an entry, and in those it was carried over or merged from.
 
     Those of the task where a card names none, or where an entry that the head comes from is not in the zoo. Rows of a
@@ -83,7 +85,7 @@ def trained_languages(card: Card | None, task: TaskSpec, zoo: Zoo) -> frozenset[
     """
     if card is None:
         return frozenset(task.train_languages)
-    others = {head.task for name, head in card.heads.items() if name != task.head_name}
+    others = _under_other_heads(card, task, extra_tasks)
     places = [place.split("/") for place in card.data]
     found = {part[2] for part in places if len(part) == 3 and part[1] == "train" and part[0] not in others}
     if not found:
@@ -95,8 +97,17 @@ def trained_languages(card: Card | None, task: TaskSpec, zoo: Zoo) -> frozenset[
         if parent is None:
             found |= set(task.train_languages)
         elif own and there and (there.kind, there.labels) == (own.kind, own.labels):
-            found |= trained_languages(parent, task, zoo)
+            found |= trained_languages(parent, task, zoo, extra_tasks=extra_tasks)
     return frozenset(found or task.train_languages)
+
+
+def _under_other_heads(card: Card, task: TaskSpec, extra_tasks: Path | None) -> set[str]:
+    """Tasks of an entry that trained other heads than a task's: those its heads name, which is the first of each, and
+    the rest by their task files, where these are here.
+    """
+    others = {name: head.task for name, head in card.heads.items() if name != task.head_name}
+    names = {ref.name for ref in card.run.tasks}
+    return {*others.values(), *(name for name in names if tasks.head_of(name, extra=extra_tasks) in others)}
 
 
 def head_parents(run: RunSpec) -> tuple[str, ...]:

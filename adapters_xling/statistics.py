@@ -163,12 +163,15 @@ class Bootstrap:
         key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
         return np.random.Generator(np.random.Philox(key=key))
 
-    def difference(self, ours: Sequence[Drawn], theirs: Sequence[Drawn]) -> Difference:
+    def difference(self, ours: Sequence[Drawn], theirs: Sequence[Drawn], *, one_for_all: bool = False) -> Difference:
         """Difference of two systems' means over sets (languages), seeds paired.
 
         Args:
             ours: the first system on each set.
             theirs: the other system on the same sets, in the same order.
+            one_for_all: one of the two was trained with one seed, and stands for each of the other's. Over the pairs
+                only the other varies; the error then counts the one's noise too, taken to be as large: that of a
+                difference of one run and a mean of S is s·√(1 + 1/S), not s·√(1/S).
 
         Raises:
             DataError: when there is no set, or the systems' seeds are not equally many.
@@ -177,7 +180,7 @@ class Bootstrap:
             raise DataError(f"a difference wants the same sets of both systems, got {len(ours)} and {len(theirs)}")
         values_S = np.mean([a.scores - b.scores for a, b in _paired(ours, theirs)], axis=0)
         draws_SB = np.mean([a.draws - b.draws for a, b in _paired(ours, theirs)], axis=0)
-        draws_B = self._over_seeds(values_S, draws_SB)
+        draws_B = self._over_seeds(values_S, draws_SB, one_for_all=one_for_all)
         defined_B = draws_B[np.isfinite(draws_B)]
         low = high = p = None
         if len(defined_B) >= LEAST_DEFINED * self.num_resamples:
@@ -227,7 +230,7 @@ class Bootstrap:
         low, high = (float(end) for end in np.quantile(defined_B, [tail, 1 - tail]))
         return value, low, high
 
-    def _over_seeds(self, values_S: np.ndarray, draws_SB: np.ndarray) -> np.ndarray:
+    def _over_seeds(self, values_S: np.ndarray, draws_SB: np.ndarray, *, one_for_all: bool = False) -> np.ndarray:
         num = len(values_S)
         if num == 1 or self.seeds == "fixed":
             return draws_SB.mean(axis=0)
@@ -235,7 +238,7 @@ class Bootstrap:
         if self.seeds == "resample":
             picks_B = generator.integers(0, num, (num - 1, self.num_resamples))
             return np.take_along_axis(draws_SB, picks_B, axis=0).mean(axis=0)
-        error = values_S.std(ddof=1) / math.sqrt(num)
+        error = values_S.std(ddof=1) * math.sqrt(1 / num + one_for_all)
         return draws_SB.mean(axis=0) + error * generator.standard_t(num - 1, self.num_resamples)
 
 

@@ -105,10 +105,12 @@ Matrix = Mapping[Target, Mapping[str, float]]
 """Target -> candidate -> number, the larger the better."""
 
 
-def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> dict[Target, dict[str, float]]:
+def transfer_matrix(
+    scores: Sequence[Score], *, backbone: str | None = None, metrics: Mapping[str, str] | None = None
+) -> dict[Target, dict[str, float]]:
     """What each intermediate task came to on each target: the zero-shot mean over languages, then over seeds.
 
-    Candidates are intermediate tasks, ``none`` among them. The first metric that a task's scores name counts. Runs that
+    Candidates are intermediate tasks, ``none`` among them. Runs that
     stand on an entry instead of starting from it, or use several together, are another question and left out. Cells
     that were not scored in all of a target's languages are left out too, for means over other languages cannot be
     compared.
@@ -116,6 +118,7 @@ def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> 
     Args:
         scores: as a grid's `scores.jsonl` has them.
         backbone: only scores on this one; a grid's twin with random weights is another.
+        metrics: task -> score that counts; of a task that is not in it the first in order.
 
     Of several splits of a task one counts: the test rows, else the first in order.
 
@@ -124,7 +127,7 @@ def transfer_matrix(scores: Sequence[Score], *, backbone: str | None = None) -> 
     """
     scores = [one for one in scores if backbone in (None, one.backbone)]
     scores = [one for one in scores if one.route == "slot" and one.init in STARTS]
-    main: dict[str, str] = {}
+    main = dict(metrics or {})
     for one in scores:
         main.setdefault(one.task, one.metric)
     splits: dict[str, str] = {}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from adapters_xling import languages, paths
-from adapters_xling.errors import ConfigError, DataError, UnknownName, unknown
+from adapters_xling import languages, made_with, paths
+from adapters_xling.errors import ConfigError, DataError, UnknownName, XlingError, unknown
 from adapters_xling.recipes import resolve_recipe
-from adapters_xling.spec import Score, TaskSpec, Warm, decode
-from adapters_xling.zoo import Entry
+from adapters_xling.spec import Partition, Score, TaskSpec, Warm, decode
+from adapters_xling.zoo import Entry, Zoo
 
 from .models import default_recipe
 from .predicting import answering, require_head
@@ -41,6 +42,8 @@ class Adapted:
         folder: where its task file is (`--tasks`).
         num_rows: split -> rows; `test` is what neither trained nor chose a step.
         shared: held-out rows that share a text with rows that trained, by `tasks.overlap`'s rule.
+        known: held-out rows that share one with a person's rows that an entry before this one was adapted on: before
+            and after are both too high on them.
         before: scores of the entry it started from on the held-out rows.
         after: scores of the new entry on them.
         versus: new minus old, paired by row, with an interval.
@@ -52,6 +55,7 @@ class Adapted:
     folder: Path
     num_rows: Mapping[str, int]
     shared: int
+    known: int
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     versus: Versus
@@ -80,7 +84,8 @@ def adapt(
 
     The rows are divided by a hash of their group (a column `group`, else the first text), so that rows that belong
     together stay together: some train, some choose the best step, some are held out and only scored. The division
-    depends on the groups and the name alone, so a longer file leaves every row where it was.
+    depends on the groups and the name alone, so a longer file leaves every row where it was. Of an entry that was
+    adapted before, its division goes on, whatever the name: what trained it is not held out now.
 
     Args:
         entry: key, or an unambiguous beginning of one; its method, settings, backbone and head are kept.
@@ -127,7 +132,9 @@ def adapt(
     file = catalog.new_file(name, folder)
     draft = private.draft(rows, name=name, kind=base.kind, columns=columns, language=language, pair=base.pair)
     body = _under_head(draft.body, rows, base, labels=labels or {})
-    body["sources"][0]["partition"] = _partition(name, held_out=held_out, dev_share=dev_share)
+    earlier = _earlier(parent, base, zoo, folder)
+    salt = next((partition.salt for one in earlier if (partition := _division(one))), f"{name}:")
+    body["sources"][0]["partition"] = _partition(salt, held_out=held_out, dev_share=dev_share)
     there = _described(file, body, licence=licence)
     own = decode(TaskSpec, body, str(file))
     catalog.check(own, where=str(file))
@@ -137,11 +144,11 @@ def adapt(
     changes = {
         **FEW,
         "pooling": run.recipe.pooling,
-        "max_length": run.recipe_for(run.tasks[0].name).max_length,
+        "max_length": made_with.max_length_of(run, base, extra_tasks=folder),
         **(overrides or {}),
     }
     asked = resolve_recipe(grid.recipes(), recipe, method=method.name, kind=own.kind, task=own.name, overrides=changes)
-    steps_per_pass = max(1, len(found["train"]) // asked.batch_size)
+    steps_per_pass = max(1, len(found["train"]) // (asked.batch_size * asked.accumulate))
     built = grid.make_run(
         own,
         method,
@@ -181,7 +188,9 @@ def adapt(
     )
     versus = compare(made.key, parent.key, name, split="test", languages=[language], settings=settings)
     counts = {split: len(examples) for split, examples in found.items()}
-    return Adapted(made, own, folder, counts, _shared(found), tuple(before), tuple(after), versus, draft.remark)
+    shared = _shared({split: found[split] for split in ("train", "dev")}, found["test"])
+    seen = _shared(_rows_of(earlier), found["test"])
+    return Adapted(made, own, folder, counts, shared, seen, tuple(before), tuple(after), versus, draft.remark)
 
 
 def _under_head(body: dict[str, Any], rows: Path, base: TaskSpec, *, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -222,7 +231,44 @@ def _metric_in(name: str, codes: Sequence[str]) -> str:
     return name
 
 
-def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any]:
+def _division(own: TaskSpec) -> Partition | None:
+    """How a task's rows are divided into splits, where they are one file."""
+    return getattr(own.sources[0], "partition", None) if len(own.sources) == 1 else None
+
+
+def _earlier(parent: Entry, base: TaskSpec, zoo: Zoo, folder: Path) -> list[TaskSpec]:
+    """Tasks of a person's own rows, divided by group, that an entry and those before it were trained on under the same
+    head, the latest first."""
+    from adapters_xling import tasks
+    from adapters_xling.zoo.lineage import trace
+
+    cards = [card for card in trace(zoo, parent.key).cards.values() if card is not None]
+    found: dict[str, TaskSpec] = {}
+    for ref in (ref for card in reversed(cards) for ref in card.run.tasks):
+        try:
+            own = tasks.get(ref.name, extra=folder)
+        except XlingError:
+            continue  # pulled without its task file: nothing is known of its rows
+        if own.role == "private" and own.head_name == base.head_name and _division(own):
+            found[own.name] = own
+    return list(found.values())
+
+
+def _rows_of(earlier: Sequence[TaskSpec]) -> dict[str, list[Any]]:
+    """Rows that trained or chose, of tasks whose files are still here."""
+    from adapters_xling import tasks
+
+    rows: dict[str, list[Any]] = {}
+    for own in earlier:
+        for split in ("train", "dev"):
+            try:
+                rows[f"{own.name}/{split}"] = list(tasks.load(own, split, own.languages[0]).examples)
+            except DataError as err:
+                warnings.warn(f"whether rows held out now trained {own.name!r} before is not known: {err}")
+    return rows
+
+
+def _partition(salt: str, *, held_out: float, dev_share: float) -> dict[str, Any]:
     """Buckets of the splits: the held-out ones first, so that they stay while others change their use."""
     test, dev = (round(share * BUCKETS) if 0 < share < 1 else 0 for share in (held_out, dev_share))
     if test < 1 or dev < 1 or test + dev >= BUCKETS:
@@ -232,7 +278,7 @@ def _partition(name: str, *, held_out: float, dev_share: float) -> dict[str, Any
         )
     numbers = list(range(BUCKETS))
     splits = {"train": numbers[test + dev :], "dev": numbers[test : test + dev], "test": numbers[:test]}
-    return {"buckets": BUCKETS, "splits": splits, "salt": f"{name}:"}
+    return {"buckets": BUCKETS, "splits": splits, "salt": salt}
 
 
 def _described(target: Path, body: dict[str, Any], *, licence: str | None) -> bool:
@@ -279,11 +325,11 @@ def _divided(own: TaskSpec, rows: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _shared(found: Mapping[str, list[Any]]) -> int:
-    """Held-out rows that share a text or a sequence with rows that trained or chose."""
+def _shared(rows: Mapping[str, list[Any]], held_out: list[Any]) -> int:
+    """Held-out rows that share a text or a sequence with others."""
     from adapters_xling.tasks.overlap import Index, Reader
 
     index = Index(Reader())
-    for split in ("train", "dev"):
-        index.add(found[split], place=split)
-    return sum(one is not None for one in index.look_up(found["test"]))
+    for place, others in rows.items():
+        index.add(others, place=place)
+    return sum(one is not None for one in index.look_up(held_out))

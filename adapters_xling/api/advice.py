@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters_xling import paths
-from adapters_xling.errors import ConfigError, DataError, MissingData
+from adapters_xling.errors import ConfigError, DataError, MissingData, UnknownName
 from adapters_xling.spec import Fresh, RunSpec, Score, Warm
 from adapters_xling.zoo import Entry
 
@@ -160,7 +160,7 @@ def judge_advice(
     file, trained_on = _judged(scores, settings)
     found = report.read_scores(file)
     backbone = backbone or _backbone_of(found, file)
-    outcome = transfer_matrix(found, backbone=backbone)
+    outcome = transfer_matrix(found, backbone=backbone, metrics=_main_metrics({one.task for one in found}, settings))
     outcome = {target: row for target, row in outcome.items() if len(row) > 1}  # of a floor nothing else is known
     parents = _parents(found, settings)
     predicted: dict[str, dict[Target, dict[str, float]]] = {"logme": {}, "probe": {}}
@@ -235,6 +235,19 @@ def _backbone_of(scores: Sequence[Score], file: Path) -> str:
     if len(names) != 1:
         raise ConfigError(f"{file}: scores on {len(names)} backbones ({', '.join(names)}); choose one with --backbone")
     return names[0]
+
+
+def _main_metrics(names: Set[str], settings: Settings) -> dict[str, str]:
+    """The score of each task that is here which stands for it, as its file has it; a file of scores may be sorted."""
+    from adapters_xling import metrics
+
+    found = {}
+    for name in names:
+        try:
+            found[name] = metrics.main(task(name, settings).metrics[0])
+        except UnknownName:
+            continue
+    return found
 
 
 def _parents(scores: Sequence[Score], settings: Settings) -> set[str]:

@@ -11,7 +11,7 @@ from adapters_xling.spec import Fresh, Init, Route, Slot, Stack, Use
 from adapters_xling.zoo import Entry
 
 from . import compositions
-from .settings import Settings, codes, local_folder, open_zoo, require_limit, task
+from .settings import Settings, codes, local_folder, named_folder, open_zoo, require_limit, task
 
 if TYPE_CHECKING:
     from adapters_xling.sweep import LayerSweep
@@ -142,7 +142,7 @@ def layers(
     name: str,
     *,
     on: str | None = None,
-    backbone: str = "xlmr-nano",
+    backbone: str | None = None,
     languages: str | Sequence[str] | None = None,
     split: str = "dev",
     pooling: str | None = None,
@@ -159,7 +159,8 @@ def layers(
     Args:
         name: a retrieval task.
         on: entry (key or unambiguous beginning of one) whose encoder reads; the bare backbone by default.
-        backbone: that backbone.
+        backbone: that backbone, `xlmr-nano` by default; with an entry, the folder of its own, where it cannot be found
+            by its name.
         languages: subset of the task's languages; codes, or text with commas between them.
         split: another split than dev can be looked at, not chosen on.
         pooling: "mean", "mean-text" or "first", instead of what retrieval uses.
@@ -179,7 +180,7 @@ def layers(
     languages = codes(languages)
     require_limit(limit)
     zoo = open_zoo(settings)
-    spec, reader = task(name, settings), zoo.resolve(on) if on else backbone
+    spec, reader = task(name, settings), zoo.resolve(on) if on else backbone or "xlmr-nano"
     from adapters_xling import sweep  # once the names are right: it loads torch
 
     return sweep.layers(
@@ -194,6 +195,7 @@ def layers(
         data_dir=settings.data_dir,
         limit=limit,
         device=settings.device,
+        backbone=named_folder(backbone) if on else None,
         on_step=on_step,
         on_missing=on_missing,
         precision=precision,

@@ -58,6 +58,7 @@ def predict(
 
     device = resolve_device(settings.device)
     model = open_entry(found.key, zoo=zoo, device=device, backbone=named_folder(backbone), route=route)
+    model.set_attention(settings.attention)
     if settings.compile:
         model.compile_passes()
     cut: list[str] = []
@@ -68,7 +69,7 @@ def predict(
 
 
 def predict_requests(
-    requests: Sequence[tuple[str, Sequence[str]]],
+    requests: Sequence[tuple[str, Sequence[str]] | tuple[str, Sequence[str], str | None]],
     *,
     settings: Settings | None = None,
     backbone: str | None = None,
@@ -76,7 +77,7 @@ def predict_requests(
     """Answer texts that go to different entries; those whose rows can be mixed are answered in common batches.
 
     Args:
-        requests: (entry, texts of one example) in any order.
+        requests: (entry, texts of one example) in any order; of an entry with several heads also the task that answers.
         settings: folders and device.
         backbone: folder of the entries' local backbone, where it cannot be found by its name.
 
@@ -85,27 +86,34 @@ def predict_requests(
 
     Raises:
         DataError: for texts the kind of an entry cannot use.
-        ConfigError: for an entry with several heads.
+        ConfigError: for an entry with several heads, of which none was named.
     """
     settings = settings or Settings()
     zoo = open_zoo(settings)
-    numbers: dict[str, list[int]] = {}
-    for number, (name, _) in enumerate(requests):
-        numbers.setdefault(zoo.resolve(name), []).append(number)
+    numbers: dict[tuple[str, str | None], list[int]] = {}
+    for number, (name, _, *named) in enumerate(requests):
+        numbers.setdefault((zoo.resolve(name), named[0] if named else None), []).append(number)
     from adapters_xling import inference, methods  # once the names are right: they load torch
     from adapters_xling.made_with import max_length_of
     from adapters_xling.model import open_entry, resolve_device
 
     firsts: dict[tuple[str, ...], Model] = {}
     groups: dict[tuple[str, ...], list[inference.Job]] = {}
-    for key, mine in numbers.items():
+    found: dict[str, Prediction] = {}
+    cut: list[str] = []
+
+    def answer(jobs: Sequence[inference.Job]) -> None:
+        for predictions in inference.predict_together(jobs, on_cut=cut.extend):
+            found.update({prediction.id: prediction for prediction in predictions})
+
+    for (key, head), mine in numbers.items():
         entry = zoo.get(key)
         run = entry.card.run
-        spec = answering_task(entry, settings=settings)
+        spec = answering_task(entry, head, settings=settings)
         examples = ready_examples(spec, [requests[number][1] for number in mine], numbers=mine)
         shares = methods.resolve(run.method).shares_encoder
-        place = (run.method.name, run.backbone.name, str(run.backbone.digest), "" if shares else key)
-        first = firsts.get(place)
+        place = (run.method.name, run.backbone.name, str(run.backbone.digest))
+        first = firsts.get(place) if shares else None
         model = open_entry(
             key,
             zoo=zoo,
@@ -113,18 +121,19 @@ def predict_requests(
             backbone=named_folder(backbone),
             beside=first,
         )
+        model.set_attention(settings.attention)
         if settings.compile:
             model.compile_passes(first)
-        firsts.setdefault(place, model)
         length = max_length_of(run, spec, extra_tasks=settings.tasks)
         job = inference.Job(model=model, task=spec, examples=examples, max_length=length)
-        batches = str(model.layer_for(spec)) if _mixes(key, zoo) else key
+        if not shares:  # an encoder of its own, which need not stay
+            answer([job])
+            continue
+        firsts.setdefault(place, model)
+        batches = str(model.layer_for(spec)) if _mixes(key, zoo) else f"{key} {spec.name}"
         groups.setdefault((*place, batches), []).append(job)
-    found: dict[str, Prediction] = {}
-    cut: list[str] = []
     for group in groups.values():
-        for predictions in inference.predict_together(group, on_cut=cut.extend):
-            found.update({prediction.id: prediction for prediction in predictions})
+        answer(group)
     _say_cut(sorted(cut, key=int), len(requests), "what their entries read")
     return [found[str(number)] for number in range(len(requests))]
 
@@ -201,7 +210,10 @@ def answering(entry: Entry) -> str:
 
     heads = {head.task: head for head in entry.card.heads.values() if head.kind not in options.COMPANIONS}
     if len(heads) > 1:
-        raise ConfigError(f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task)")
+        raise ConfigError(
+            f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task, or `task` in a "
+            "line of --requests)"
+        )
     return next(iter(heads), entry.card.run.tasks[0].name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
@@ -310,12 +310,12 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
     """
     from adapters_xling import report
 
-    given: dict[str, Score] = {}
+    given: dict[tuple[Any, ...], Score] = {}
     for name in names:
         path = finished_folder(name, settings=settings) / SCORES_FILE
         for score in report.read_scores(path):
             other = given.setdefault(_cell(score), score)
-            if other != score:
+            if other.value != score.value:
                 raise DataError(
                     f"{path}: {score.key} has {score.metric} {score.value} on {score.task} ({score.language}), in "
                     f"another grid {other.value}. Run both grids again, so that they were scored by the same code"
@@ -323,13 +323,20 @@ def join_scores(names: Sequence[str], file: Path, *, settings: Settings | None =
     with paths.hold(file.with_name(f".{file.name}.lock"), wait=True):  # another report may be joining its scores now
         kept = {_cell(score): score for score in report.read_scores(file)} if file.exists() else {}
         every = kept | given
-        report.write_scores(file, [every[cell] for cell in sorted(every)])
+        report.write_scores(file, sorted(every.values(), key=_place))
     changed = sum(cell in kept and kept[cell] != score for cell, score in given.items())
     return Joined(len(every), len(every) - len(kept), changed)
 
 
-def _cell(score: Score) -> str:
-    """Everything of a score but its value."""
+def _cell(score: Score) -> tuple[Any, ...]:
+    """What was scored, on what and how. What is said of it beside the value (zero-shot or not, the intermediate task)
+    belongs to the cell and not to its name: it may have been mended."""
+    what = (score.key, score.backbone, score.task, score.split, score.language, score.metric, score.num_examples)
+    return (*what, score.layer, score.precision)
+
+
+def _place(score: Score) -> str:
+    """Where a score stands in a file."""
     return canonical_json(structs.replace(score, value=0.0))
 
 

@@ -79,6 +79,7 @@ def adapt(
                 "tasks_folder": str(found.folder),
                 "rows": dict(found.num_rows),
                 "shared_with_training": found.shared,
+                "shared_with_earlier": found.known,
                 "remark": found.remark,
                 "metric": metric,
                 "before": {score.metric: score.value for score in found.before},
@@ -100,6 +101,13 @@ def adapt(
         click.secho(
             f"  {found.shared} held-out rows share a text with rows that trained: a column `group` keeps such rows "
             "together",
+            fg="yellow",
+            err=True,
+        )
+    if found.known:
+        click.secho(
+            f"  {found.known} held-out rows share a text with rows that {entry} was adapted on before: on them before "
+            "and after are both too high",
             fg="yellow",
             err=True,
         )

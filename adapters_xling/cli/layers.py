@@ -6,13 +6,14 @@ import contextlib
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from adapters_xling import api
+from adapters_xling.backbones import BACKBONES
 from adapters_xling.cli.common import (
     Bars,
     duration,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from adapters_xling.api import Settings
     from adapters_xling.grid import Plan
     from adapters_xling.sweep import LayerSweep
+    from adapters_xling.zoo import Zoo
 
 BAR = 30
 
@@ -37,7 +39,7 @@ BAR = 30
 @click.command()
 @click.argument("task")
 @click.option("--on", metavar="ENTRY", help="Entry whose encoder reads the sentences; else the bare backbone.")
-@click.option("--backbone", help="Backbone to sweep without an entry.  [default: xlmr-nano]")
+@click.option("--backbone", help="Backbone to sweep without an entry, or the folder of its own.  [default: xlmr-nano]")
 @click.option("--grid", help="Sweep the bare backbone and every entry of this grid that is scored on TASK.")
 @listed("--languages", metavar="CODES", help="Comma-separated codes; all of the task's when left out.")
 @click.option("--split", default="dev", show_default=True, help="Another one can be looked at, not chosen on.")
@@ -68,8 +70,13 @@ def layers(
     the configured one finds is kept as that evaluation. What is swept of a whole grid stands in its report too.
     """
     settings = settings_from(options)
-    if sum(map(bool, (on, backbone, grid))) > 1:
-        raise ConfigError("give one of --on, --backbone and --grid, not both: an entry and a grid bring their backbone")
+    if grid and (on or backbone):
+        raise ConfigError("give --grid or one of --on and --backbone, not both: a grid brings entries and backbone")
+    if on and backbone in BACKBONES:
+        raise ConfigError(
+            "give one of --on and --backbone, not both: an entry brings its backbone. Only the folder of one that is "
+            "not found by its name may stand beside it"
+        )
     narrow = {
         "methods": parts(methods, "--methods"),
         "intermediate": parts(intermediate, "--intermediate"),
@@ -85,7 +92,7 @@ def layers(
             said.add(language)
             click.secho(f"{language}  no rows at hand: {reason.splitlines()[0]}", fg="yellow", err=True)
 
-    def sweep_of(on: str | None, backbone: str, precision: str, *, wait: bool = False) -> LayerSweep:
+    def sweep_of(on: str | None, backbone: str | None, precision: str, *, wait: bool = False) -> LayerSweep:
         return api.layers(
             task,
             on=on,
@@ -110,7 +117,7 @@ def layers(
             _sweep_grid(planned, grid, task, every, settings=settings, as_json=as_json, folder=folder)
         return
     with contextlib.closing(bars):
-        sweep = sweep_of(on, backbone or "xlmr-nano", precision or "fp32")
+        sweep = sweep_of(on, backbone, precision or "fp32")
     means, best = sweep.means, sweep.best
     if as_json:
         fields = ("name", "task", "split", "metric", "pooling", "configured", "best", "num_queries", "values", "means")
@@ -182,7 +189,8 @@ def _sweep_grid(
         name = queue.popleft()
         began = time.perf_counter()
         try:
-            sweeps[name] = sweep_of(name if name in planned.runs else None, name, wait=name in held)
+            on, backbone = (name, None) if name in planned.runs else (None, name)
+            sweeps[name] = sweep_of(on, backbone, wait=name in held)
         except Held:
             held.add(name)
             others = "waiting for it" if set(queue) <= held else "the others first"
@@ -209,17 +217,25 @@ def _sweep_grid(
         row = api.encoder_row(planned, name) if name in planned.runs else (name,)
         rows.setdefault(row, []).append(sweep)
     columns = ("what was read", *map(str, range(len(first.means))), "best")
-    print_table(columns, [_line(_row_name(row, planned, own), own) for row, own in rows.items()])
+    failed = {name for name in sweeps if name in planned.runs and _stayed_at_chance(name, zoo)}
+    print_table(columns, [_line(_row_name(row, planned, own, failed), own) for row, own in rows.items()])
+    if failed:
+        click.echo("† did not beat guessing on its dev rows")
     if untrained:
         click.secho(
             f"{len(untrained)} of the grid's entries are not trained yet: xling run {grid}", fg="yellow", err=True
         )
 
 
-def _row_name(row: Sequence[str], planned: Plan, sweeps: Sequence[LayerSweep]) -> str:
+def _stayed_at_chance(name: str, zoo: Zoo) -> bool:
+    training = zoo.get(name, verify=False).card.training
+    return training is not None and not training.converged
+
+
+def _row_name(row: Sequence[str], planned: Plan, sweeps: Sequence[LayerSweep], failed: Collection[str]) -> str:
     if len(row) == 1:
         return f"{row[0]} (bare)"
-    seeds = [str(planned.runs[sweep.name].seed) for sweep in sweeps]
+    seeds = [str(planned.runs[sweep.name].seed) + "†" * (sweep.name in failed) for sweep in sweeps]
     method, after = row
     return f"{after} · {method} · seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 

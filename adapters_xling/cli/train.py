@@ -117,7 +117,11 @@ def train(
 @click.command()
 @click.argument("entry", required=False)
 @click.argument("texts", nargs=-1)
-@click.option("--requests", type=click.Path(path_type=Path), help='JSONL of {"entry": …, "texts": […]}: many entries.')
+@click.option(
+    "--requests",
+    type=click.Path(path_type=Path),
+    help='JSONL of {"entry": …, "texts": […]} (and "task": … where an entry has several): many entries.',
+)
 @click.option(
     "--on", metavar="EXPR", help="What its head stands on, e.g. 'average(slot, OTHER)'; 'slot' is ENTRY itself."
 )
@@ -131,6 +135,7 @@ def train(
 @click.option("--backbone", metavar="DIR", help="Folder of the entry's own backbone, where it is not found by name.")
 @click.option("--columns", multiple=True, metavar="FIELD=COLUMN", help="Where a field of the task stands in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@packing
 @compiling
 @folders
 def predict(
@@ -186,15 +191,15 @@ def predict(
     say_compiled(settings)
 
 
-def read_requests(path: Path) -> list[tuple[str, list[str]]]:
-    """Read which entry is asked about which texts.
+def read_requests(path: Path) -> list[tuple[str, list[str], str | None]]:
+    """Read which entry is asked about which texts, and which of its heads answers where that is said.
 
     Raises:
         DataError: naming the line that is no request.
     """
     found = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # strings may hold what `splitlines` takes for an end
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"{path}: cannot be read: {err}") from err
     for number, line in enumerate(lines, start=1):
@@ -204,10 +209,14 @@ def read_requests(path: Path) -> list[tuple[str, list[str]]]:
             body = json.loads(line)
         except ValueError as err:
             raise DataError(f"{path}, line {number}: not JSON: {err}") from err
-        fits = isinstance(body, dict) and set(body) == {"entry", "texts"} and isinstance(body["entry"], str)
-        if not fits or not isinstance(body["texts"], list) or not all(isinstance(text, str) for text in body["texts"]):
-            raise DataError(f'{path}, line {number}: expected {{"entry": "name", "texts": ["…"]}} and nothing else')
-        found.append((body["entry"], body["texts"]))
+        fits = isinstance(body, dict) and set(body) - {"task"} == {"entry", "texts"} and isinstance(body["entry"], str)
+        fits = fits and isinstance(body.get("task"), str | None) and isinstance(body["texts"], list)
+        if not fits or not all(isinstance(text, str) for text in body["texts"]):
+            raise DataError(
+                f'{path}, line {number}: expected {{"entry": "name", "texts": ["…"]}}, "task": "name" beside it where '
+                "the entry has several, and nothing else"
+            )
+        found.append((body["entry"], body["texts"], body.get("task")))
     if not found:
         raise DataError(f"{path}: holds no request")
     return found

@@ -50,9 +50,14 @@ def planned_steps(run: RunSpec, *, task: Callable[[str], TaskSpec]) -> int:
 
 
 def _sizes(run: RunSpec, task: Callable[[str], TaskSpec]) -> dict[str, int]:
-    """Training rows of each task of a run, as its task file gives them."""
+    """Training rows of each task of a run, as its task file gives them; 1 of those that do not count, for they have a
+    rate of their own beside others that have none (see `total_steps`)."""
     sizes: dict[str, int] = {}
+    rates = run.mixture.rates if run.mixture else {}
     for name in (ref.name for ref in run.tasks):
+        if name in rates and len(rates) < len(run.tasks):
+            sizes[name] = 1
+            continue
         spec = task(name)
         rows = spec.rows.get("train")
         if not isinstance(rows, int):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from adapters_xling.errors import ConfigError, unknown
-from adapters_xling.recipes import Recipes, resolve_recipe
+from adapters_xling.recipes import Recipes, of_task, resolve_recipe
 from adapters_xling.spec import Mixture, Part, Proportional, Recipe, Sampling, TaskSpec, Temperature, Uniform
 from adapters_xling.tasks.kinds import options
 
@@ -105,7 +105,7 @@ def mixture_of(
         found = resolve_recipe(
             recipes, recipe, method=method, kind=kind, task=task, overrides=overrides, mixture=mixture
         )
-        return in_pieces(found, (rows_at_once or {}).get(task, found.batch_size))
+        return in_pieces(found, of_task(rows_at_once or {}, task) or found.batch_size)
 
     if len(tasks) == 1:
         return resolved(tasks[0].kind, tasks[0].name), None

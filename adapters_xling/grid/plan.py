@@ -254,6 +254,12 @@ def expand(
             tasks.get(name, extra=extra_tasks)
         except UnknownName as err:
             raise UnknownName(f"rows_at_once: {err}") from None
+    for task, source in specs.values():
+        if source is not None and task.name in grid.rows_at_once and task.name != source.name:
+            raise ConfigError(
+                f"rows_at_once: target {task.name!r} trains on the rows of {source.name!r}; give the number under that "
+                "name"
+            )
     if grid.language_adapters:
         require_labels(grid.language_adapters, grid.methods)
     resolved = {label: method_from(label, settings) for label, settings in grid.methods.items()}
@@ -268,11 +274,18 @@ def expand(
             method = resolved[label]
             method.check(family)
             parents: dict[str, str] = {}
+            called: dict[str, str] = {}
             for intermediate in grid.intermediate:
                 parent = None
                 if intermediate != NO_INTERMEDIATE:
                     step = intermediate if isinstance(intermediate, Intermediate) else _alone(intermediate)
                     mixed = [tasks.get(name, extra=extra_tasks) for name in step.tasks]
+                    if len(mixed) < 2 and (step.rates or step.mix != "proportional"):
+                        raise ConfigError(
+                            f"intermediate: step {step.name!r} has one task, {', '.join(step.tasks) or 'none'}, and "
+                            "says how several share the steps; name the others under `tasks`, or leave `mix` and "
+                            "`rates` out"
+                        )
                     mix = Mix.parse(step.mix, step.rates) if len(mixed) > 1 else None
                     recipe = step.recipe or grid.intermediate_recipe
                     parent = run_for(mixed, method, Fresh(), Slot(), seed, mix=mix, recipe=recipe)
@@ -280,6 +293,11 @@ def expand(
                         raise ConfigError(
                             f"intermediate: two steps are called {step.name!r}, so no table could tell them apart; "
                             "give one of them another name"
+                        )
+                    if called.setdefault(parent, step.name) != step.name:
+                        raise ConfigError(
+                            f"intermediate: {called[parent]!r} and {step.name!r} are the same run, so every table "
+                            "would show it under one of the names; leave one out"
                         )
                     if isinstance(intermediate, Intermediate):
                         plan.mixtures.setdefault(parent, step.name)

@@ -11,6 +11,7 @@ Shapes: I in, O out, R rank.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _A, _B = ".lora_A.weight", ".lora_B.weight"
+_SAID = 0.05
+"""Relative error of a merge from which it is warned of."""
 
 
 def merge(merge: Merge, folders: Sequence[Path], folder: Path) -> str:
@@ -69,6 +72,11 @@ def merge(merge: Merge, folders: Sequence[Path], folder: Path) -> str:
     if exact:
         return f"{describe(merge)} of the updates, exact: rank {rank}"
     error = (lost / whole) ** 0.5 if whole else 0.0
+    if error >= _SAID:
+        warnings.warn(
+            f"{describe(merge)}: LoRAs hold it only as cut to rank {rank}, {error:.0%} away from what it is (relative "
+            "error of the updates); an average or arithmetic is exact"
+        )
     return f"{describe(merge)} of the updates, cut to rank {rank}: relative error {error:.2g}"
 
 

@@ -222,6 +222,8 @@ def packs(model: Model) -> bool:
 
 def _against(model: Model) -> str | None:
     """Why a model's batches cannot be packed; None when they can."""
+    if model.compiled is not None:
+        return "its passes are compiled, for whole batches"
     config = model.encoder.config
     if config._attn_implementation != "sdpa":
         return f"the encoder runs with attention kernel {config._attn_implementation!r}"

@@ -145,6 +145,7 @@ def pair(
     *,
     zero_shot: Sequence[str],
     trained_on: Collection[str] = (),
+    one_for_all: bool = False,
 ) -> dict[str, Any]:
     """Compare two sides over the languages and seeds that both have.
 
@@ -155,6 +156,7 @@ def pair(
         theirs: the other.
         zero_shot: languages that the mean wants; none where nothing but languages trained on was scored.
         trained_on: those of them that rows of trained one of these two, which no zero-shot mean may count.
+        one_for_all: see `Bootstrap.difference`.
 
     Returns:
         The fields of a `Comparison` that say what came out.
@@ -166,7 +168,7 @@ def pair(
 
     def difference(codes: Sequence[str]) -> Interval:
         ends = [[_seeds(scored[code].sides[side], seeds) for code in codes] for side in (ours, theirs)]
-        found = bootstrap.difference(*ends)
+        found = bootstrap.difference(*ends, one_for_all=one_for_all)
         return Interval(value=found.value, low=found.low, high=found.high, p=found.p)
 
     averaged = [code for code in both if code in zero_shot and code not in trained_on] if zero_shot else both

@@ -265,7 +265,7 @@ def sections_of(folder: Path, results: Results, *, swept: Path | None = None) ->
             _between_section(one, results, f"between-{number}", other=path.stem.removeprefix("against-"))
             for number, (path, one) in enumerate(between.items())
         ),
-        layers_section([one.of(trained) for one in read_layers(swept or folder)]),
+        layers_section([one.of(trained) for one in read_layers(swept or folder)], results.facts),
     ]
     return tuple(section for section in found if section)
 

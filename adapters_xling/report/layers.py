@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,15 +13,16 @@ from adapters_xling.paths import atomic_write, hold
 from adapters_xling.report.cells import BASE, Cell
 from adapters_xling.report.curves import BARE, curves
 from adapters_xling.report.effects import tint, whole_scale
-from adapters_xling.report.formats import number, signed, spread
+from adapters_xling.report.formats import dagger, number, signed, spread
+from adapters_xling.report.scores import EntryFacts, unconverged
 from adapters_xling.report.sheets import Column, Item, Row, Section, Sheet
 from adapters_xling.spec import FULL, Frozen
 
 PATTERN = "layers-*.json"
 LEAD = (
     "Each hidden state of the encoder read as sentence vectors (0: the token vectors), mean over the languages; below "
-    "it the difference to the bare encoder at the same layer. ± is the standard deviation over seeds. Colours follow "
-    "that difference."
+    "it the difference to the bare encoder at the same layer. ± is the standard deviation over seeds, † marks a run "
+    "that did not beat guessing on its dev rows. Colours follow that difference."
 )
 FOOT = (
     "The layer that is read was fixed beforehand; the others are here to be looked at. Whether a difference at that "
@@ -149,17 +150,18 @@ def _join(folder: Path, layers: Layers, *, usual: str) -> Path:
     return path
 
 
-def layers_section(every: Sequence[Layers]) -> Section | None:
+def layers_section(every: Sequence[Layers], facts: Mapping[str, EntryFacts] | None = None) -> Section | None:
     """A table per task, and per way of reading where there are several: encoders down, layers across.
 
-    A note stands for the table of encoders that have no language in common; None where nothing was swept.
+    What rests on an entry that did not converge, by the facts, carries a †. A note stands for the table of encoders
+    that have no language in common; None where nothing was swept.
     """
     swept = [one for one in every if one.sweeps]
     sheets = []
     for one in swept:
         if one.shared:
             several = sum((other.task, other.split) == (one.task, one.split) for other in swept) > 1
-            sheets.append(_sheet(one, one.reading if several else ""))
+            sheets.append(_sheet(one, one.reading if several else "", facts or {}))
     unlike = [f"{one.task} ({one.split}, {one.reading})" for one in swept if not one.shared]
     note = f"The encoders were swept on different languages, with none in common: {'; '.join(unlike)}. {RENEW}"
     if not swept:
@@ -167,7 +169,7 @@ def layers_section(every: Sequence[Layers]) -> Section | None:
     return Section("layers", "Retrieval by layer", tuple(sheets), lead=LEAD, note=note if unlike else "")
 
 
-def _sheet(layers: Layers, reading: str) -> Sheet:
+def _sheet(layers: Layers, reading: str, facts: Mapping[str, EntryFacts]) -> Sheet:
     """A table; it is called by the way of reading too where there is another one of the same task."""
     codes = layers.shared
     bare = next((one for one in layers.sweeps if one.method == BASE), None)
@@ -175,7 +177,7 @@ def _sheet(layers: Layers, reading: str) -> Sheet:
     for one in layers.sweeps:
         if one is not bare:
             groups.setdefault((one.method, one.intermediate), []).append(one)
-    read = {name: _over_seeds(own, codes) for name, own in groups.items()}
+    read = {name: _over_seeds(own, codes, facts) for name, own in groups.items()}
     lines = {name: [cell.mean for cell in cells] for name, cells in read.items()}
     base = bare.means(codes) if bare else None
     num = len(layers.sweeps[0].means(codes))
@@ -212,16 +214,17 @@ def _means(lines: Iterable[Sequence[float]]) -> list[float]:
     return [math.fsum(column) / len(column) for column in zip(*lines, strict=True)]
 
 
-def _over_seeds(entries: Sequence[Swept], codes: Sequence[str]) -> list[Cell]:
+def _over_seeds(entries: Sequence[Swept], codes: Sequence[str], facts: Mapping[str, EntryFacts]) -> list[Cell]:
     """What one row found by layer: means over the languages, an entry for each seed."""
+    converged = not unconverged((one.key for one in entries), facts)
     return [
-        Cell(dict(enumerate(column)), zero_shot=True)
+        Cell(dict(enumerate(column)), zero_shot=True, converged=converged)
         for column in zip(*(one.means(codes) for one in entries), strict=True)
     ]
 
 
 def _item(cell: Cell, base: float | None, scale: float) -> Item:
-    text = number(cell.mean) + spread(cell)
+    text = number(cell.mean) + spread(cell) + dagger(cell)
     if base is None:
         return Item(text, cell.mean)
     depth, sign = tint(cell.mean - base, scale)

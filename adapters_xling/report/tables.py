@@ -241,13 +241,13 @@ def _group(means: Sequence[Average], results: Results, target: Target | None) ->
     if target and results.sources(target) and not results.source_only:
         sources = [results.source_mean(target, s) for s in results.systems]
         name = source_name(results.sources(target))
-        columns.append(_column(name, [number(a.mean) for a in sources], [dagger(a) for a in sources]))
+        columns.append(_column(name, [number(a.mean) for a in sources], [dagger(a) + hole(a) for a in sources]))
     deltas = [results.delta(target, s) if target else results.overall_delta(s) for s in results.systems]
     if any(delta.mean is not None for delta in deltas):
         due = zip(deltas, results.systems, strict=True)
         texts = [signed(delta.mean) if system.is_compared else "" for delta, system in due]
         found = [results.mark(target, system) if target else "" for system in results.systems]
-        tails = [mark + dagger(delta) for mark, delta in zip(found, deltas, strict=True)]
+        tails = [mark + dagger(delta) + hole(delta) for mark, delta in zip(found, deltas, strict=True)]
         columns.append(_column("Δ", texts, tails))
     return columns
 

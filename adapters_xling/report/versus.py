@@ -10,7 +10,7 @@ from typing import Any
 from adapters_xling import keeping
 from adapters_xling.errors import DataError, MissingData, UnknownName, unknown
 from adapters_xling.metrics import Outcomes
-from adapters_xling.report.cells import Target
+from adapters_xling.report.cells import UNTRAINED, Target
 from adapters_xling.report.collect import order_languages
 from adapters_xling.report.compare import Kept, draw, pair
 from adapters_xling.report.comparisons import Interval
@@ -21,6 +21,7 @@ LABELS = ("method", "intermediate", "init", "route", "backbone", "seed")
 """What a selector may say of an entry; a score carries all of it."""
 _SCORED = re.compile(r"[^-]+-[^-]+(?:-first(\d+))?(?:-(bf16))?\.json")
 """Name of a score file that `xling compare` can read: first rows, precision."""
+NOISE = ", and its own noise of training, which one seed does not show, is taken to be as large as theirs"
 SHORT_HASH = 6
 """Characters of a key's hash that name it."""
 
@@ -156,6 +157,12 @@ def select(text: str, entries: Mapping[str, Entry], *, where: str) -> dict[int, 
                 else ("they differ in what labels do not say (settings, recipe, steps): name them by key")
             )
             raise DataError(f"{text!r} means {other.key} and {entry.key}, both of seed {entry.labels['seed']}; {how}")
+    unlike = [name for name in LABELS[:-1] if len({entry.labels[name] for entry in by_seed.values()}) > 1]
+    if unlike and any("=" in part for part in parts):
+        raise DataError(
+            f"{text!r} means {', '.join(entry.key for entry in by_seed.values())}, which are no seeds of one system: "
+            f"they differ in {', '.join(unlike)}. Say which, or name them by key"
+        )
     if not by_seed:
         raise DataError(f"{text!r} names no entry; give a key or labels such as method=lora,intermediate=none")
     return dict(sorted(by_seed.items()))
@@ -234,6 +241,8 @@ def versus(
     where = f"{target.task} ({target.split})"
     chosen = [_chosen(name, entries, where, kept, target) for name in names]
     chosen, notes = _seeds_paired(chosen, names)
+    trained = [{entry.key for entry in side.values() if entry.labels["method"] not in UNTRAINED} for side in chosen]
+    one_for_all = len(chosen[0]) > 1 and any(len(keys) == 1 for keys in trained)
     shared = [c for c in languages if all(c in entry.zero_shot for side in chosen for entry in side.values())]
     lacking = [code for code in languages if code not in shared]
     if not shared or (only and lacking):
@@ -257,7 +266,7 @@ def versus(
         scored[code] = draw(bootstrap, code, target.metric, sides)
         for i in (0, 1):
             scores[i][code] = mean_sd([float(one.scores[0]) for one in scored[code].sides[i].values()])
-    found: dict[str, Any] = pair(bootstrap, scored, 0, 1, zero_shot=zero_shot)
+    found: dict[str, Any] = pair(bootstrap, scored, 0, 1, zero_shot=zero_shot, one_for_all=one_for_all)
     p_values = {code: part.p for code, part in found["languages"].items() if part.p is not None}
     return Versus(
         **target._asdict(),
@@ -320,7 +329,10 @@ def _seeds_paired(
             (entry,) = one.values()
             spread: dict[int, Entry] = dict.fromkeys(other, entry)
             sides = [spread, dict(other)] if one is ours else [dict(other), spread]
-            return sides, [f"{name} is one entry, of seed {min(one)}: it is compared with each seed of the other"]
+            noise = "" if entry.labels["method"] in UNTRAINED else NOISE
+            return sides, [
+                f"{name} is one entry, of seed {min(one)}: it is compared with each seed of the other{noise}"
+            ]
     raise DataError(
         f"{names[0]} has seeds {', '.join(map(str, ours))}, {names[1]} has {', '.join(map(str, theirs))}: seeds are "
         "compared in pairs, and these share none"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache import features
-    from .catalog import all_specs, check_languages, get, names, train_task
+    from .catalog import all_specs, check_languages, get, head_of, names, train_task
     from .data import Rows, load, load_all, ref, splits_at_hand
     from .labels import with_labels
     from .private import draft
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _VERBS = {
     "names": "catalog",
     "get": "catalog",
+    "head_of": "catalog",
     "all_specs": "catalog",
     "train_task": "catalog",
     "check_languages": "catalog",
@@ -39,6 +40,7 @@ __all__ = [
     "draft",
     "features",
     "get",
+    "head_of",
     "load",
     "load_all",
     "names",

@@ -125,6 +125,14 @@ def get(name: str, *, extra: Path | None = None) -> TaskSpec:
     return task
 
 
+def head_of(name: str, *, extra: Path | None = None) -> str:
+    """Name of the head that a task's rows train; where its file is not here, the task's own without a language."""
+    try:
+        return get(name, extra=extra).head_name
+    except (ConfigError, UnknownName):
+        return name.rpartition(".")[0] or name
+
+
 def _in_one_language(task: TaskSpec, code: str) -> TaskSpec:
     if code not in task.train_languages:
         raise unknown(f"training language of task {task.name!r}", code, task.train_languages)

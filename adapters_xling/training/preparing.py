@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import nn
 from torch.distributed.tensor import DTensor
 
@@ -18,6 +20,10 @@ from adapters_xling.model import resolve_device
 from adapters_xling.model.freed_pages import keep_freed_pages
 from adapters_xling.processes import Processes
 from adapters_xling.spec import Recipe, RunSpec, TaskRef, TaskSpec, key
+
+_PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other: one reads and tokenises the rows for all, which takes longer than the ten
+minutes that are usual between GPUs. A process that ends is noticed at once by whoever launched it."""
 
 
 def join(
@@ -39,6 +45,7 @@ def join(
         mixed_precision="no",  # the recipe decides: one process may train runs of different precision
         log_with=list(trackers) if log_dir else None,
         project_dir=str(log_dir) if log_dir else None,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     processes = Processes.joined(accelerator.device)
     if processes.count == 1:

@@ -322,3 +322,22 @@ def test_an_entry_of_a_private_task_answers_where_its_file_is_not(
 def test_answers_in_a_language_that_the_task_s_metric_has_no_rules_for_are_scored_by_squad_s() -> None:
     assert [_metric_in("mlqa", [code]) for code in ("de", "sw")] == ["mlqa", "squad"]
     assert _metric_in("accuracy", ["sw"]) == "accuracy"
+
+
+def test_an_entry_that_is_adapted_again_holds_out_nothing_that_trained_it(tmp_path: Path) -> None:
+    """The rows of before and more, under another file's name: the division goes on, or what it broke is counted."""
+    settings = api.Settings(runs=tmp_path / "runs", device="cpu")
+    how: dict[str, Any] = {"language": "sw", "overrides": SHORT, "settings": settings, "show_progress": False}
+    first = api.adapt(ENTRY, write_rows(tmp_path / "first.jsonl", "sw", 60), **how)
+    again = api.adapt(first.entry.key, write_rows(tmp_path / "more.jsonl", "sw", 90), **how)
+    used = [
+        {(row.first, row.second) for split in ("train", "dev") for row in tasks.load(first.task, split, "sw").examples},
+        {(row.first, row.second) for row in tasks.load(again.task, "test", "sw").examples},
+    ]
+    assert first.task.name != again.task.name and sum(again.num_rows.values()) == 90
+    assert not used[0] & used[1] and (first.known, again.known) == (0, 0)
+    wider = api.adapt(first.entry.key, tmp_path / "more.jsonl", name="wider", held_out=0.6, **how)
+    assert wider.known > 0
+    (tmp_path / "first.jsonl").unlink()
+    with pytest.warns(UserWarning, match=r"whether rows held out now trained 'first-sw' before is not known"):
+        assert api.adapt(first.entry.key, tmp_path / "more.jsonl", name="lost", held_out=0.6, **how).known == 0

@@ -13,8 +13,8 @@ from loops import mixed_run, run_of, trained
 from safetensors.torch import load_file, save_file
 from worlds import a_run, method_of, new_encoder, write_backbone
 
-from adapters_xling import evaluation, methods, tasks
-from adapters_xling.errors import ConfigError, ZooError
+from adapters_xling import api, evaluation, methods, tasks
+from adapters_xling.errors import ConfigError, UnknownName, ZooError
 from adapters_xling.grid import Mix, make_run
 from adapters_xling.methods.slots import slot_name
 from adapters_xling.model import build
@@ -238,3 +238,26 @@ def test_a_head_of_another_size_is_refused(tmp_path: Path) -> None:
     run = mixed_run(tmp_path / "headed", "mini-nli", "mini-mlm")
     with pytest.raises(ZooError, match="does not fit this backbone"):
         build(run, zoo=Zoo(tmp_path, fallbacks=()), tasks=[tasks.get(ref.name) for ref in run.tasks])
+
+
+def test_requests_name_the_head_that_answers_where_an_entry_has_several(backbone_folder: Path, tmp_path: Path) -> None:
+    """Full entries are answered one after the other, each in an encoder that need not stay."""
+    settings, folder = api.Settings(runs=tmp_path), str(backbone_folder)
+    asked: list[tuple[str, list[str], str | None]] = []
+    for method in ("lora", "full"):
+        run = mixed_run(backbone_folder, "mini-nli", "mini-pos", method=method, max_steps=2)
+        name = trained(run, tmp_path / "zoo").key
+        asked += [(name, ["Anna sleeps .", "Tom sleeps ."], "mini-nli"), (name, ["Anna sleeps ."], "mini-pos")]
+    answers = api.predict_requests(asked, settings=settings, backbone=folder)
+    for answer, (name, texts, head) in zip(answers, asked, strict=True):
+        (alone,) = api.predict(name, [texts], name=head, settings=settings, backbone=folder)
+        assert answer.value == alone.value
+    with pytest.raises(ConfigError, match=r"name one of these tasks .*`task` in a line of --requests"):
+        api.predict_requests([asked[0][:2]], settings=settings, backbone=folder)
+    wrong = api.Settings(runs=tmp_path, attention="paked")
+    for predicting in (
+        lambda: api.predict(asked[0][0], [asked[0][1]], name="mini-nli", settings=wrong, backbone=folder),
+        lambda: api.predict_requests(asked[:1], settings=wrong, backbone=folder),
+    ):
+        with pytest.raises(UnknownName, match="Did you mean 'packed'"):
+            predicting()

@@ -335,6 +335,7 @@ def test_on_a_processor_nothing_is_packed_by_itself(folders: dict[str, Path], mo
         ("prefix", "its route has prefixes"),
         ("eager", "attention kernel 'eager'"),
         ("rounded", "rounded products on a processor"),
+        ("compiled", "its passes are compiled"),
     ],
 )
 def test_what_cannot_be_packed_stays_padded_and_says_why(
@@ -346,6 +347,8 @@ def test_what_cannot_be_packed_stays_padded_and_says_why(
     else:
         loaded = load_backbone(str(folder), attention="eager" if case == "eager" else None)
         model = Model(loaded, method_of("head"))
+    if case == "compiled":
+        model.compiled = lambda inputs, _, **how: model.encoder(**inputs).last_hidden_state  # type: ignore[assignment]
     batch = batch_of(model, "sentence")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=case == "rounded"):
         wanted = model.encode(batch)
@@ -405,8 +408,11 @@ def test_on_a_gpu_variable_length_attention_decides(
         device=torch.device("cuda"),
         method=SimpleNamespace(acts_by_token=lambda _: True),
         encoder=SimpleNamespace(config=config, parameters=lambda: iter([weights])),
+        compiled=None,
     )
     assert packing.packs(model) == kernel
+    model.compiled = object()
+    assert not packing.packs(model)
 
 
 # --- attention itself -----------------------------------------------------------------------------------------------

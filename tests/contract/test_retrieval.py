@@ -23,7 +23,7 @@ from adapters_xling.backbones import BACKBONES
 from adapters_xling.cli import main
 from adapters_xling.errors import ConfigError, Held, MissingData, UnknownName
 from adapters_xling.evaluation import Reading, evaluate
-from adapters_xling.model import bare, open_entry
+from adapters_xling.model import backbone, bare, open_entry
 from adapters_xling.model.core import Model, pool
 from adapters_xling.sweep import LayerSweep, layers
 from adapters_xling.tasks.kinds.vectors import VectorFile, unit
@@ -260,7 +260,8 @@ def test_the_command_shows_the_sweep_and_never_chooses_on_test(
     [
         (["mini-nli"], "of kind 'sentence'"),
         (["tatoeba"], "no dev split.*--split test"),
-        ([MINI, "--on", "x", "--backbone", "xlmr-nano"], "not both"),
+        ([MINI, "--on", "x", "--backbone", "xlmr-nano"], "not both: an entry brings its backbone"),
+        ([MINI, "--grid", "quickstart", "--backbone", "xlmr-nano"], "not both: a grid brings"),
         ([MINI, "--pooling", "cls"], "Known .3.: first, mean, mean-text"),
         (["mini-retrievl"], "Did you mean 'mini-retrieval'"),
         ([MINI, "--languages", "dd"], "Known .7.: de"),
@@ -273,6 +274,21 @@ def test_a_sweep_that_cannot_be_says_why(
         main(["layers", *args, "--runs", str(tmp_path)])
     assert ended.value.code == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_an_entry_on_ones_own_backbone_is_swept_where_its_folder_is_named(
+    backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a process that has not seen the folder yet; each of two messages sent the user to the other."""
+    entry, _ = train_entry(a_run("lora", backbone_folder), Zoo(tmp_path / "zoo"))
+    monkeypatch.setattr(backbone, "_seen", {})
+    words = ["layers", MINI, "--on", entry.key, "--languages", "de", "--limit", "8", "--runs", str(tmp_path), "--json"]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "Name its folder as `backbone`" in capsys.readouterr().err
+    main([*words, "--backbone", str(backbone_folder)])
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == entry.key and len(found["means"]) == LAYERS + 1
 
 
 AT_WORK = """

@@ -147,11 +147,13 @@ def test_requests_to_many_entries_are_answered_as_each_answers_alone(
         (NER, [SENTENCE]),
         (NLI, ["Tom bought a hat .", "Tom bought nothing ."]),
         (CHOICE, ["Tom bought a hat .", "Tom bought a hat .", "Anna bought a hat ."]),
-        (POS, ["Tom ananunua kofia Jumanne ."]),
+        (POS, ["Tom ananunua kofia\u2028Jumanne\x85 ."]),  # ends of lines for `splitlines`, letters for JSON
         (NER, ["Anna saw Ben in Paris on Monday after the long walk ."]),
     ]
     file = tmp_path / "requests.jsonl"
-    file.write_text("".join(json.dumps({"entry": entry, "texts": texts}) + "\n" for entry, texts in asked))
+    file.write_text(
+        "".join(json.dumps({"entry": entry, "texts": texts}, ensure_ascii=False) + "\n" for entry, texts in asked)
+    )
     code, out, err = xling("predict", "--requests", str(file), "--runs", str(tmp_path), capsys=capsys)
     assert code == 0, err
     answers = [json.loads(line) for line in out.splitlines()]
@@ -175,6 +177,9 @@ def test_requests_to_many_entries_are_answered_as_each_answers_alone(
         ("{", "line 1: not JSON"),
         ('{"entry": "x"}', "line 1: expected"),
         ('{"entry": "x", "texts": "y"}', "line 1: expected"),
+        ('{"entry": "x", "texts": ["y"], "task": 1}', "line 1: expected"),
+        ('{"entry": "x", "texts": ["y"], "tsak": "z"}', "line 1: expected"),
+        (json.dumps({"entry": NLI, "texts": ["a b"], "task": "mini-pos"}), "no head 'mini-pos'"),
         ('{"entry": "nobody", "texts": ["y"]}', "unknown entry 'nobody'"),
         (json.dumps({"entry": NLI, "texts": ["a", "b", "c"]}), "3 texts given"),
     ],

@@ -12,7 +12,7 @@ import pytest
 from adapters_xling import grid
 from adapters_xling.errors import ConfigError, UnknownName
 from adapters_xling.evaluation import labels_of
-from adapters_xling.grid.spec import Composed
+from adapters_xling.grid.spec import Composed, Intermediate
 from adapters_xling.spec import Fresh, RunSpec, Slot, Warm, named, outline
 from adapters_xling.zoo import Zoo
 
@@ -132,6 +132,32 @@ def test_rows_at_once_of_a_task_that_nobody_knows_are_refused() -> None:
     with pytest.raises(UnknownName, match=r"rows_at_once: unknown task 'mini-nerr'\. Did you mean 'mini-ner'"):
         expanded(rows_at_once={"mini-nerr": 4})
     expanded(rows_at_once={"mini-ner": 4})
+
+
+def test_rows_at_once_hold_for_a_task_in_one_language_and_not_under_a_name_that_trains_nothing() -> None:
+    mlm = Intermediate(name="mlm-de", tasks=("mini-mlm.de",))
+    plan, _ = expanded(compositions=(), intermediate=("none", mlm), rows_at_once={"mini-mlm": 4, "mini-ner": 8})
+    usual, _ = expanded(compositions=(), intermediate=("none", mlm))
+    for task, rows in (("mini-mlm.de", 4), ("mini-ner", 8)):
+        found, whole = (
+            {(one.recipe.batch_size, one.recipe.accumulate) for one in p.runs.values() if one.task == task}
+            for p in (plan, usual)
+        )
+        assert found == {(rows, size * pieces // rows) for size, pieces in whole}
+    with pytest.raises(ConfigError, match=r"rows_at_once: target 'xnli' trains on the rows of 'mnli'"):
+        expanded(compositions=(), targets=("xnli",), rows_at_once={"xnli": 4})
+
+
+def test_an_intermediate_step_of_one_task_has_nothing_to_share_and_no_second_name() -> None:
+    for given in ({"rates": {"mini-mlm": 0.5}}, {"mix": "uniform"}):
+        alone = Intermediate(name="nli-mlm", tasks=("mini-nli",), **given)
+        with pytest.raises(ConfigError, match="'nli-mlm' has one task, mini-nli, and says how several share"):
+            expanded(compositions=(), intermediate=("none", alone))
+    same = Intermediate(name="same", tasks=("mini-nli",))
+    with pytest.raises(ConfigError, match="'mini-nli' and 'same' are the same run"):
+        expanded(compositions=(), intermediate=("none", "mini-nli", same))
+    renamed, _ = expanded(compositions=(), intermediate=("none", same))
+    assert set(renamed.mixtures.values()) == {"same"}
 
 
 def test_runs_that_start_their_pooler_from_several_entries_are_told_from_those_made_under_the_old_rule() -> None:

@@ -114,3 +114,17 @@ def test_the_control_of_a_run_is_no_run_that_is_there_already() -> None:
     plan = expand(grid(controls=("equal-steps",)))
     assert not set(plan.controls) & set(plan.controls.values())
     assert all(key(plan.runs[name]) == name for name in plan.controls.values())
+
+
+def test_rows_of_a_task_with_a_rate_of_its_own_need_not_be_known() -> None:
+    """Masked-LM text beside a task stretches the run by its rate, however many lines there are."""
+    plan = expand(
+        msgspec.structs.replace(
+            load_grid("mlm", narrow={"methods": ["lora"], "intermediate": ["none", "mnli-mlm"]}),
+            controls=("equal-steps",),
+        )
+    )
+    child = next(name for name in plan.controls if plan.runs[name].task == "udpos")
+    (parent,) = plan.runs[child].parents
+    assert {ref.name for ref in plan.runs[parent].tasks} > {"wiki-mlm"}
+    assert plan.runs[plan.controls[child]].recipe.epochs > plan.runs[child].recipe.epochs

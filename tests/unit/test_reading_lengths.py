@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -54,7 +55,8 @@ def test_a_target_that_trained_on_a_task_of_a_mixture_is_answered_in_that_tasks_
         return []
 
     monkeypatch.setattr(inference, "predict", answer)
-    monkeypatch.setattr(model, "open_entry", lambda *_, **how: None)
+    opened = SimpleNamespace(set_attention=lambda _: None)
+    monkeypatch.setattr(model, "open_entry", lambda *_, **how: opened)
     monkeypatch.setattr(api.predicting, "open_zoo", lambda _: zoo)
     api.predict(entry.key, [("a", "b")], name="xnli", settings=api.Settings(runs=tmp_path))
     assert read == [max_length_of(entry.card.run, tasks.get("xnli"))] == [64]
@@ -67,3 +69,11 @@ def test_a_merge_of_mixtures_cuts_no_task_shorter_than_it_was_trained(tmp_path: 
     for name, length in LENGTHS.items():
         assert max_length_of(a_mixture(), tasks.get(name)) == length
         assert max_length_of(merged, tasks.get(name)) >= length
+
+
+def test_rows_of_ones_own_under_a_head_of_a_mixture_are_read_in_its_tasks_length() -> None:
+    """`adapt` trained a head of questions in 64 tokens, the length of the first task by name."""
+    for head, length in (("squad1", 256), ("mnli", 64)):
+        base = tasks.get(head)
+        own = msgspec.structs.replace(base, name="mine-sw", head=base.head_name, train_on=None)
+        assert max_length_of(a_mixture(), own) == length

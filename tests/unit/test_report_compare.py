@@ -84,9 +84,8 @@ class World:
                 num_examples=num,
                 split="test",
                 zero_shot=code not in trained.split(),
-                backbone="xlmr-nano",
                 seed=seed,
-                **fields,
+                **{"backbone": "xlmr-nano", **fields},
             )
             keeping.write(
                 self.file(key, code, precision), keeping.Kept("made", "by hand", [score], {}, {}), [], outcomes
@@ -647,3 +646,25 @@ def test_english_rows_alone_are_tabled_and_compared_as_such(tmp_path: Path) -> N
     full = next(line for line in text.splitlines() if line.startswith("| full |"))
     assert "·" not in full.split("|")[3]
     assert "zero-shot" not in text_table(world.scores, info=RunInfo(title="t"))
+
+
+def test_labels_that_mean_entries_of_several_systems_are_refused(world: World) -> None:
+    """Seeds that do not meet hid that one is of another backbone: the two became one system."""
+    world.entry("other-s7", 0.9, seed=7, backbone="xlmr-mini")
+    with pytest.raises(DataError, match="no seeds of one system: they differ in backbone"):
+        against(world, "intermediate=none", "better-s0")
+    assert against(world, "intermediate=none,backbone=xlmr-mini", "better-s0").ours.keys == ("other-s7",)
+
+
+def test_one_trained_entry_against_several_seeds_counts_its_own_noise(world: World) -> None:
+    world.entry("one", 0.4, seed=7)
+    world.entry("bare", 0.4, seed=8, method="base")
+    one, bare = against(world, "one", "intermediate=mini-pos"), against(world, "bare", "intermediate=mini-pos")
+    assert one.mean is not None and bare.mean is not None
+    assert "noise of training" in one.notes[0] and "noise" not in bare.notes[0]
+    turned = against(world, "intermediate=mini-pos", "one").mean
+    widths = []
+    for found in (one.mean, turned, bare.mean):
+        assert found is not None and found.low is not None and found.high is not None
+        widths.append(found.high - found.low)
+    assert min(widths[:2]) > 1.3 * widths[2]  # √(1 + 1/2) / √(1/2) = 1.7 of the part that seeds have in it

@@ -28,7 +28,7 @@ from adapters_xling.report import (
 )
 from adapters_xling.report.info import encode_info
 from adapters_xling.report.layers import layers_section
-from adapters_xling.report.scores import read_scores, write_scores
+from adapters_xling.report.scores import EntryFacts, read_scores, write_scores
 from adapters_xling.spec import Score
 from adapters_xling.sweep import LayerSweep
 
@@ -324,3 +324,24 @@ def test_the_time_ahead_follows_from_the_languages_that_were_scored_and_not_from
     assert _ahead([(0.5, swept(0))]) == 0.0
     assert _ahead([(0.5, swept(0)), (6.0, swept(1))]) == 24.0
     assert _ahead([(6.0, swept(1)), (2.0, swept(0)), (14.0, swept(4))]) == 16.0
+
+
+def test_a_score_whose_label_was_mended_replaces_what_a_file_has_of_it(tmp_path: Path) -> None:
+    runs, file = tmp_path / "runs", tmp_path / "scores.jsonl"
+    write_scores(file, [msgspec.structs.replace(a_score("a"), zero_shot=False)])
+    write_scores(runs / "mini" / "scores.jsonl", [msgspec.structs.replace(a_score("a"), zero_shot=True)])
+    assert "1 scores, 0 new, 1 with another value" in join("mini", file=file, runs=runs).output
+    assert [one.zero_shot for one in read_scores(file)] == [True]
+
+
+def test_what_rests_on_a_run_that_did_not_converge_is_marked() -> None:
+    facts = {"b": EntryFacts(converged=False)}
+    section = layers_section([layers(BARE, after("a", 0), after("b", 1, lift=4.0))], facts)
+    other = layers_section([layers(BARE, after("a", 0), after("c", 1, lift=4.0))], facts)
+    assert section is not None and other is not None
+    assert [item.plain for item in section.sheets[0].rows[1][1:]] == [
+        "5.0 ±0.0† 0.0",
+        "17.0 ±2.8† +2.0",
+        "25.0 ±0.0† 0.0",
+    ]
+    assert "†" not in "".join(item.plain for item in other.sheets[0].rows[1])

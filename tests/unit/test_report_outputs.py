@@ -307,11 +307,11 @@ def test_text_table_fits_and_loses_no_task():
 def test_text_table_literally():
     assert text_table(SCORES, info=INFO, facts=FACTS) == (
         """\
-                 all tasks                   pos
-             zero-shot       Δ    zero-shot      en      Δ
-lora         65.0                 65.0         90.0
-lora ← nli   73.0† (1/2)  +3.0†   73.0† (1/2)  90.5†  +3.0†
-vectors      62.0                 62.0         88.0
+                    all tasks                         pos
+             zero-shot       Δ          zero-shot      en      Δ
+lora         65.0                       65.0         90.0
+lora ← nli   73.0† (1/2)  +3.0† (1/2)   73.0† (1/2)  90.5†  +3.0† (1/2)
+vectors      62.0                       62.0         88.0
 
 Note: nano scale
 1 seed. · not scored, (6/7) incomplete average, † not converged."""

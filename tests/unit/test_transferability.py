@@ -157,6 +157,17 @@ def test_the_matrix_is_zero_shot_means_over_languages_then_seeds() -> None:
     assert transfer_matrix(scores) == {XNLI: {"mnli": 62.5, "none": 45.0}}
 
 
+def test_the_score_that_counts_is_the_tasks_own_and_not_the_first_in_a_sorted_file() -> None:
+    scores = [
+        a_score(metric=metric, intermediate=before, value=value)
+        for metric, before, value in (
+            ("exact_match", "mnli", 35.0), ("exact_match", "none", 40.0), ("f1", "mnli", 62.0), ("f1", "none", 60.0)
+        )
+    ]  # fmt: skip
+    for order in (scores, scores[::-1]):
+        assert transfer_matrix(order, metrics={"xnli": "f1"}) == {XNLI: {"mnli": 62.0, "none": 60.0}}
+
+
 def test_one_split_counts_and_two_entries_in_one_cell_are_refused_whatever_their_order() -> None:
     dev, test = a_score(value=10.0), a_score(split="test", value=60.0)
     none = [a_score(split=split, intermediate="none", value=40.0) for split in ("dev", "test")]
