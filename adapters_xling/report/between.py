@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from adapters_xling.errors import DataError
@@ -27,6 +28,11 @@ def between(
         DataError: when no row of the one has a counterpart in the other.
     """
     mine, other = ours[0], theirs[0]
+    if ours[1].precision != theirs[1].precision:
+        warnings.warn(
+            f"one of the two grids was scored in {ours[1].precision}, the other in {theirs[1].precision} "
+            "(`scoring_precision`): their difference has the rounding in it too"
+        )
     pairs = [
         (system, found)
         for system in mine.contenders

@@ -571,6 +571,9 @@ def test_two_grids_are_compared_row_by_row_on_their_examples(families: World) ->
     assert all(not item.mark for row in section.sheets[1].rows for item in row)  # nobody corrected these
     with pytest.raises(DataError, match="no row and target in common"):
         between((mine, kept), (mine, kept), bootstrap=Bootstrap(**BOOTSTRAP))
+    rounded = Kept(families.runs, precision="bf16")
+    with pytest.warns(UserWarning, match="scored in fp32, the other in bf16"), pytest.raises(DataError):
+        between((mine, kept), (mine, rounded), bootstrap=Bootstrap(**BOOTSTRAP))
 
 
 def test_a_comparison_of_entries_that_were_trained_again_is_left_out_of_the_report(families: World) -> None:

@@ -72,7 +72,7 @@ def filled(block_RD: np.ndarray) -> np.ndarray:
 
 
 class Plain:
-    """Float32: products err in its last digits, which the spare neighbours make up for."""
+    """Float32: products err in its last digits, which the spare neighbours make up for unless more are as near."""
 
     spare = 4
     dtype = torch.float32

@@ -3,7 +3,9 @@
 Every pair of blocks is multiplied once and read both ways: by rows for the queries' neighbours, by columns for the
 corpus'. A product only nominates: more neighbours than asked for are kept, and their cosines computed again in
 float64 from the vectors. So scores and ties depend neither on block sizes, nor on threads, nor on the device, nor on
-what the products are rounded to: a row whose best bfloat16 might have missed is searched again in float32.
+what the products are rounded to: a row whose best bfloat16 might have missed is searched again in float32. What float32
+cannot tell apart, sentences within some 1e-7 of each other, is only decided among those kept: where more than the K and
+`Plain.spare` others lie so close (a text many times over), which of them are found may depend on the blocks.
 FAISS's exact search multiplies once per direction; `scripts/bench/retrieval.py` times both.
 
 Shapes: Q queries, M corpus sentences, D vector size, K neighbours, R and C rows and columns of a block.
