@@ -8,6 +8,7 @@ stand are scored again. Reading any of it needs no torch.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 
 from msgspec import ValidationError, convert, to_builtins
 
-from adapters_xling.errors import DataError
+from adapters_xling.errors import DataError, ZooError
 from adapters_xling.metrics import Outcomes, decode_outcomes
 from adapters_xling.paths import atomic_write, outcomes_file, predictions_file
-from adapters_xling.spec import Score, decode, digest
+from adapters_xling.spec import Score, decode, digest, entry_scored
 from adapters_xling.tasks.examples import Prediction
-from adapters_xling.zoo import Measured
+from adapters_xling.zoo import Card, Measured, Zoo
+from adapters_xling.zoo.attestations import weights_digest
 
 UNKNOWN = Measured(created="")
 """When nothing was measured."""
@@ -39,6 +41,7 @@ class Kept:
             scores too.
         reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
         measured: when and with what; of older files the time of the file alone.
+        weights: digest of the entry's files (`weights_digest`); empty without an entry and in older files.
     """
 
     identity: str
@@ -48,6 +51,11 @@ class Kept:
     timing: Mapping[str, Any] | None
     reader: str = ""
     measured: Measured = UNKNOWN
+    weights: str = ""
+
+    def is_of(self, card: Card | None) -> bool:
+        """Whether an entry with this card may have made them: its files are those that were scored, as far as known."""
+        return card is None or self.weights in ("", weights_digest(card))
 
 
 def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: Outcomes | None) -> None:
@@ -71,6 +79,7 @@ def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: O
         "rows": kept.facts,
         "timing": kept.timing,
         "measured": to_builtins(kept.measured),
+        "weights": kept.weights,
         "scores": [{name: getattr(score, name) for name in score.__struct_fields__} for score in kept.scores],
     }
     atomic_write(path, json.dumps(body, ensure_ascii=False, indent=1))
@@ -91,12 +100,34 @@ def read(path: Path, identity: str | None = None) -> Kept | None:
         return None
     scores = [decode(Score, row, str(path)) for row in body.get("scores", ())]
     facts, timing = body.get("rows", {}), body.get("timing", {})
-    scoring, reader = (str(body.get(name, "")) for name in ("scoring", "reader"))
+    scoring, reader, weights = (str(body.get(name, "")) for name in ("scoring", "reader", "weights"))
     try:
         measured = convert(body["measured"], Measured) if "measured" in body else Measured.of_file(path)
     except (ValidationError, OSError):
         return None
-    return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader, measured)
+    return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader, measured, weights)
+
+
+def read_of(path: Path, zoo: Zoo) -> Kept | None:
+    """`read`, of an entry that is in the zoo as it is there now; None, with a warning, for scores of other weights.
+
+    An entry that was removed and trained again has the same key, and not always the same weights.
+    """
+    kept = read(path)
+    name = entry_scored(kept.scores[0].key) if kept and kept.scores else ""
+    if kept is None or name not in zoo:
+        return kept
+    try:
+        card = zoo.get(name, verify=False).card
+    except ZooError:
+        return kept
+    if kept.is_of(card):
+        return kept
+    warnings.warn(
+        f"{path}: scores of other weights than {name} has now (it was trained again) are left out: xling evaluate "
+        f"{name} {kept.scores[0].task}"
+    )
+    return None
 
 
 def is_current(path: Path, kept: Kept, scoring: str) -> bool:

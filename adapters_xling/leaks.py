@@ -141,7 +141,11 @@ def find_leaks(
         sets = _sets(spec, own, languages, data_dir, leaks, on_set)
         for part, index in indexes.items():
             if index.num_rows:
-                leaks.overlaps += _overlaps(spec, sets, index, part)
+                leaks.overlaps += [
+                    one
+                    for one in _overlaps(spec, sets, index, part)
+                    if (spec.name, one.split, one.language) in leaks.checked
+                ]
     return leaks
 
 
@@ -186,21 +190,25 @@ def _sets(
     leaks: Leaks,
     on_set: Callable[[str], Any] | None,
 ) -> dict[tuple[str, str], list[Example]]:
-    """Rows of a benchmark at hand, by split and language, but those that are training rows by their own right."""
+    """Rows of a benchmark at hand, by split and language. Those that are training rows by their own right, and those in
+    languages nobody asked for, are not checked; of a parallel task they are read all the same, for twins."""
     found: dict[tuple[str, str], list[Example]] = {}
     lacking: dict[str, list[str]] = {}
     for split in (spec.eval_split, *(one for one in splits(spec) if one not in ("train", spec.eval_split))):
         for language in spec.languages_by_split.get(split, spec.languages):
-            if (spec.name, split, language) in own or (languages is not None and language not in languages):
+            checked = (spec.name, split, language) not in own and (languages is None or language in languages)
+            if not checked and not spec.parallel:
                 continue
             if on_set:
                 on_set(f"{spec.name}/{split}/{language}")
             if split not in tasks.splits_at_hand(spec, language, data_dir=data_dir):  # nothing is fetched for this
-                lacking.setdefault(split, []).append(language)
+                if checked:
+                    lacking.setdefault(split, []).append(language)
                 continue
             rows = tasks.load(spec, split, language, data_dir=data_dir, need_gold=False)
             found[split, language] = rows.examples
-            leaks.checked[spec.name, split, language] = len(rows.examples)
+            if checked:
+                leaks.checked[spec.name, split, language] = len(rows.examples)
     for split, codes in lacking.items():
         leaks.unchecked[f"{spec.name}/{split}"] = f"not at hand in {len(codes)} languages ({', '.join(codes)})"
     return found

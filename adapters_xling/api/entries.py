@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adapters_xling import keeping
 from adapters_xling.errors import ConfigError, MissingData, UnknownName, unknown
 from adapters_xling.spec import Score
-from adapters_xling.zoo import Entry
+from adapters_xling.zoo import Entry, Zoo
 
 from .commands import retraining, starting
 from .settings import Settings, codes, open_zoo, task
@@ -96,8 +96,9 @@ def leaks(
 
 def kept_scores(settings: Settings | None = None) -> list[Score]:
     """Scores of whole sets that evaluation kept in the runs folder, of all entries."""
-    folder = (settings or Settings()).runs_dir / "scores"
-    return [score for path in _score_files(folder, "*") for score in _read(path).scores]
+    settings = settings or Settings()
+    folder, zoo = settings.runs_dir / "scores", open_zoo(settings)
+    return [score for path in _score_files(folder, "*") for score in _read(path, zoo).scores]
 
 
 def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | None = None) -> tuple[Attestation, ...]:
@@ -148,7 +149,7 @@ def attest_scores(entry: str, names: Iterable[str] = (), settings: Settings | No
             continue
         split, _, language = path.stem.partition("-")
         evaluate(found.key, path.parent.name, languages=[language], split=split, settings=settings)
-        kept = _read(path)
+        kept = _read(path, zoo)
         new += [
             attestations.attest(
                 found.card, score, identity=kept.identity, scoring=kept.scoring, rows=kept.facts, made=kept.measured
@@ -190,8 +191,8 @@ def _score_files(folder: Path, key: str) -> list[Path]:
     return [path for path in files if len(path.stem.split("-")) == 2 and not path.stem.startswith(".")]
 
 
-def _read(path: Path) -> keeping.Kept:
-    return keeping.read(path) or keeping.Kept("", "", [], {}, {})
+def _read(path: Path, zoo: Zoo) -> keeping.Kept:
+    return keeping.read_of(path, zoo) or keeping.Kept("", "", [], {}, {})
 
 
 def all_scores(entry: Entry, settings: Settings | None = None) -> list[Score]:
@@ -201,7 +202,7 @@ def all_scores(entry: Entry, settings: Settings | None = None) -> list[Score]:
     kept = [
         score
         for path in _score_files((settings or Settings()).runs_dir / "scores", entry.key)
-        for score in _read(path).scores
+        for score in _read(path, zoo).scores
     ]
     every = [*entry.card.scores, *(one.score for one in zoo.scores(entry.key)), *kept]
     return list({(one.task, one.split, one.language, one.metric): one for one in every}.values())

@@ -450,7 +450,7 @@ def compare(
     return report.versus(
         (ours, theirs),
         report.Target(spec.name, metric or metrics.main(spec.metrics[0]), split),
-        kept=report.Kept(settings.runs_dir, {spec.name: limit}, precision=precision),
+        kept=report.Kept(settings.runs_dir, {spec.name: limit}, precision=precision, zoo=open_zoo(settings)),
         languages=languages or known,
         bootstrap=Bootstrap(num_resamples=resamples or RESAMPLES, seeds=seeds),
         only=languages is not None,

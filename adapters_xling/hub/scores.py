@@ -78,7 +78,9 @@ def to_publish(hub: Hub, entry: Entry, *, there: bool) -> Side:
     )
 
 
-def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Side:
+def to_take(
+    zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None, *, places: Mapping[str, str] | None = None
+) -> Side:
     """Scores of an entry in a shared zoo that one's own lacks. What is not sound is left out, and said to be.
 
     A score that was pulled from the same place is replaced by the one that stands there now; scores from anywhere else
@@ -89,6 +91,7 @@ def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Si
         hub: where they are.
         card: the entry's.
         pin: what is known of the last pull of this entry.
+        places: seal of a score that was pulled, in short -> where it was pulled from.
     """
     try:
         raw = hub.scores_bytes(card.key)
@@ -112,7 +115,9 @@ def to_take(zoo: Zoo, hub: Hub, card: Card, pin: Mapping[str, Any] | None) -> Si
         ours = attestations.read(entry.folder, card)
     except XlingError as err:
         return Side(note=f"attested scores of {card.key} at {hub.where} are left out, for yours are not sound: {err}")
-    held = _by_cell(from_there(ours, pin if same_place else None))
+    seals = {seal for seal, place in (places or {}).items() if place == hub.where or place.startswith(f"{hub.where} (")}
+    from_here = [one for one, seal in zip(ours, shortened(ours), strict=True) if seal in seals]
+    held = _by_cell([*from_there(ours, pin if same_place else None), *from_here])
     own = _by_cell(one for one in ours if one.cell not in held)
     differing = sum(own.get(one.cell, one) != one for one in theirs)
     note = f"{differing} scores of {card.key} at {hub.where} differ from yours, which stay" if differing else ""

@@ -203,7 +203,7 @@ def plan_pull(zoo: Zoo, name: str | None, hub: Hub) -> Journey:
         HubError: when the place cannot be read, or holds something no entry may be.
     """
     key = _resolve(name, hub)
-    pins = _pins(zoo)
+    pins, origins = _pins(zoo), _notes(zoo)
     cards: dict[str, Card] = {}
     notes: list[str] = []
 
@@ -236,7 +236,7 @@ def plan_pull(zoo: Zoo, name: str | None, hub: Hub) -> Journey:
             terms=lineage.follow(k, lambda name, _: cards.get(name)).licence(),
             there=k in zoo,
             reason="asked for" if k == key else "parent",
-            side=to_take(zoo, hub, cards[k], pins.get(k)),
+            side=to_take(zoo, hub, cards[k], pins.get(k), places=_seals(origins, k)),
         )
         for k in order
     ]

@@ -31,6 +31,7 @@ from adapters_xling.report.results import Results
 from adapters_xling.report.scores import unconverged
 from adapters_xling.report.shares import shares_of
 from adapters_xling.statistics import Bootstrap, Drawn, Sample, resamples_for
+from adapters_xling.zoo import Zoo
 
 AGAINST = (FRESH, WARM, FULL)
 """Controls that are rows of the report themselves."""
@@ -45,12 +46,14 @@ class Kept:
         limits: task -> rows that were scored of each language, where not all were.
         readings: retrieval task -> what sets scores of another layer than the usual one apart.
         precision: of the forward passes.
+        zoo: where given, scores of an entry in it must be of the weights that it has now.
     """
 
     runs_dir: Path
     limits: Mapping[str, int | None] = field(default_factory=dict)
     readings: Mapping[str, str] = field(default_factory=dict)
     precision: str = "fp32"
+    zoo: Zoo | None = None
 
     def path(self, folder: Path, target: Target, language: str) -> Path:
         """The score file in an entry's folder of the target's task."""

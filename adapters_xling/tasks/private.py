@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from adapters_xling.tasks.rows import Raw
 GOLD = ("label", "tags", "answers", "impossible")
 """Fields that are gold: rows to predict for may have such columns, and they are not looked at."""
 
+_ASKED_ABOUT = ("context", "premise")
+"""Usual names of a text that a question is asked about."""
 _WORD_PER_LINE = (".conll", ".conllu", ".iob", ".iob2", ".bio")
 """Suffixes of files that reader `conll` reads: a word and its tag per line."""
 
@@ -199,7 +201,7 @@ def draft(
     examples = _converted(path, usable, body, language)
     if any(isinstance(example, SpanExample) and example.impossible for example in examples):
         body |= {"metrics": ["squad2"], "options": {"impossible": True}}
-    used = {column for one in chosen.values() for column in ([one] if isinstance(one, str) else one)}
+    used = {column for _, column in _each(chosen)}
     unused = tuple(column for column in found if column not in used)
     notes = f"# Drafted from {path.name}: {len(usable)} rows"
     notes += f", {len(raws) - len(usable)} torn\n" if len(usable) < len(raws) else "\n"
@@ -263,7 +265,8 @@ def _check_fields(form: _Form, given: Mapping[str, str], kind: str, pair: bool |
 
 
 def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str], kind: str) -> dict[str, Any]:
-    """Field -> column: as given, else by a usual name; choices may also be columns choice1, choice2, …"""
+    """Field -> column: as given, else by a usual name; choices may also be columns choice1, choice2, … A prompt is a
+    text and a question about it where both are there."""
     lower = {column.lower(): column for column in reversed(found)}
     for field, column in given.items():
         if column not in found:
@@ -273,8 +276,12 @@ def _choose(path: Path, form: _Form, found: list[str], given: Mapping[str, str],
         if field in given:
             chosen[field] = given[field]
             continue
-        match = next((lower[name] for name in usual if name in lower and lower[name] not in chosen.values()), None)
-        if match is not None:
+        taken = [column for _, column in _each(chosen)]
+        match = next((lower[name] for name in usual if name in lower and lower[name] not in taken), None)
+        text = next((lower[name] for name in _ASKED_ABOUT if name in lower), None)
+        if field == "prompt" and text is not None and match == lower.get("question"):
+            chosen[field] = {"join": [text, match]}
+        elif match is not None:
             chosen[field] = match
         elif field == "choices" and len(apart := _choice_columns(found)) > 1:
             chosen[field] = apart
@@ -324,8 +331,12 @@ def _refuse_cells(raws: list[Raw], chosen: Mapping[str, Any]) -> None:
 
 
 def _each(chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Field and column, one by one; choices may be several columns."""
-    return [(f, column) for f, found in chosen.items() for column in ([found] if isinstance(found, str) else found)]
+    """Field and column, one by one; choices may be several columns, and a text several joined."""
+    return [
+        (field, column)
+        for field, found in chosen.items()
+        for column in ([found] if isinstance(found, str) else found["join"] if isinstance(found, dict) else found)
+    ]
 
 
 def _inside(cell: Any) -> list[Any]:
@@ -367,6 +378,21 @@ def _labels(path: Path, raws: list[Raw], column: str, *, several: bool) -> list[
     return sorted(counts)
 
 
+def _as_the_task_has_them(
+    task: TaskSpec, found: Sequence[str], fields: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Columns of some fields as one of the task's own files has them, where that file's columns are here, and what
+    their values stand for: rows in the form of a benchmark are read as the benchmark's were."""
+    for source in task.sources:
+        options = getattr(source, "options", {})
+        columns = {field: one for field, one in options.get("columns", {}).items() if field in fields and one}
+        named = [column for _, column in _each(columns)]
+        if len(named) > len(columns) and all(column in found for column in named):
+            values = {column: one for column, one in options.get("values", {}).items() if column in named}
+            return columns, values
+    return {}, {}
+
+
 def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None = None) -> Rows:
     """Read rows to predict for: a table with the columns of a kind of task. Columns of gold are not looked at.
 
@@ -395,13 +421,16 @@ def read_inputs(path: Path, task: TaskSpec, *, columns: Mapping[str, str] | None
     reader, options = _reader(path, task.kind)
     found = readers.get(reader).read([path], options=options, language=task.languages[0])
     usable = [raw for raw in found if raw.reject is None]
-    chosen = _choose(path, inputs_form, _columns(usable), plain, task.kind) if usable else {}
+    there = _columns(usable)
+    own, values = _as_the_task_has_them(task, there, [field for field in inputs_form.required if field not in plain])
+    rest = inputs_form._replace(required={f: names for f, names in inputs_form.required.items() if f not in own})
+    chosen = {**_choose(path, rest, there, plain, task.kind), **own} if usable else {}
     _refuse_lacking(usable, {field: column for field, column in chosen.items() if field in inputs_form.required})
     _refuse_cells(usable, chosen)
     source = FileSource(
         reader=reader,
         splits={"test": str(path.resolve())},
-        options={**options, "columns": {**chosen, **dict.fromkeys(GOLD, ())}},
+        options={**options, "columns": {**chosen, **dict.fromkeys(GOLD, ())}, **({"values": values} if values else {})},
     )
     inputs = msgspec.structs.replace(task, sources=(source,), languages_by_split={}, labels_from=None)
     return data.load(inputs, "test", task.languages[0], need_gold=False)

@@ -23,6 +23,7 @@ from adapters_xling.training.loop import Loop
 from adapters_xling.training.preparing import check, join, task_of
 from adapters_xling.training.progress import selecting, training_card
 from adapters_xling.zoo import Entry, Facts, Zoo, ZooWarning
+from adapters_xling.zoo.origin import state_at_start
 
 
 def train(
@@ -79,6 +80,7 @@ def train(
         processes.on_first(checkpoint.remove)
         return _known_terms(zoo.get(name), extra_tasks)
     check(run)
+    state_at_start()  # the code that trains is what is checked out now, whatever is committed until the end
     require_divisible({ref.name: run.recipe_for(ref.name) for ref in run.tasks}, processes)
     sharded = sharded and processes.count > 1
     started = time.perf_counter()

@@ -120,7 +120,7 @@ def attest(
         raise ZooError(f"a score of {score.key} cannot be attested for entry {card.key}")
     if not 0 <= score.value <= 100:
         raise ZooError(f"entry {card.key}: {score.task}, {score.language}: {score.value} is no percentage")
-    facts = {name: clean(value) if isinstance(value, str) else value for name, value in rows.items()}
+    facts = _cleaned(dict(rows))
     line = Attestation(
         schema=SCHEMA,
         entry=card.key,
@@ -136,6 +136,15 @@ def attest(
     return msgspec.structs.replace(line, seal=_seal(line))
 
 
+def _cleaned(value: Any) -> Any:
+    """Facts without private paths, however deep they lie."""
+    if isinstance(value, Mapping):
+        return {name: _cleaned(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(one) for one in value]
+    return clean(value) if isinstance(value, str) else value
+
+
 def read(folder: Path, card: Card) -> tuple[Attestation, ...]:
     """The attested scores of an entry, checked line by line; none where there is no such file.
 
@@ -148,6 +157,8 @@ def read(folder: Path, card: Card) -> tuple[Attestation, ...]:
     if not path.exists():
         return ()
     try:
+        if not path.is_file():
+            raise ZooError(f"{path}: is no file; {_way_out(path)}")
         if path.stat().st_size > MAX_BYTES:
             raise ZooError(f"{path}: {path.stat().st_size:,} bytes, at most {MAX_BYTES:,} are read; {_way_out(path)}")
         raw = path.read_bytes()

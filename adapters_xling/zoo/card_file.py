@@ -47,6 +47,10 @@ def render(card: Card) -> bytes:
     return raw
 
 
+class NewerCard(ZooError):
+    """A card that a newer version wrote: nothing is wrong with the entry."""
+
+
 def read(folder: Path) -> Card:
     """Read the card of an entry's folder and check that it belongs to that folder.
 
@@ -67,6 +71,8 @@ def read(folder: Path) -> Card:
         raise ZooError(f"{path}: the card cannot be read: {err.strerror or err}. {way_out(folder.name)}") from err
     try:
         card = parse(raw, str(path))
+    except NewerCard:
+        raise
     except ZooError as err:
         raise ZooError(f"{err}. {way_out(folder.name)}") from err
     if card.key != folder.name:
@@ -75,6 +81,23 @@ def read(folder: Path) -> Card:
             f"rename the folder back to {card.key!r}"
         )
     return card
+
+
+def parents(folder: Path) -> tuple[str, ...]:
+    """What a card says its entry descends from, also a card of a newer version or one that was altered.
+
+    Raises:
+        ZooError: for a file that says nothing of it.
+    """
+    path = folder / CARD
+    try:
+        plain = parse_json(path.read_bytes()[: MAX_CARD_BYTES + 1])
+    except (OSError, ValueError) as err:
+        raise ZooError(f"{path}: the card cannot be read: {err}") from err
+    found = plain.get("parents") if isinstance(plain, dict) else None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ZooError(f"{path}: does not say what the entry descends from")
+    return tuple(found)
 
 
 def parse(raw: bytes, where: str) -> Card:
@@ -126,7 +149,7 @@ def _check_schema(value: Any, known: int, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ZooError(f"{where}: expected a whole number from 1 to {known}, found {value!r}")
     if value > known:
-        raise ZooError(
+        raise NewerCard(
             f"{where}: {value} was written by a newer adapters_xling, this one reads up to {known}: "
             "upgrade it (pip install -U adapters_xling)"
         )

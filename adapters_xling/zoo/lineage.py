@@ -4,6 +4,7 @@ or an SVG; and what the licences of all of them ask together."""
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from adapters_xling import backbones, licences, spec
 from adapters_xling.errors import ZooError
 from adapters_xling.spec import Imported, RunSpec
 from adapters_xling.zoo.card import Card
-from adapters_xling.zoo.store import Zoo
+from adapters_xling.zoo.store import Zoo, ZooWarning
 
 STARTS, STANDS = "starts from", "stands on"
 
@@ -157,13 +158,23 @@ def alone(card: Card) -> Lineage:
 
 
 def trace(zoo: Zoo, key: str) -> Lineage:
-    """Follow an entry's parents to the end.
+    """Follow an entry's parents to the end. A parent whose card cannot be read is as good as not there, with a warning.
 
     Raises:
         UnknownName: when the entry is not in the zoo.
-        ZooError: for a card that cannot be read.
+        ZooError: when its own card cannot be read.
     """
-    return follow(key, lambda name, first: zoo.get(name, verify=False).card if first or name in zoo else None)
+
+    def card_of(name: str, first: bool) -> Card | None:
+        try:
+            return zoo.get(name, verify=False).card if first or name in zoo else None
+        except ZooError as err:
+            if first:
+                raise
+            warnings.warn(f"nothing is known of an ancestor of {key}: {err}", ZooWarning, stacklevel=2)
+            return None
+
+    return follow(key, card_of)
 
 
 def follow(key: str, card_of: Callable[[str, bool], Card | None]) -> Lineage:

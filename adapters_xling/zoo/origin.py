@@ -31,6 +31,8 @@ PACKAGES = (
 )
 _PACKAGE = Path(__file__).resolve().parents[1]
 _GIT_TIMEOUT_S = 5
+COMMAND = "XLING_COMMAND"
+"""Environment variable with the command that a worker of a cluster works for, whose own says nothing."""
 _SECRET = re.compile(r"\b(?:hf|ghp|gho|github_pat|sk|glpat)[_-][A-Za-z0-9_-]{8,}")
 _SECRET_OPTION = re.compile(r"(?i)^--?[a-z-]*(?:token|secret|password|api-?key)[a-z-]*$")
 _ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:~[\w.-]*[/\\]|/(?=\w)|[A-Za-z]:[/\\]|\\\\)[^\s'\",;=]*")
@@ -38,7 +40,9 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/\\-])(?:~[\w.-]*[/\\]|/(?=\w)|[A-Za-z]:[/\\]|
 
 def provenance() -> Provenance:
     """Collect what can be known here without importing torch; the GPU is named when torch is already loaded."""
-    commit, dirty, checkout = git_state() or (None, None, None)
+    commit, dirty, checkout = state_at_start() or (None, None, None)
+    if dirty is False and git_state() != (commit, dirty, checkout):
+        dirty = True  # what is read now is not what ran
     torch = sys.modules.get("torch")
     gpu: str | None = None
     if torch is not None and torch.cuda.is_available():
@@ -54,7 +58,7 @@ def provenance() -> Provenance:
         cpu=cpu_name(),
         gpu=gpu,
         num_threads=torch.get_num_threads() if torch is not None else (os.cpu_count() or 1),
-        command=command(sys.argv),
+        command=os.environ.get(COMMAND) or command(sys.argv),
     )
 
 
@@ -66,9 +70,10 @@ def stamp(seconds: float | None = None) -> str:
 
 @functools.cache
 def code() -> tuple[str | None, dict[str, str]]:
-    """Commit of the code that runs, None where unknown, and installed versions; looked up once."""
-    commit, _, _ = git_state() or (None, None, None)
-    return commit, versions()
+    """Commit of the code that runs, None where unknown, and installed versions; looked up once. The commit of a
+    checkout with changes ends in ``-dirty``."""
+    commit, dirty, _ = state_at_start() or (None, None, None)
+    return f"{commit}-dirty" if commit and dirty else commit, versions()
 
 
 def versions() -> dict[str, str]:
@@ -121,6 +126,13 @@ def _argument(word: str) -> str:
     if re.match(r"(?:~|/|[A-Za-z]:[/\\]|\\\\)", word) or ".." in re.split(r"[/\\]", word):
         return "…/" + re.split(r"[/\\]", word.rstrip("/\\"))[-1]
     return clean(word)
+
+
+@functools.cache
+def state_at_start() -> tuple[str | None, bool, str] | None:
+    """`git_state` when it was first asked for in this process, which is before anything trains or is scored: what is
+    committed while a run goes on did not make it."""
+    return git_state()
 
 
 def git_state() -> tuple[str | None, bool, str] | None:

@@ -321,11 +321,16 @@ class Zoo:
         folder = self._folder(key)
         if folder.parent != self.root:
             raise ZooError(f"entry {key} is read-only: it lies in {folder.parent}, not in {self.root}")
-        children = [] if force else [child for child in self.children(key) if child != key]
+        children, unknown_kin = ([], []) if force else self._kin(key)
         if children:
             raise ZooError(
                 f"entry {key} has {len(children)} descending from it: {', '.join(children)}. "
                 "Remove those first, or force it"
+            )
+        if unknown_kin:
+            raise ZooError(
+                f"entry {key}: the cards of {', '.join(unknown_kin)} cannot be read, so whether they descend from it "
+                "is not known. See to those first (xling zoo verify), or force it"
             )
         try:
             if folder.is_symlink():
@@ -345,6 +350,20 @@ class Zoo:
         return sweep(self.root, dry_run=dry_run, stale_s=stale_s)
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _kin(self, key: str) -> tuple[list[str], list[str]]:
+        """Entries that descend from one, and those whose cards do not even say from what."""
+        children, unknown_kin = [], []
+        for name in self.keys():
+            if name == key:
+                continue
+            try:
+                parents = card_file.parents(self._folder(name))
+            except ZooError:
+                unknown_kin.append(name)
+            else:
+                children += [name] if key in parents else []
+        return children, unknown_kin
 
     def _roots(self) -> list[Path]:
         if self.root.exists() and not self.root.is_dir():

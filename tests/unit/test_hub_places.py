@@ -476,6 +476,25 @@ def test_a_score_of_ones_own_does_not_stop_those_that_were_pulled_from_being_upd
         )
 
 
+def test_scores_from_a_second_place_are_updated_from_there(where: str, home: Zoo, away: Zoo, tmp_path: Path) -> None:
+    """They were called one's own from the second pull on, and stayed as they were."""
+    other, elsewhere = Zoo(tmp_path / "other", fallbacks=()), str(tmp_path / "elsewhere")
+    entry = an_entry(home)
+    push(home, entry.key, open_hub(where))
+    pull(away, entry.key, open_hub(where))
+    pull(other, entry.key, open_hub(where))
+    other.attest(entry.key, sealed(entry, "sw", value=50.0, created=OLD))
+    push(other, entry.key, open_hub(elsewhere))
+    pull(away, entry.key, open_hub(elsewhere))
+    other.attest(entry.key, sealed(entry, "sw", value=60.0, created=LATER))
+    push(other, entry.key, open_hub(elsewhere))
+    taken = pull(away, entry.key, open_hub(elsewhere))
+    assert values(away.scores(entry.key)) == {"sw": 60.0} and not any("yours" in note for note in taken.notes)
+    away.attest(entry.key, sealed(entry, "sw", value=70.0))
+    pull(away, entry.key, open_hub(elsewhere))
+    assert values(away.scores(entry.key)) == {"sw": 70.0}, "one's own stay"
+
+
 @pytest.mark.parametrize("kind", ["edited", "of another entry", "no lines", "huge"])
 def test_scores_that_are_not_sound_are_left_out_with_a_reason(
     kind: str, where: str, home: Zoo, away: Zoo, monkeypatch: pytest.MonkeyPatch

@@ -168,6 +168,31 @@ def test_planted_rows_are_found_with_their_twins_in_every_language(zoo: Zoo, fol
     assert found.checked["mini-nli", "test", "de"] == len(tasks.load(NLI, "test", "de").examples)
 
 
+def test_a_language_asked_for_alone_has_the_twins_it_has_among_all(zoo: Zoo, folder: Path) -> None:
+    """Twins were looked for among the languages asked for alone, and what leaks was called clean."""
+    entry = entry_of(zoo, folder)
+    how: dict[str, Any] = {"zoo": zoo, "benchmarks": [NLI], "extra_tasks": folder}
+    whole = find_leaks(entry.key, **how)
+    for code in ("de", "sw", "en"):
+        alone = find_leaks(entry.key, **how, languages=[code])
+        assert {place[2] for place in alone.checked} == {code}
+        assert [one.known for one in alone.overlaps] == [one.known for one in whole.overlaps if one.language == code]
+        assert alone.overlaps
+
+
+def test_translations_of_the_rows_that_chose_a_step_are_twins(zoo: Zoo) -> None:
+    """Of a parallel task whose English dev rows chose the step, 40 of them."""
+    rows = tasks.load(NLI, "dev", "en")
+    data = {"mini-nli/dev/en": DataCard(kept=rows.kept, used=40, identity=rows.identity)}
+    found = find_leaks(an_entry(zoo, a_run("mini-nli"), data=data).key, zoo=zoo, benchmarks=[NLI])
+    twins = {one.language: one for one in found.overlaps if one.split == "dev"}
+    assert ("mini-nli", "dev", "en") not in found.checked and "en" not in twins
+    chose = {row.id for row in rows.examples[:40]}
+    for code in ("de", "sw"):
+        same = chose & {row.id for row in tasks.load(NLI, "dev", code).examples}
+        assert same and sum(twins[code].known.values()) >= len(same) and twins[code].part == "dev"
+
+
 def test_an_ancestors_rows_count(zoo: Zoo, folder: Path) -> None:
     parent = entry_of(zoo, folder)
     child = an_entry(zoo, a_run("mini-pos", warm=parent.key), data={})

@@ -151,6 +151,8 @@ def test_aligned_lines_become_queries_and_their_corpus(tmp_path: Path) -> None:
     rows = read("aligned", english, other)
     assert [row.values["side"] for row in rows] == ["query", "query", "corpus", "corpus"]
     assert rows[1].values["matches"] == (rows[3].values["id"],)
+    torn = [row.reject for row in read("aligned", english, write(tmp_path / "torn", "eins\n \n"))]
+    assert torn == [None, "blank text, here or in its translation"] * 2
     with pytest.raises(DataError, match=r"has 2 lines, .* has 1: they are not aligned"):
         read("aligned", english, write(tmp_path / "short", "eins\n"))
     with pytest.raises(ConfigError, match="wants two files"):

@@ -289,6 +289,34 @@ def test_comments_and_marks_of_documents_do_not_say_which_column_the_tag_is_in(t
         private._reader(path, "tag")
 
 
+def test_comments_and_marks_of_documents_are_no_words(tmp_path: Path) -> None:
+    path = tmp_path / "in.conll"
+    words = ("Ada", "B"), ("came", "O"), ("#", "O")  # a word that is a hash stays one
+    for comment in ("# sent_id = {}", "# sent_id = {}\tdomain=news", "#\tsent_id\t=\t{}"):
+        body = "\n\n".join(
+            "\n".join([comment.format(i), *(f"{word}{'' if word == '#' else i}\t{tag}" for word, tag in words)])
+            for i in range(60)
+        )
+        path.write_text(f"-DOCSTART-\tO\n\n{body}\n", encoding="utf-8")
+        drafted = private.draft(path, name="own", kind="tag", language="en")
+        assert drafted.body["labels"] == ["B", "O"] and "60 rows" in drafted.comment and "torn" not in drafted.comment
+    path.write_text("# sent_id = 1\nTom\nananunua\nkofia\n", encoding="utf-8")
+    (example,) = private.read_inputs(path, tasks.get("mini-ner")).examples
+    assert example.words == ("Tom", "ananunua", "kofia")  # type: ignore[union-attr]
+
+
+def test_a_cell_without_a_value_is_not_the_text_nan(tmp_path: Path) -> None:
+    """`json.dumps` writes pandas' missing cells as NaN, which is no JSON and which Python reads as a number."""
+    lines = [f'{{"text": "a{i}", "label": "{"yes" if i % 2 else "no"}"}}' for i in range(60)]
+    lines += ['{"text": NaN, "label": "yes"}', '{"text": "b", "label": NaN}']
+    path = tmp_path / "in.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    drafted = private.draft(path, name="own", kind="sentence", language="en")
+    assert drafted.body["labels"] == ["no", "yes"]
+    found = private.read_inputs(path, msgspec.structs.replace(tasks.get("mini-nli"), pair=False))
+    assert "nan" not in {str(row.first) for row in found.examples} and sum(found.dropped.values()) == 1  # type: ignore[union-attr]
+
+
 # --- rows to predict for -----------------------------------------------------------------------------------------
 
 
@@ -434,3 +462,21 @@ def test_a_table_with_numbered_choices_or_tags_in_one_text_becomes_a_task(tmp_pa
         task = tasks.get(f"my-{kind}", extra=tmp_path / "own")
         assert sum(tasks.load(task, split, "en").kept for split in ("train", "dev", "test")) == 60
     assert tasks.get("my-tag", extra=tmp_path / "own").labels == ("B", "O")
+
+
+def test_a_prompt_is_what_the_task_made_of_such_columns_and_not_the_first_of_them(tmp_path: Path) -> None:
+    """COPA's rows lost their premise: the prompt was the word "cause"."""
+    row = {"premise": "It rained .", "question": "effect", "choice1": "a", "choice2": "b", "idx": 7}
+    (example,) = private.read_inputs(table(tmp_path, "copa.jsonl", [row]), tasks.get("xcopa")).examples
+    assert (example.prompt, example.choices) == ("It rained . What happened as a result?", ("a", "b"))  # type: ignore[union-attr]
+    asked = {"context": "Tom slept .", "question": "Why ?", "choice1": "a", "choice2": "b"}
+    path = table(tmp_path, "asked.jsonl", [asked])
+    for name in ("kit-cosmosqa", "mini-choice"):
+        (example,) = private.read_inputs(path, tasks.get(name)).examples
+        assert (example.prompt, example.choices) == ("Tom slept . Why ?", ("a", "b"))  # type: ignore[union-attr]
+    given = private.read_inputs(path, tasks.get("mini-choice"), columns={"prompt": "question"})
+    assert given.examples[0].prompt == "Why ?"  # type: ignore[union-attr]
+    many = table(tmp_path, "many.jsonl", [{**asked, "context": f"Tom slept {i} .", "label": i % 2} for i in range(80)])
+    drafted = private.draft(many, name="own", kind="choice", language="en")
+    assert drafted.body["sources"][0]["options"]["columns"]["prompt"] == {"join": ["context", "question"]}
+    assert not drafted.unused

@@ -168,3 +168,18 @@ def test_no_flipped_bit_is_believed(tmp_path: Path, place: int, bit: int) -> Non
     except ZooError:
         return
     assert found == good, "only blanks between values may change"
+
+
+def test_no_private_path_lies_deep_in_the_facts_of_a_score(zoo: Zoo) -> None:
+    entry = an_entry(zoo)
+    chosen = {"source": "files /home/ada/secret/dev.tsv", "at": [1, "/home/ada/x"]}
+    rows = {"source": "files /home/ada/dev.tsv", "chosen": chosen}
+    line = attest(entry.card, a_score(entry.key), identity="1", scoring="1", rows=rows, made=MADE)
+    assert line.rows == {"source": "files …/dev.tsv", "chosen": {"source": "files …/dev.tsv", "at": [1, "…/x"]}}
+
+
+def test_what_is_no_file_in_its_place_is_refused_and_waits_for_nobody(zoo: Zoo) -> None:
+    entry = an_entry(zoo)
+    os.mkfifo(entry.folder / SCORES)
+    with pytest.raises(ZooError, match="is no file"):
+        zoo.scores(entry.key)

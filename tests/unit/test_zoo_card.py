@@ -321,7 +321,9 @@ def test_git_state_is_null_outside_a_checkout(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(module, "_PACKAGE", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    module.state_at_start.cache_clear()
     found = module.provenance()
+    module.state_at_start.cache_clear()
     assert (found.commit, found.dirty, found.checkout) == (None, None, None)
 
     def git(*words: str) -> str:
@@ -335,3 +337,40 @@ def test_git_state_is_null_outside_a_checkout(tmp_path: Path, monkeypatch: pytes
     assert module.git_state() == (git("rev-parse", "HEAD"), False, "folder")
     (tmp_path / "a.txt").write_text("2")
     assert module.git_state() == (git("rev-parse", "HEAD"), True, "folder")
+
+
+def test_a_card_names_the_code_that_ran_and_not_what_was_committed_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adapters_xling.zoo import origin as module
+
+    states = iter([("a" * 40, False, "package"), ("b" * 40, False, "package"), ("a" * 40, False, "package")])
+    monkeypatch.setattr(module, "git_state", lambda: next(states))
+    module.state_at_start.cache_clear()
+    module.code.cache_clear()
+    try:
+        found, again = module.provenance(), module.provenance()
+        assert (found.commit, found.dirty) == ("a" * 40, True), "what came after it may have been read by then"
+        assert (again.commit, again.dirty) == ("a" * 40, False)
+        assert module.code()[0] == "a" * 40
+        module.state_at_start.cache_clear()
+        module.code.cache_clear()
+        monkeypatch.setattr(module, "git_state", lambda: ("c" * 40, True, "package"))
+        assert module.code()[0] == "c" * 40 + "-dirty"
+    finally:
+        module.state_at_start.cache_clear()
+        module.code.cache_clear()
+
+
+def test_a_worker_of_a_cluster_says_what_it_works_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own command line holds the cluster's addresses."""
+    from adapters_xling.grid.executors import ray_cluster
+    from adapters_xling.zoo import origin as module
+
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/xling", "run", "mini", "--runs=/home/ada/runs"])
+    sent = ray_cluster._environment()
+    assert sent["XLING_COMMAND"] == "xling run mini --runs=…/runs"
+    monkeypatch.setattr(sys, "argv", ["default_worker.py", "--node-ip-address=192.0.2.2"])
+    for name, value in sent.items():
+        monkeypatch.setenv(name, value)
+    assert module.provenance().command == sent["XLING_COMMAND"]

@@ -317,6 +317,18 @@ def test_a_damaged_card_hides_no_other_entry_from_a_search(zoo: Zoo) -> None:
             assert [hit.entry.key for hit in search(zoo, query)] == [alone.key]
 
 
+def test_a_parent_whose_card_cannot_be_read_is_as_good_as_not_here(zoo: Zoo) -> None:
+    parent = an_entry(zoo)
+    child = an_entry(zoo, a_run("mini-qa", warm=parent.key))
+    (parent.folder / "card.json").write_bytes(b"{")
+    with pytest.warns(ZooWarning, match=rf"nothing is known of an ancestor of {child.key}"):
+        found = trace(zoo, child.key)
+    assert found.missing == (parent.key,) and f"entry {parent.key}" in found.licence().unknown
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZooWarning)
+        assert [hit.entry.key for hit in search(zoo, Query(task="mini-qa"))] == [child.key]
+
+
 def test_a_list_refuses_what_no_entry_has_as_a_search_does(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
     a_family(zoo)
     runs = ["--runs", str(zoo.root.parent)]

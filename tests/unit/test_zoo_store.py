@@ -398,6 +398,25 @@ def test_an_entry_with_descendants_is_not_removed_unless_forced(zoo: Zoo) -> Non
         zoo.remove(parent.key)
 
 
+def test_an_entry_whose_descendants_cannot_be_read_is_not_removed(zoo: Zoo) -> None:
+    """A card of a newer version was skipped, and its parent removed from under it."""
+    parent = an_entry(zoo)
+    child = an_entry(zoo, a_run("mini-qa", under=parent.key))
+    file = child.folder / "card.json"
+    card = json.loads(file.read_bytes())
+    file.write_bytes(reseal({**card, "schema": 99}))
+    with pytest.raises(ZooError, match=rf"1 descending from it: {child.key}"):
+        zoo.remove(parent.key)
+    with pytest.raises(ZooError, match=r"newer adapters_xling.*upgrade it") as newer:
+        zoo.get(child.key)
+    assert "Remove it" not in str(newer.value)
+    file.write_bytes(b"{")
+    with pytest.raises(ZooError, match=rf"the cards of {child.key} cannot be read"):
+        zoo.remove(parent.key)
+    assert zoo.get(parent.key)
+    zoo.remove(parent.key, force=True)
+
+
 def test_fallback_entries_are_seen_but_never_removed_or_shadowed(zoo: Zoo, tmp_path: Path) -> None:
     shipped = an_entry(zoo)
     mine = Zoo(tmp_path / "mine", fallbacks=(zoo.root,))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_xling.errors import ConfigError, XlingError
+from adapters_xling.zoo.origin import COMMAND, command
 
 from .base import Executor, Resources, WorkerDied
 
@@ -200,7 +201,8 @@ def _environment() -> dict[str, str]:
     """What workers must know of this process's environment; a relative path means nothing elsewhere."""
     sent = {name: value for name, value in os.environ.items() if name.startswith(SENT) and name not in SECRET}
     paths = {name for name in sent if name.startswith("XLING_")} | (set(sent) & {"HF_HOME", "HF_DATASETS_CACHE"})
-    return {name: str(Path(value).expanduser().absolute()) if name in paths else value for name, value in sent.items()}
+    sent |= {name: str(Path(sent[name]).expanduser().absolute()) for name in paths - {COMMAND}}
+    return {COMMAND: command(sys.argv), **sent}
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ from . import lines, reader
 
 MIN_SORTED = 50
 """So many lines are in alphabetical order only because somebody sorted them."""
+_BLANK = "blank text, here or in its translation"
 
 
 @reader("aligned", options=("from_line",))
@@ -21,7 +22,7 @@ def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language:
     """Read two files of which line n of one translates line n of the other: the queries', then the corpus'.
 
     Queries in alphabetical order are XTREME's: its download script sorts the English lines so that nobody knows which
-    sentence translates which. They get no matches.
+    sentence translates which. They get no matches. A pair with a blank side is left out.
 
     Options:
         from_line: first line that counts, from 1 (lines before it are another split's).
@@ -44,12 +45,14 @@ def read_aligned(files: Sequence[Path], *, options: Mapping[str, Any], language:
     queries, corpus = queries[first - 1 :], corpus[first - 1 :]
     texts = [line for _, line in queries]
     shuffled = len(texts) >= MIN_SORTED and texts == sorted(texts)
+    blank = {number for number, line in (*queries, *corpus) if not line.strip()}
     for number, line in queries:
         values: dict[str, Any] = {"id": f"q{number}", "text": line, "side": "query", "group": str(number)}
         values["matches"] = () if shuffled else (f"c{number}",)
-        yield Raw(str(query_file), number, values)
+        yield Raw(str(query_file), number, values, _BLANK if number in blank else None)
     for number, line in corpus:
-        yield Raw(str(corpus_file), number, {"id": f"c{number}", "text": line, "side": "corpus", "group": str(number)})
+        values = {"id": f"c{number}", "text": line, "side": "corpus", "group": str(number)}
+        yield Raw(str(corpus_file), number, values, _BLANK if number in blank else None)
 
 
 @reader("bitext")

@@ -15,6 +15,9 @@ from . import lines, reader
 _ID, _HEAD = 0, 6
 _RANGE = re.compile(r"\d+-\d+")
 _WITHHELD = "_"
+_DOCUMENT = "-DOCSTART-"
+_COMMENTS = ("sent_id", "text", "newdoc", "newpar")
+"""What comments of CoNLL-U begin with."""
 _JOINER = "\u200c"
 
 _PRECEDENCE = {
@@ -41,7 +44,8 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
     """Read sentences of one word per line, separated by blank lines.
 
     A row's number is that of its sentence. A line with too few columns rejects its sentence; a sentence in which every
-    line lacks just the tag has none (XTREME's test files).
+    line lacks just the tag has none (XTREME's test files). Lines that begin with ``#`` and a blank, and ``-DOCSTART-``,
+    are no words.
 
     Options:
         word: column of the word, counted from 0 (CoNLL-U: 1).
@@ -67,9 +71,9 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
                     yield _row(file, number, tokens, broken, tagless, language if fused else None)
                 tokens, broken, tagless = [], "", 0
                 continue
-            if conllu and line.startswith("#"):
-                continue
             cells = line.split("\t")
+            if line.startswith("#") if conllu else _says_nothing(cells):
+                continue
             if conllu and not cells[_ID].isdecimal() and not (fused and _RANGE.fullmatch(cells[_ID])):
                 continue
             if len(cells) < least:
@@ -81,6 +85,12 @@ def read(files: Sequence[Path], *, options: Mapping[str, Any], language: str) ->
                 continue
             word, tag = cells[word_column].removeprefix(prefix), cells[tag_column]
             tokens.append(Token(cells[_ID], word, tag, cells[_HEAD]) if fused else Token("", word, tag))
+
+
+def _says_nothing(cells: Sequence[str]) -> bool:
+    """Whether a line is a comment or the mark of a document; a word ``#`` with its tag is none."""
+    commented = cells[0] == "#" and cells[1:2] and cells[1] in _COMMENTS  # whose blanks somebody made tabs
+    return cells[0].startswith("# ") or cells[0] == _DOCUMENT or bool(commented)
 
 
 def _row(file: Path, number: int, tokens: list[Token], broken: str, tagless: int, fused: str | None) -> Raw:

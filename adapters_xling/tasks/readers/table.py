@@ -150,12 +150,16 @@ def _csv(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
         raise DataError(f"{file}: row ending at line {rows.line_num} is not valid CSV: {err}.{hint}") from err
 
 
+def _no_number(name: str) -> None:
+    """What pandas writes for a cell without a value (``NaN``) is none, as ``null`` is, and not the text "nan"."""
+
+
 def _jsonl(file: Path, options: Mapping[str, Any]) -> Iterator[Raw]:
     for number, line in lines(file):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=unique_keys)
+            row = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_no_number)
         except json.JSONDecodeError as err:
             raise DataError(f"{file}: line {number} is not valid JSON: {err.msg} at column {err.colno}") from err
         except (ValueError, RecursionError) as err:  # a key twice, thousands of digits or brackets
@@ -172,7 +176,7 @@ def parse(file: Path) -> Any:
         DataError: with line and column where it is not valid JSON; for a key that an object has twice.
     """
     try:
-        return json.loads(text(file), object_pairs_hook=unique_keys)
+        return json.loads(text(file), object_pairs_hook=unique_keys, parse_constant=_no_number)
     except json.JSONDecodeError as err:
         raise DataError(f"{file}: line {err.lineno} is not valid JSON: {err.msg} at column {err.colno}") from err
     except (ValueError, RecursionError) as err:
