@@ -150,6 +150,10 @@ def verify(entry: str | None, everything: bool, **options: Any) -> None:
             click.echo(f"        {problem}")
         for parent in () if problems else found.gone(name):
             click.echo(f"        note: {parent}, which it started from, is not in this zoo; it works without it")
+        for parent in () if problems else found.replaced(found.get(name, verify=False).card):
+            click.echo(
+                f"        note: {parent}, which it started from, was trained again since and has other weights now"
+            )
     if broken:
         raise ZooError(
             f"{broken} of {len(names)} entries cannot be used: pull or train what one runs on top of; one that is not "

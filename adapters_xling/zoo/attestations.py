@@ -97,7 +97,7 @@ class Attestation(Frozen, frozen=True):
 
 def weights_digest(card: Card) -> str:
     """Digest of the digests of an entry's files: the very weights a score belongs to."""
-    return spec.digest({name: file.sha256 for name, file in card.files.items()})
+    return card.weights
 
 
 def attest(

@@ -23,7 +23,7 @@ CARD_SCHEMA = 1
 
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[int, msgspec.Meta(ge=0)]
-LATER_FIELDS = ("known_rows", "backbone_licence")
+LATER_FIELDS = ("known_rows", "backbone_licence", "parent_weights")
 """Fields of the card that its first form did not have: null, and left out of the file, where they say nothing."""
 
 KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,71}-s-?[0-9]{1,20}-[0-9a-f]{16}")
@@ -275,11 +275,19 @@ class Card(Frozen, frozen=True):
     notes: str
     known_rows: KnownRows | None = None
     backbone_licence: str | None = None
+    parent_weights: dict[str, Sha256] | None = None
+    """Parent -> `weights` of the entry that it was then: a key does not hold them, and one that is trained again has
+    others. Null without parents, and on cards of before."""
 
     def __post_init__(self) -> None:
         for name in self.files:
             if why := unsafe_name(name):
                 raise ValueError(f"files: {name!r} {why}")
+
+    @property
+    def weights(self) -> str:
+        """Digest of the digests of the entry's files: the very weights it is."""
+        return spec.digest({name: file.sha256 for name, file in self.files.items()})
 
     @property
     def num_bytes(self) -> int:
@@ -315,10 +323,12 @@ def build(
     files: dict[str, FileDigest],
     provenance: Provenance,
     clean: Callable[[str], str] = str,
+    parent_weights: dict[str, str] | None = None,
 ) -> Card:
     """Put a card together from the run, the trainer's facts and what the zoo found out itself.
 
-    `clean` is applied to every free text (notes, sources), so that no private path travels.
+    `clean` is applied to every free text (notes, sources), so that no private path travels. `parent_weights` are those
+    of the parents that are at hand.
     """
     data = {
         name: msgspec.structs.replace(
@@ -346,6 +356,7 @@ def build(
         notes=clean(facts.notes),
         known_rows=facts.known_rows,
         backbone_licence=facts.backbone_licence and clean(facts.backbone_licence),
+        parent_weights=parent_weights or None,
     )
 
 

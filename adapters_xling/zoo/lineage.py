@@ -51,6 +51,13 @@ class Lineage:
         """Keys of ancestors that are not here."""
         return tuple(key for key, card in self.cards.items() if card is None)
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Ancestors that are here with other weights than those a child was made from, as far as its card says."""
+        pairs = [(p, w) for card in self.cards.values() if card for p, w in (card.parent_weights or {}).items()]
+        found = (parent for parent, weights in pairs if (now := self.cards.get(parent)) and now.weights != weights)
+        return tuple(dict.fromkeys(found))
+
     def licence(self) -> licences.Terms:
         """What the licences of the data, the backbones and all ancestors ask together; a missing one is unknown."""
         known = [licence_of(card) for card in self.cards.values() if card is not None]
@@ -66,6 +73,7 @@ class Lineage:
             again = key in seen
             seen.add(key)
             note = "  (not in this zoo)" if card is None else "  (above)" if again else ""
+            note += "  (trained again since: not the weights it was)" if key in self.replaced else ""
             lines.append(f"{lead}{branch}{role}{key}{note}")
             if card is None or again:
                 return

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adapters_xling import paths, spec
-from adapters_xling.errors import ZooError, unknown
+from adapters_xling.errors import UnknownName, ZooError, unknown
 from adapters_xling.spec import RunSpec
 from adapters_xling.zoo import attestations, card_file, files
 from adapters_xling.zoo.attestations import Attestation
@@ -183,7 +183,19 @@ class Zoo:
         except ZooError as err:
             return [*problems, str(err)]
         problems += files.compare(folder, card.files) + attestations.problems(folder, card)
-        return problems + [f"runs on top of {one}, which is not in zoo {self.root}" for one in self._absent(card)]
+        problems += [f"runs on top of {one}, which is not in zoo {self.root}" for one in self._absent(card)]
+        needed = spec.entries(card.run.route)
+        return problems + [
+            f"runs on top of {one}, which has other weights than it was made on: it was trained again since"
+            for one in self.replaced(card)
+            if one in needed
+        ]
+
+    def replaced(self, card: Card) -> tuple[str, ...]:
+        """Parents of an entry that are here with other weights than those it was made from, as far as its card says."""
+        made_from = card.parent_weights or {}
+        now = self._weights(made_from)
+        return tuple(parent for parent, weights in made_from.items() if now.get(parent, weights) != weights)
 
     def gone(self, key: str) -> tuple[str, ...]:
         """Parents that an entry started from and that are not here; it works without them.
@@ -237,7 +249,8 @@ class Zoo:
             if draft.facts is None:
                 raise ZooError(f"entry {key}: left without finish(facts); nothing was kept")
             listed = digest_all(folder, key)
-            card = build(run, draft.facts, files=listed, provenance=provenance(), clean=clean)
+            origin, kin = provenance(), self._weights(run.parents)
+            card = build(run, draft.facts, files=listed, provenance=origin, clean=clean, parent_weights=kin)
             paths.atomic_write(folder / CARD, card_file.render(card))
             draft.entry = self._publish(folder, key)
 
@@ -369,6 +382,14 @@ class Zoo:
         if self.root.exists() and not self.root.is_dir():
             raise ZooError(f"zoo {self.root}: is a file; a zoo is a folder")
         return [root for root in (self.root, *self.fallbacks) if root.is_dir()]
+
+    def _weights(self, keys: Iterable[str]) -> dict[str, str]:
+        """Weights of the entries of some keys that are here and whose cards can be read."""
+        found = {}
+        for key in keys:
+            with contextlib.suppress(ZooError, UnknownName):
+                found[key] = self.get(key, verify=False).card.weights
+        return found
 
     def _absent(self, card: Card) -> list[str]:
         """Entries that an entry runs on top of and that are not here."""

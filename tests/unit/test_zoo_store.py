@@ -16,6 +16,7 @@ from adapters_xling.cli import main
 from adapters_xling.errors import UnknownName, ZooError
 from adapters_xling.spec import BackboneId, WeightAverage, key
 from adapters_xling.zoo import Entry, Zoo, ZooWarning, file_digest, files, safetensors_problem
+from adapters_xling.zoo.lineage import trace
 
 
 @pytest.fixture
@@ -415,6 +416,31 @@ def test_an_entry_whose_descendants_cannot_be_read_is_not_removed(zoo: Zoo) -> N
         zoo.remove(parent.key)
     assert zoo.get(parent.key)
     zoo.remove(parent.key, force=True)
+
+
+def test_a_parent_that_was_trained_again_is_not_the_one_an_entry_was_made_from(
+    zoo: Zoo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its key is the same, its weights are not; for an adapter that only started from it nothing else could tell."""
+    parent = an_entry(zoo)
+    warm = an_entry(zoo, a_run("mini-qa", warm=parent.key))
+    above = an_entry(zoo, a_run("mini-pos", under=parent.key))
+    assert warm.card.parent_weights == above.card.parent_weights == {parent.key: parent.card.weights}
+    assert parent.card.parent_weights is None and b"parent_weights" not in (parent.folder / "card.json").read_bytes()
+    assert zoo.verify(above.key) == [] and zoo.replaced(warm.card) == ()
+    zoo.remove(parent.key, force=True)
+    assert zoo.replaced(warm.card) == (), "of one that is not here nothing is said"
+    with zoo.writing(a_run()) as draft:
+        fill(draft, byte=b"\1")
+        draft.finish(some_facts())
+    assert zoo.replaced(warm.card) == (parent.key,) and zoo.verify(warm.key) == []
+    assert zoo.verify(above.key) == [
+        f"runs on top of {parent.key}, which has other weights than it was made on: it was trained again since"
+    ]
+    found = trace(zoo, warm.key)
+    assert found.replaced == (parent.key,) and f"{parent.key}  (trained again since" in found.tree()
+    main(["zoo", "verify", warm.key, "--runs", str(zoo.root.parent)])
+    assert f"note: {parent.key}, which it started from, was trained again since" in capsys.readouterr().out
 
 
 def test_fallback_entries_are_seen_but_never_removed_or_shadowed(zoo: Zoo, tmp_path: Path) -> None:
