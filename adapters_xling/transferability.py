@@ -118,7 +118,7 @@ def transfer_matrix(
     Args:
         scores: as a grid's `scores.jsonl` has them.
         backbone: only scores on this one; a grid's twin with random weights is another.
-        metrics: task -> score that counts; of a task that is not in it the first in order.
+        metrics: task -> score that counts; of a task that is not in it, or has no such score, the first in order.
 
     Of several splits of a task one counts: the test rows, else the first in order.
 
@@ -127,7 +127,8 @@ def transfer_matrix(
     """
     scores = [one for one in scores if backbone in (None, one.backbone)]
     scores = [one for one in scores if one.route == "slot" and one.init in STARTS]
-    main = dict(metrics or {})
+    there = {(one.task, one.metric) for one in scores}
+    main = {task: metric for task, metric in (metrics or {}).items() if (task, metric) in there}
     for one in scores:
         main.setdefault(one.task, one.metric)
     splits: dict[str, str] = {}
