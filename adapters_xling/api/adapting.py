@@ -133,7 +133,8 @@ def adapt(
     draft = private.draft(rows, name=name, kind=base.kind, columns=columns, language=language, pair=base.pair)
     body = _under_head(draft.body, rows, base, labels=labels or {})
     earlier = _earlier(parent, base, zoo, folder)
-    salt = next((partition.salt for one in earlier if (partition := _division(one))), f"{name}:")
+    divisions = [partition for one in earlier if (partition := _division(one)) and partition.buckets == BUCKETS]
+    salt = divisions[0].salt if divisions else f"{name}:"
     body["sources"][0]["partition"] = _partition(salt, held_out=held_out, dev_share=dev_share)
     there = _described(file, body, licence=licence)
     own = decode(TaskSpec, body, str(file))
