@@ -211,8 +211,8 @@ def answering(entry: Entry) -> str:
     heads = {head.task: head for head in entry.card.heads.values() if head.kind not in options.COMPANIONS}
     if len(heads) > 1:
         raise ConfigError(
-            f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task, or `task` in a "
-            "line of --requests)"
+            f"entry {entry.key} has heads for {', '.join(heads)}: name one of these tasks (--task), in a line of "
+            "--requests as `task`"
         )
     return next(iter(heads), entry.card.run.tasks[0].name)
 

@@ -235,7 +235,8 @@ def leaks(
         learnt = ", ".join(f"{number:,} {part} rows" for part, number in found.num_rows.items())
         total = sum(found.checked.values())
         click.echo(
-            f"{learnt} compared with {total:,} rows of {len(found.checked)} sets; {len(sets)} sets have known rows"
+            f"{learnt} compared with {total:,} rows of {len(found.checked)} sets; {len(sets)} "
+            f"{'set has' if len(sets) == 1 else 'sets have'} known rows"
         )
         for name, why in found.unchecked.items():
             click.secho(f"unchecked: {name}: {why}", fg="yellow", err=True)

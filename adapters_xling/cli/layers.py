@@ -71,7 +71,7 @@ def layers(
     """
     settings = settings_from(options)
     if grid and (on or backbone):
-        raise ConfigError("give --grid or one of --on and --backbone, not both: a grid brings entries and backbone")
+        raise ConfigError("give one of --on, --backbone and --grid, not both: a grid brings entries and backbone")
     if on and backbone in BACKBONES:
         raise ConfigError(
             "give one of --on and --backbone, not both: an entry brings its backbone. Only the folder of one that is "
@@ -220,7 +220,7 @@ def _sweep_grid(
     failed = {name for name in sweeps if name in planned.runs and _stayed_at_chance(name, zoo)}
     print_table(columns, [_line(_row_name(row, planned, own, failed), own) for row, own in rows.items()])
     if failed:
-        click.echo("† did not beat guessing on its dev rows")
+        click.secho("† did not beat guessing on its dev rows", fg="yellow", err=True)
     if untrained:
         click.secho(
             f"{len(untrained)} of the grid's entries are not trained yet: xling run {grid}", fg="yellow", err=True

@@ -252,7 +252,7 @@ def test_requests_name_the_head_that_answers_where_an_entry_has_several(backbone
     for answer, (name, texts, head) in zip(answers, asked, strict=True):
         (alone,) = api.predict(name, [texts], name=head, settings=settings, backbone=folder)
         assert answer.value == alone.value
-    with pytest.raises(ConfigError, match=r"name one of these tasks .*`task` in a line of --requests"):
+    with pytest.raises(ConfigError, match=r"name one of these tasks \(--task\), in a line of --requests as `task`"):
         api.predict_requests([asked[0][:2]], settings=settings, backbone=folder)
     wrong = api.Settings(runs=tmp_path, attention="paked")
     for predicting in (

@@ -155,7 +155,7 @@ def test_seeds_of_one_encoder_are_one_row_with_their_spread(capsys: Capsys, tmp_
     assert code == 0, err
     _, _, bare, both = out.splitlines()
     assert bare.startswith("xlmr-nano (bare)") and "±" not in bare
-    assert both.startswith("mini-nli · lora · seeds 0, 1  ")
+    assert both.startswith("mini-nli · lora · seeds 0†, 1†  ") and "† did not beat guessing" in err
     code, out, _ = xling(*sweep, "--json", capsys=capsys)
     _, *seeds = json.loads(out)["sweeps"]
     lines = [one["means"] for one in seeds]
