@@ -18,7 +18,6 @@ from adapters_xling.spec import Precision, Route, Score, TaskSpec, canonical, di
 from adapters_xling.tasks import kinds
 from adapters_xling.tasks.examples import Prediction
 from adapters_xling.zoo import Card, Measured, Zoo
-from adapters_xling.zoo.attestations import weights_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +227,7 @@ class Cell:
             for metric, value in values.items()
         ]
         reader, measured = digest(subject.how), Measured.now()
-        weights = weights_digest(card) if card else ""
+        weights = card.weights if card else ""
         kept = keeping.Kept(self.identity, asked.scoring, scores, facts, timing, reader, measured, weights)
         keeping.write(self.path, kept, predictions, outcomes)
         shutil.rmtree(self.work.folder, ignore_errors=True)

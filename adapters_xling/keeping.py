@@ -16,13 +16,12 @@ from typing import Any
 
 from msgspec import ValidationError, convert, to_builtins
 
-from adapters_xling.errors import DataError, ZooError
+from adapters_xling.errors import DataError
 from adapters_xling.metrics import Outcomes, decode_outcomes
 from adapters_xling.paths import atomic_write, outcomes_file, predictions_file
 from adapters_xling.spec import Score, decode, digest, entry_scored
 from adapters_xling.tasks.examples import Prediction
-from adapters_xling.zoo import Card, Measured, Zoo
-from adapters_xling.zoo.attestations import weights_digest
+from adapters_xling.zoo import Measured, Zoo
 
 UNKNOWN = Measured(created="")
 """When nothing was measured."""
@@ -41,7 +40,7 @@ class Kept:
             scores too.
         reader: digest of what read the rows (`made_with`), a part of the identity; empty in older files.
         measured: when and with what; of older files the time of the file alone.
-        weights: digest of the entry's files (`weights_digest`); empty without an entry and in older files.
+        weights: digest of the entry's files (`Card.weights`); empty without an entry and in older files.
     """
 
     identity: str
@@ -52,10 +51,6 @@ class Kept:
     reader: str = ""
     measured: Measured = UNKNOWN
     weights: str = ""
-
-    def is_of(self, card: Card | None) -> bool:
-        """Whether an entry with this card may have made them: its files are those that were scored, as far as known."""
-        return card is None or self.weights in ("", weights_digest(card))
 
 
 def write(path: Path, kept: Kept, predictions: Sequence[Prediction], outcomes: Outcomes | None) -> None:
@@ -108,20 +103,16 @@ def read(path: Path, identity: str | None = None) -> Kept | None:
     return Kept(str(body.get("identity")), scoring, scores, facts, timing, reader, measured, weights)
 
 
-def read_of(path: Path, zoo: Zoo) -> Kept | None:
-    """`read`, of an entry that is in the zoo as it is there now; None, with a warning, for scores of other weights.
+def read_of(path: Path, zoo: Zoo | None) -> Kept | None:
+    """`read`, of an entry in a zoo as it is there now; None, with a warning, for scores of other weights.
 
     An entry that was removed and trained again has the same key, and not always the same weights.
     """
     kept = read(path)
-    name = entry_scored(kept.scores[0].key) if kept and kept.scores else ""
-    if kept is None or name not in zoo:
+    if zoo is None or kept is None or not kept.weights or not kept.scores:
         return kept
-    try:
-        card = zoo.get(name, verify=False).card
-    except ZooError:
-        return kept
-    if kept.is_of(card):
+    name = entry_scored(kept.scores[0].key)
+    if zoo.weights(name) in (None, kept.weights):
         return kept
     warnings.warn(
         f"{path}: scores of other weights than {name} has now (it was trained again) are left out: xling evaluate "

@@ -98,8 +98,7 @@ def scored_entries(where: Kept, target: Target, languages: Sequence[str]) -> dic
     for folder in sorted((runs_dir / "scores").glob(f"*/{target.task}")):
         scores: dict[str, Score] = {}
         for code in languages:
-            path = where.path(folder, target, code)
-            kept = keeping.read_of(path, where.zoo) if where.zoo else keeping.read(path)
+            kept = keeping.read_of(where.path(folder, target, code), where.zoo)
             if kept and kept.scores:
                 scores[code] = kept.scores[0]
         if scores:

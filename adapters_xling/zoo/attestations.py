@@ -95,11 +95,6 @@ class Attestation(Frozen, frozen=True):
         return (self.score.task, self.score.split, self.score.language, self.score.metric)
 
 
-def weights_digest(card: Card) -> str:
-    """Digest of the digests of an entry's files: the very weights a score belongs to."""
-    return card.weights
-
-
 def attest(
     card: Card, score: Score, *, identity: str, scoring: str, rows: Mapping[str, Any], made: Measured
 ) -> Attestation:
@@ -124,7 +119,7 @@ def attest(
     line = Attestation(
         schema=SCHEMA,
         entry=card.key,
-        weights=weights_digest(card),
+        weights=card.weights,
         score=score,
         identity=identity,
         scoring=scoring,
@@ -175,7 +170,7 @@ def parse(raw: bytes, card: Card, *, where: str) -> tuple[Attestation, ...]:
             a cell that is given twice.
     """
     found: dict[tuple[str, ...], Attestation] = {}
-    weights = weights_digest(card)
+    weights = card.weights
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if not line.strip():
             continue

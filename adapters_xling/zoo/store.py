@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import uuid
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from adapters_xling import paths, spec
-from adapters_xling.errors import UnknownName, ZooError, unknown
+from adapters_xling.errors import ZooError, unknown
 from adapters_xling.spec import RunSpec
 from adapters_xling.zoo import attestations, card_file, files
 from adapters_xling.zoo.attestations import Attestation
@@ -33,6 +34,12 @@ from adapters_xling.zoo.staging import PARTIAL, STALE_S, Garbage, alone, publish
 
 class ZooWarning(UserWarning):
     """An entry was left out of a listing because its card cannot be read."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _weights(folder: Path, stamp: tuple[int, int, int]) -> str:
+    """Weights by the card in a folder; `stamp` tells one card there from the next."""
+    return card_file.read(folder).weights
 
 
 class Zoo:
@@ -194,8 +201,19 @@ class Zoo:
     def replaced(self, card: Card) -> tuple[str, ...]:
         """Parents of an entry that are here with other weights than those it was made from, as far as its card says."""
         made_from = card.parent_weights or {}
-        now = self._weights(made_from)
-        return tuple(parent for parent, weights in made_from.items() if now.get(parent, weights) != weights)
+        return tuple(parent for parent, weights in made_from.items() if self.weights(parent) not in (None, weights))
+
+    def weights(self, key: str) -> str | None:
+        """`Card.weights` of an entry; None where it is not here or its card cannot be read. Read once per process, as
+        long as the card stays."""
+        if key not in self:
+            return None
+        folder = self._folder(key)
+        try:
+            stat = (folder / CARD).stat()
+            return _weights(folder, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        except (ZooError, OSError):
+            return None
 
     def gone(self, key: str) -> tuple[str, ...]:
         """Parents that an entry started from and that are not here; it works without them.
@@ -249,7 +267,7 @@ class Zoo:
             if draft.facts is None:
                 raise ZooError(f"entry {key}: left without finish(facts); nothing was kept")
             listed = digest_all(folder, key)
-            origin, kin = provenance(), self._weights(run.parents)
+            origin, kin = provenance(), {one: there for one in run.parents if (there := self.weights(one))}
             card = build(run, draft.facts, files=listed, provenance=origin, clean=clean, parent_weights=kin)
             paths.atomic_write(folder / CARD, card_file.render(card))
             draft.entry = self._publish(folder, key)
@@ -382,14 +400,6 @@ class Zoo:
         if self.root.exists() and not self.root.is_dir():
             raise ZooError(f"zoo {self.root}: is a file; a zoo is a folder")
         return [root for root in (self.root, *self.fallbacks) if root.is_dir()]
-
-    def _weights(self, keys: Iterable[str]) -> dict[str, str]:
-        """Weights of the entries of some keys that are here and whose cards can be read."""
-        found = {}
-        for key in keys:
-            with contextlib.suppress(ZooError, UnknownName):
-                found[key] = self.get(key, verify=False).card.weights
-        return found
 
     def _absent(self, card: Card) -> list[str]:
         """Entries that an entry runs on top of and that are not here."""

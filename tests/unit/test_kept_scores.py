@@ -10,7 +10,6 @@ from zoo_samples import a_run, a_score, fill, some_facts
 from adapters_xling import api, keeping
 from adapters_xling.errors import MissingData
 from adapters_xling.zoo import Entry, Zoo
-from adapters_xling.zoo.attestations import weights_digest
 
 
 def trained(zoo: Zoo, byte: bytes) -> Entry:
@@ -29,7 +28,7 @@ def keep(runs: Path, entry: Entry, *, weights: str) -> None:
 def test_scores_of_weights_that_are_gone_are_nobodys(tmp_path: Path) -> None:
     settings, zoo = api.Settings(runs=tmp_path), Zoo(tmp_path / "zoo")
     first = trained(zoo, b"\0")
-    keep(tmp_path, first, weights=weights_digest(first.card))
+    keep(tmp_path, first, weights=first.card.weights)
     assert [one.value for one in api.all_scores(first, settings)] == [61.5]
     assert [one.key for one in api.kept_scores(settings)] == [first.key]
     zoo.remove(first.key)
